@@ -1,0 +1,411 @@
+//! `sink` and `dead_letter` stages: modes, keys, layouts, table names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use lakehead_core::{OptionSpec, Settings, SinkRole, Value, WriteMode};
+use lakehead_syntax::ast;
+use lakehead_syntax::{Diagnostic, Span};
+
+use crate::definitions::Connection;
+use crate::lowering::{Lowering, Named};
+use crate::model::{Layout, LayoutTransform, Node, NodeKind, Plan, SinkPlan, StreamId, Truncate};
+use crate::options::{NOT_YET_SINK, check_settings, dead_letter_schema, sink_settings};
+use crate::sources::connection;
+use crate::values::Context;
+
+const HOLES: [&str; 6] = ["table", "schema", "run.start", "run.end", "run.id", "error.code"];
+
+/// Lowers a sink: one plan per table it writes.
+pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Sink) {
+    let name = stage.node_name().clone();
+    let Some(connection) = connection(lowering, &stage.connection) else { return };
+    let Some(role) = role(lowering, &connection, stage.connection.span) else { return };
+    let Some(settings) = settings(lowering, &stage.settings, &connection, role, name.span) else { return };
+    let span = Span { start: stage.span.start, end: name.span.end };
+    let Some(inputs) = lowering.inputs(&stage.from, &format!("sink {}", name.text), span) else { return };
+    let explicit_members = stage.from.iter().any(|path| path.parts.len() > 1);
+    for (table, input, _) in &inputs {
+        // A member that has a sink of its own is taken out of the set's (`assign_sets`).
+        lowering.mark_read(*input);
+        let plan = lower_table(lowering, stage, &connection, role, &settings, table, *input);
+        if let Some(plan) = plan {
+            let marker = if explicit_members || table.is_empty() { "" } else { SET };
+            lowering.nodes.push(Node { name: format!("{marker}{}", name.text), kind: NodeKind::Sink(plan) });
+        }
+    }
+    lowering.define(Named { name: name.text, span: name.span, members: Vec::new(), sink: true });
+}
+
+/// Marks a sink that reads a whole set, until the members with sinks of their own are known.
+const SET: &str = "\u{1}";
+
+/// A member of a set goes to its own sink where it has one, else to the set's.
+pub(crate) fn assign_sets(lowering: &mut Lowering<'_>) {
+    let own: Vec<StreamId> = lowering
+        .nodes
+        .iter()
+        .filter(|node| !node.name.starts_with(SET))
+        .filter_map(|node| match &node.kind {
+            NodeKind::Sink(sink) => Some(sink.input),
+            _ => None,
+        })
+        .collect();
+    lowering.nodes.retain(|node| match &node.kind {
+        NodeKind::Sink(sink) => !(node.name.starts_with(SET) && own.contains(&sink.input)),
+        _ => true,
+    });
+    for node in &mut lowering.nodes {
+        if let Some(name) = node.name.strip_prefix(SET) {
+            node.name = name.to_owned();
+        }
+    }
+    let kept: Vec<SinkPlan> = lowering
+        .nodes
+        .iter()
+        .filter_map(|node| match &node.kind {
+            NodeKind::Sink(sink) => Some(sink.clone()),
+            _ => None,
+        })
+        .collect();
+    for sink in kept {
+        check_mode(lowering, &sink);
+    }
+}
+
+fn role(lowering: &mut Lowering<'_>, connection: &Connection, span: Span) -> Option<SinkRole> {
+    let role = connection.connector.and_then(|connector| connector.sink);
+    if role.is_none() {
+        lowering.error("E0501", format!("nothing can be written to `{}`", connection.kind), span, "only reads");
+    }
+    role
+}
+
+fn settings(
+    lowering: &mut Lowering<'_>,
+    written: &ast::Settings,
+    connection: &Connection,
+    role: SinkRole,
+    place: Span,
+) -> Option<Settings> {
+    let mut options: Vec<OptionSpec> = role.options.to_vec();
+    options.extend(sink_settings().iter().filter(|common| !role.options.iter().any(|own| own.name == common.name)));
+    let context = Context { definitions: lowering.definitions, file: lowering.file, holes: &HOLES };
+    let mut found = Vec::new();
+    let settings = check_settings(&context, written, &options, place, &mut found);
+    let failed = found.iter().any(Diagnostic::is_error);
+    lowering.found.append(&mut found);
+    if let Some(name) = settings.text("lifecycle")
+        && !lowering.definitions.lifecycles.contains_key(name)
+    {
+        let span = written.get("lifecycle").map_or(place, |setting| setting.value.span);
+        let names: Vec<_> = lowering.definitions.lifecycles.keys().map(String::as_str).collect();
+        let name = ast::Name { text: name.to_owned(), span };
+        let diagnostic = crate::definitions::unknown("E0218", "lifecycle", &name, lowering.file, &names);
+        lowering.found.push(diagnostic);
+    }
+    for unsupported in NOT_YET_SINK {
+        if settings.get(unsupported).is_some() && !role.options.iter().any(|own| own.name == unsupported) {
+            lowering.not_yet.push((unsupported.to_owned(), format!("sink to {}", connection.name)));
+        }
+    }
+    let mode = settings.text("mode").and_then(WriteMode::parse);
+    if let Some(mode) = mode.filter(|mode| !role.modes.contains(mode)) {
+        if matches!(mode, WriteMode::Scd2 | WriteMode::Compact) {
+            lowering.not_yet.push((format!("mode = {}", mode.word()), format!("sink to {}", connection.name)));
+        } else {
+            let span = written.get("mode").map_or(place, |setting| setting.value.span);
+            let words: Vec<_> = role.modes.iter().map(|mode| mode.word()).collect();
+            lowering
+                .error("E0502", format!("`{}` cannot be written with `mode = {}`", connection.kind, mode.word()), span, "not there")
+                .help_last(format!("modes are: {}", words.join(", ")));
+            return None;
+        }
+    }
+    (!failed).then_some(settings)
+}
+
+fn lower_table(
+    lowering: &mut Lowering<'_>,
+    stage: &ast::Sink,
+    connection: &Connection,
+    role: SinkRole,
+    settings: &Settings,
+    table: &str,
+    input: StreamId,
+) -> Option<SinkPlan> {
+    let stream = lowering.streams[input.0].clone();
+    let mode = settings.text("mode").and_then(WriteMode::parse);
+    let mode = mode.or_else(|| role.modes.first().copied()).unwrap_or(WriteMode::Append);
+    let mut key = settings.texts("key");
+    if key.is_empty() {
+        key.clone_from(&stream.key);
+    }
+    for column in &key {
+        if stream.schema.field_with_name(column).is_err() {
+            let span = stage.settings.get("key").map_or(stage.span, |setting| setting.value.span);
+            no_column(lowering, column, &stream.schema, span);
+            return None;
+        }
+    }
+    let (layout, schema) = layout(lowering, stage, settings, &stream.schema)?;
+    let schema = match mode {
+        WriteMode::Changelog => changelog(&schema),
+        _ => schema,
+    };
+    let (namespace, short) = table.rsplit_once('.').unwrap_or(("", table));
+    let written = settings.text("table").or_else(|| settings.text("path")).unwrap_or("");
+    let name = written.replace("${table}", short).replace("${schema}", namespace);
+    check_overwrite(lowering, stage, settings, &layout);
+    check_sequence(lowering, stage, settings, mode, &stream);
+    check_columns(lowering, stage, settings, &schema);
+    Some(SinkPlan {
+        node: stage.node_name().text.clone(),
+        connector: connection.kind.clone(),
+        connection_name: connection.name.clone(),
+        connection: connection.settings.clone(),
+        settings: settings.clone(),
+        input,
+        table: name,
+        mode,
+        key,
+        schema,
+        layout,
+        sequence_by: settings.text("sequence_by").map(str::to_owned),
+        on_truncate: match settings.text("on_truncate") {
+            Some("apply") => Truncate::Apply,
+            Some("ignore") => Truncate::Ignore,
+            Some("fail") => Truncate::Fail,
+            _ => Truncate::Pause,
+        },
+        deletes: settings.text("on_delete") != Some("ignore"),
+        commit_every: settings.duration("commit_every"),
+        span: stage.node_name().span,
+    })
+}
+
+fn no_column(lowering: &mut Lowering<'_>, column: &str, schema: &Schema, span: Span) {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let name = ast::Name { text: column.to_owned(), span };
+    let diagnostic = crate::definitions::unknown("E0301", "column", &name, lowering.file, &names);
+    lowering.found.push(diagnostic);
+}
+
+fn changelog(schema: &SchemaRef) -> SchemaRef {
+    let mut fields: Vec<_> = [lakehead_core::OP, lakehead_core::POSITION, lakehead_core::COMMITTED_AT]
+        .iter()
+        .map(|name| Arc::new(lakehead_core::reserved_field(name)))
+        .collect();
+    fields.extend(schema.fields().iter().cloned());
+    Arc::new(Schema::new(fields))
+}
+
+/// Rules that need the whole stage list: what mode suits what stream.
+fn check_mode(lowering: &mut Lowering<'_>, sink: &SinkPlan) {
+    let stream = lowering.streams[sink.input.0].clone();
+    if sink.mode == WriteMode::Upsert && sink.key.is_empty() {
+        let cure = if stream.changes {
+            format!("sink history = {} from {} {{ mode = append }}   for a table without a key", sink.connection_name, stream.name)
+        } else {
+            "key = [id]".to_owned()
+        };
+        lowering.found.push(
+            Diagnostic::error("E0503", "`mode = upsert` does not know which rows are the same")
+                .primary(lowering.file, sink.span, "needs `key`")
+                .note(format!("`{}` has no primary key to take over", stream.name))
+                .help(cure),
+        );
+    }
+    if sink.mode == WriteMode::Append && stream.changes && !stream.key.is_empty() {
+        lowering.found.push(
+            Diagnostic::error("E0504", "changes cannot be appended: updates and deletes would be lost")
+                .primary(lowering.file, sink.span, format!("`{}` is a change stream", stream.name))
+                .help("mode = upsert   keeps the newest row per key;   mode = changelog   keeps every change"),
+        );
+    }
+    if sink.mode == WriteMode::Overwrite && stream.changes {
+        lowering.found.push(
+            Diagnostic::error("E0504", "a change stream cannot overwrite a table")
+                .primary(lowering.file, sink.span, "never ends")
+                .help("mode = upsert   or   mode = changelog"),
+        );
+    }
+}
+
+fn check_overwrite(lowering: &mut Lowering<'_>, stage: &ast::Sink, settings: &Settings, layout: &[Layout]) {
+    let by = settings.texts("overwrite_by");
+    if by.is_empty() || by == ["run_interval"] {
+        return;
+    }
+    let span = stage.settings.get("overwrite_by").map_or(stage.span, |setting| setting.value.span);
+    for column in by {
+        if !layout.iter().any(|part| part.name == column) {
+            lowering
+                .error("E0507", format!("`{column}` is not in `partition_by`"), span, "only whole partitions can be overwritten")
+                .help_last(format!("partition_by = [{column}]   or   overwrite_by = run_interval"));
+        }
+    }
+}
+
+fn check_sequence(
+    lowering: &mut Lowering<'_>,
+    stage: &ast::Sink,
+    settings: &Settings,
+    mode: WriteMode,
+    stream: &crate::model::Stream,
+) {
+    if let (Some(column), true) = (settings.text("sequence_by"), stream.changes) {
+        let span = stage.settings.get("sequence_by").map_or(stage.span, |setting| setting.value.span);
+        lowering
+            .error("E0508", format!("`sequence_by = {column}` would override the order of the change log"), span, "cdc has an order")
+            .help_last("leave it out");
+    }
+    let cursor = lowering.nodes.iter().find_map(|node| match &node.kind {
+        NodeKind::Source(source) => source.settings.text("cursor").map(|_| source.settings.duration("lookback").is_some()),
+        _ => None,
+    });
+    if mode == WriteMode::Append && cursor == Some(false) {
+        let span = stage.settings.get("mode").map_or(stage.node_name().span, |setting| setting.value.span);
+        lowering
+            .error("E0506", "rows that commit late would be lost".into(), span, "a cursor into `append`, without `lookback`")
+            .help_last("lookback = 10m   in the source, and   mode = upsert, key = [id]   here");
+    }
+}
+
+fn check_columns(lowering: &mut Lowering<'_>, stage: &ast::Sink, settings: &Settings, schema: &SchemaRef) {
+    for name in ["sort_by", "bucket_by", "sequence_by", "message_key", "ignore_columns"] {
+        for column in settings.texts(name) {
+            if schema.field_with_name(&column).is_err() {
+                let span = stage.settings.get(name).map_or(stage.span, |setting| setting.value.span);
+                no_column(lowering, &column, schema, span);
+            }
+        }
+    }
+    if settings.get("bucket_by").is_some() && settings.get("bucket_count").is_none() {
+        let span = stage.settings.get("bucket_by").map_or(stage.span, |setting| setting.name.span);
+        lowering.error("E0509", "`bucket_by` needs `bucket_count`".into(), span, "how many?").help_last("bucket_count = 16");
+    }
+}
+
+fn layout(
+    lowering: &mut Lowering<'_>,
+    stage: &ast::Sink,
+    settings: &Settings,
+    schema: &SchemaRef,
+) -> Option<(Vec<Layout>, SchemaRef)> {
+    let written = match settings.get("partition_by") {
+        Some(Value::List(items)) => items.clone(),
+        Some(single) => vec![single.clone()],
+        None => return Some((Vec::new(), Arc::clone(schema))),
+    };
+    let span = stage.settings.get("partition_by").map_or(stage.span, |setting| setting.value.span);
+    let mut layout = Vec::new();
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    for value in written {
+        let (column, transform) = match &value {
+            Value::Call(name, arguments) => {
+                let transform = match name.as_str() {
+                    "year" => LayoutTransform::Year,
+                    "month" => LayoutTransform::Month,
+                    "day" => LayoutTransform::Day,
+                    "hour" => LayoutTransform::Hour,
+                    _ => {
+                        lowering
+                            .error("E0510", format!("`{name}` is not a transform of a partition"), span, "not known")
+                            .help_last("year(c), month(c), day(c), hour(c)");
+                        return None;
+                    }
+                };
+                (arguments.first().and_then(Value::as_text).unwrap_or("").to_owned(), transform)
+            }
+            other => (other.as_text().unwrap_or("").to_owned(), LayoutTransform::Identity),
+        };
+        let Ok(field) = schema.field_with_name(&column) else {
+            no_column(lowering, &column, schema, span);
+            return None;
+        };
+        if transform != LayoutTransform::Identity && !matches!(field.data_type(), DataType::Timestamp(..) | DataType::Date32) {
+            lowering.error("E0510", format!("`{column}` is not a time"), span, "needs a timestamp or a date");
+            return None;
+        }
+        let part = layout_part(&column, transform, field.data_type());
+        if transform != LayoutTransform::Identity && schema.field_with_name(&part.name).is_err() {
+            fields.push(Arc::new(Field::new(&part.name, part.data_type.clone(), true)));
+        }
+        layout.push(part);
+    }
+    Some((layout, Arc::new(Schema::new(fields))))
+}
+
+fn layout_part(column: &str, transform: LayoutTransform, data_type: &DataType) -> Layout {
+    let (suffix, data_type) = match transform {
+        LayoutTransform::Identity => ("", data_type.clone()),
+        LayoutTransform::Year => ("_year", DataType::Int32),
+        LayoutTransform::Month => ("_month", DataType::Utf8),
+        LayoutTransform::Day => ("_day", DataType::Date32),
+        LayoutTransform::Hour => ("_hour", DataType::Int32),
+    };
+    Layout { source: column.to_owned(), transform, name: format!("{column}{suffix}"), data_type }
+}
+
+/// Lowers `dead_letter`.
+pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLetter) -> Option<SinkPlan> {
+    let connection = connection(lowering, &stage.connection)?;
+    let role = role(lowering, &connection, stage.connection.span)?;
+    let settings = settings(lowering, &stage.settings, &connection, role, stage.connection.span)?;
+    let table = settings.text("table").or_else(|| settings.text("path")).unwrap_or("").to_owned();
+    Some(SinkPlan {
+        node: "dead_letter".into(),
+        connector: connection.kind,
+        connection_name: connection.name,
+        connection: connection.settings,
+        input: StreamId(usize::MAX),
+        table,
+        mode: WriteMode::Append,
+        key: Vec::new(),
+        schema: dead_letter_schema(),
+        layout: Vec::new(),
+        sequence_by: None,
+        on_truncate: Truncate::Ignore,
+        deletes: false,
+        commit_every: None,
+        settings,
+        span: stage.connection.span,
+    })
+}
+
+/// The tables that a plan writes, with their columns.
+pub(crate) fn written_tables(plan: &Plan) -> BTreeMap<(String, String), SchemaRef> {
+    plan.nodes
+        .iter()
+        .filter_map(|node| match &node.kind {
+            NodeKind::Sink(sink) => {
+                Some(((sink.connection_name.clone(), sink.table.clone()), Arc::clone(&sink.schema)))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Two sinks that write one table are a mistake; dead letters may share theirs.
+pub(crate) fn refuse_shared_tables(plans: &[Plan], found: &mut Vec<Diagnostic>) {
+    let mut seen: BTreeMap<(String, String), (lakehead_syntax::FileId, Span)> = BTreeMap::new();
+    for plan in plans {
+        for node in &plan.nodes {
+            let NodeKind::Sink(sink) = &node.kind else { continue };
+            if sink.table.is_empty() || sink.mode == WriteMode::Compact {
+                continue;
+            }
+            let key = (sink.connection_name.clone(), sink.table.clone());
+            if let Some((file, span)) = seen.insert(key, (plan.file, sink.span)) {
+                found.push(
+                    Diagnostic::error("E0505", format!("two sinks write the table `{}`", sink.table))
+                        .primary(plan.file, sink.span, "the second")
+                        .secondary(file, span, "the first")
+                        .help("give one of them a table of its own, or `union` before one sink"),
+                );
+            }
+        }
+    }
+}

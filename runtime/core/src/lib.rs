@@ -1,0 +1,32 @@
+//! The contracts every other crate is built on: what a source delivers, what a sink promises, what a connector
+//! declares, and the words they share. Deliberately absent: any input or output, any connector, any plan.
+
+mod change;
+mod checkpoint;
+mod clock;
+mod column_type;
+mod connector;
+mod error;
+pub mod failpoint;
+mod record;
+mod sink;
+mod source;
+mod value;
+
+pub use change::{
+    COMMITTED_AT, FILE, OP, Op, POSITION, RESERVED, TABLE, UNCHANGED, data_fields, is_reserved,
+    is_unchanged, reserved_field,
+};
+pub use checkpoint::{Checkpoint, PartitionName, Position};
+pub use clock::{Clock, ManualClock, Micros, SystemClock, format_micros, parse_micros};
+pub use column_type::{column_type_name, parse_column, parse_column_type};
+pub use connector::{
+    Boxed,
+    Connector, Discovery, OptionKind, OptionSpec, RunContext, SinkRole, SinkSpec, SourceRole,
+    SourceSpec, TableSpec, WriteMode,
+};
+pub use error::{Blame, Error, Result, Retry};
+pub use record::{Created, RecordStore};
+pub use sink::{Mark, Outcome, Prepared, Sink, SinkPosition, TableVersion};
+pub use source::{BatchBudget, ChangeBatch, Source, SourceEvent};
+pub use value::{Secret, Settings, Value};

@@ -1,0 +1,101 @@
+//! The contract of a sink: one lake table.
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// What the table itself calls one of its states.
+pub type TableVersion = u64;
+
+/// The numbers of ours that one table commit carries (delivery 3.2 and 3.12).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The number of the pipeline's round; rises in each table.
+    pub seq: u64,
+    /// The generation of the daemon that wrote it; higher wins.
+    pub fence: u64,
+    /// The name of the position document, where the round touched this table alone.
+    pub document: Option<u64>,
+    /// The number of the epoch record, where the round touched several outputs.
+    pub record: Option<u64>,
+}
+
+/// What an opened table says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkPosition {
+    /// The table's own identity, new when it is dropped and made again.
+    pub identity: String,
+    /// The version that the fence commit made.
+    pub version: TableVersion,
+    /// What the last commit of this pipeline carried; zeroes where there is none.
+    pub mark: Mark,
+}
+
+/// A round's rows for one table: staged, closed, durable, not yet visible. Survives the process, so that a restart
+/// commits the same files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The table's name.
+    pub table: String,
+    /// The table's identity when the files were staged.
+    pub identity: String,
+    /// Rows that the round brings, deletes included.
+    pub rows: u64,
+    /// Bytes of the staged files.
+    pub bytes: u64,
+    /// What the sink needs to commit: file names, sizes, statistics. Only the sink reads it.
+    pub payload: serde_json::Value,
+}
+
+/// What a commit attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The rows are in this version.
+    Committed(TableVersion),
+    /// The table had this round already; nothing was changed.
+    AlreadyCommitted,
+    /// Another daemon with this higher fence owns the table; nothing was changed, and nothing ever will be.
+    Fenced(u64),
+}
+
+/// Writes one table.
+///
+/// # Laws (each is a function in `lakehead-conformance`)
+///
+/// 1. **Invisible until commit**: staged rows are in no version of the table, whatever happens to the process.
+/// 2. **Atomic**: `commit` makes all rows of a round and its [`Mark`] visible in one version, or nothing.
+/// 3. **Once**: committing a round again, from any process, returns `AlreadyCommitted`.
+/// 4. **Fenced**: after `open(f)` returned, no commit with a lower fence succeeds, not even one that was under way.
+/// 5. **Unclear answers are resolved** by reading the table, never by assuming; files of an attempt whose outcome is
+///    unknown are never deleted.
+/// 6. **Prepared survives**: a `Prepared` that was written down and read back commits the same rows.
+/// 7. **Meaning of changes**: in `upsert`, a row replaces the row of its key, `d` removes it, a column named in
+///    `_unchanged` keeps the table's value; within a round the last change of a key wins, in staging order.
+#[async_trait]
+pub trait Sink: Send {
+    /// Creates the table where it is missing, commits `fence`, and returns what the table says. A higher fence in the
+    /// table is an error (`R0201`).
+    async fn open(&mut self, fence: u64) -> Result<SinkPosition>;
+
+    /// Takes over a schema with added columns, for the rows staged from now on. A dropped, renamed or retyped column is
+    /// an error (`R0202`) that stops the table and loses nothing.
+    async fn evolve(&mut self, schema: &SchemaRef) -> Result<()>;
+
+    /// Takes rows of the open round: data columns as in `SinkSpec::schema`, then reserved columns.
+    async fn stage(&mut self, rows: RecordBatch) -> Result<()>;
+
+    /// Empties the table, in order with the staged rows: those before it are dropped, those after it stay.
+    async fn truncate(&mut self) -> Result<()>;
+
+    /// Closes what was staged; `None` where there is nothing to commit. The staged files are durable when it returns.
+    async fn prepare(&mut self) -> Result<Option<Prepared>>;
+
+    /// Commits a prepared round, of this process or of an earlier one.
+    async fn commit(&mut self, prepared: &Prepared, mark: Mark) -> Result<Outcome>;
+
+    /// Drops what was staged and not prepared.
+    async fn abort(&mut self) -> Result<()>;
+}
