@@ -1,0 +1,68 @@
+//! Delta Lake tables: as sinks with the position in the same commit as the rows, and as bounded sources.
+
+mod actions;
+mod log;
+mod merge;
+mod net;
+mod schema;
+mod sink;
+mod source;
+mod stage;
+
+use std::sync::Arc;
+
+use lakehead_core::{
+    Connector, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole, WriteMode,
+};
+use lakehead_lakefile::{Location, ObjectRecords};
+
+/// The `delta` connector.
+pub static CONNECTOR: Connector = Connector {
+    name: "delta",
+    summary: "Delta Lake tables in a folder or bucket",
+    built_in: false,
+    connection: &CONNECTION,
+    source: Some(SourceRole {
+        options: &SOURCE,
+        endless: |_| false,
+        changes: |_| false,
+        build: |spec| Ok(Box::new(source::DeltaSource::new(spec)?)),
+        discover: |discovery| Box::pin(source::discover(discovery)),
+    }),
+    sink: Some(SinkRole {
+        options: &SINK,
+        modes: &[WriteMode::Append, WriteMode::Upsert, WriteMode::Overwrite, WriteMode::Changelog],
+        build: |spec| Ok(Box::new(sink::DeltaSink::new(spec)?)),
+        records,
+    }),
+};
+
+static CONNECTION: [OptionSpec; 7] = [
+    OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),
+    OptionSpec::new("prefix", OptionKind::Text, "put before every table's name").default("\"\""),
+    OptionSpec::new("catalog", OptionKind::Reference, "catalog that lists the tables"),
+    OptionSpec::new("region", OptionKind::Text, "region of the bucket"),
+    OptionSpec::new("endpoint", OptionKind::Text, "address of an S3-compatible store"),
+    OptionSpec::new("access_key_id", OptionKind::Secret, "key id, where the environment holds none"),
+    OptionSpec::new("secret_access_key", OptionKind::Secret, "key, where the environment holds none"),
+];
+
+static SOURCE: [OptionSpec; 2] = [
+    OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required(),
+    OptionSpec::new("refresh", OptionKind::Duration, "read a reference table again after this long"),
+];
+
+static SINK: [OptionSpec; 5] = [
+    OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
+    OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
+        .default("zstd"),
+    OptionSpec::new("file_size", OptionKind::Size, "size at which a file is closed").default("128MB"),
+    OptionSpec::new("deletes", OptionKind::Word(&["rewrite"]), "how an upsert takes old rows out").default("rewrite"),
+    OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),
+];
+
+fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let folder = lake.child(&format!("_lakehead/{}", spec.pipeline))?;
+    Ok(Some(Arc::new(ObjectRecords::new(folder))))
+}

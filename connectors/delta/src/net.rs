@@ -1,0 +1,277 @@
+//! Nets the changes of a round to one per key, in staging order (cases 34, 36, 39).
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, RecordBatch, StringArray};
+use arrow::compute::interleave;
+use arrow::datatypes::SchemaRef;
+use arrow::row::OwnedRow;
+use lakehead_core::{Error, OP, Op, Result, UNCHANGED};
+use lakehead_lakefile::KeyEncoder;
+
+use crate::schema::to_lake;
+
+/// One key's net change: where its values stand, by column.
+#[derive(Debug)]
+struct Net {
+    deleted: bool,
+    /// The row that the change came with.
+    at: (usize, usize),
+    /// Columns whose value stands in an earlier row of this round.
+    earlier: Vec<(usize, (usize, usize))>,
+    /// Columns whose value only the table knows.
+    unsent: Vec<usize>,
+}
+
+/// The changes of a round, by key.
+pub(crate) struct NetChanges {
+    schema: SchemaRef,
+    keys: KeyEncoder,
+    batches: Vec<RecordBatch>,
+    nets: HashMap<OwnedRow, Net>,
+    order: Vec<OwnedRow>,
+    bytes: usize,
+}
+
+/// What a round comes to.
+pub(crate) struct Netted {
+    /// Whole rows that replace their key's row.
+    pub(crate) rows: Vec<RecordBatch>,
+    /// Rows of which the columns named in `_unchanged` stay as the table has them; that column is the last.
+    pub(crate) patches: Vec<RecordBatch>,
+    /// Keys whose rows go; the key columns alone.
+    pub(crate) deletes: Vec<RecordBatch>,
+}
+
+/// Rows of one batch that netting hands on.
+const NETTED_ROWS: usize = 65_536;
+
+impl NetChanges {
+    pub(crate) fn new(schema: &SchemaRef, key: &[String]) -> Result<Self> {
+        Ok(Self {
+            schema: schema.clone(),
+            keys: KeyEncoder::new(schema, key)?,
+            batches: Vec::new(),
+            nets: HashMap::new(),
+            order: Vec::new(),
+            bytes: 0,
+        })
+    }
+
+    /// Returns about how many bytes are held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nets.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.batches.clear();
+        self.nets.clear();
+        self.order.clear();
+        self.bytes = 0;
+    }
+
+    /// Takes changes in their order. A change without a key value is refused: NULL names no row.
+    pub(crate) fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+        let ops = text_column(rows, OP)?;
+        let unchanged = text_column(rows, UNCHANGED)?;
+        let data = to_lake(rows, &self.schema)?;
+        self.refuse_null_keys(&data)?;
+        let keys = self.keys.encode(&data)?;
+        let batch = self.batches.len();
+        self.bytes += data.get_array_memory_size() + rows.num_rows() * size_of::<Net>() * 2;
+        for row in 0..data.num_rows() {
+            let letter = ops.as_ref().filter(|ops| ops.is_valid(row)).map(|ops| ops.value(row));
+            let op = Op::parse(letter).ok_or_else(|| Error::bug("a change of an unknown kind reached a sink"))?;
+            let unsent = unchanged.as_ref().filter(|column| column.is_valid(row)).map(|column| column.value(row));
+            self.add_one(keys.row(row).owned(), op, (batch, row), unsent.unwrap_or(""));
+        }
+        self.batches.push(data);
+        Ok(())
+    }
+
+    fn refuse_null_keys(&self, data: &RecordBatch) -> Result<()> {
+        for column in self.keys.columns() {
+            if data.column_by_name(column).is_some_and(|array| array.null_count() > 0) {
+                return Err(Error::user("R0210", "a row has no value in its key")
+                    .with("column", column)
+                    .help("add `expect … { key is not null } else dead_letter` before the sink"));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_one(&mut self, key: OwnedRow, op: Op, at: (usize, usize), unsent: &str) {
+        let unsent: Vec<usize> = unsent
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .filter_map(|name| self.schema.index_of(name).ok())
+            .collect();
+        let mut net = Net { deleted: op == Op::Delete, at, earlier: Vec::new(), unsent: Vec::new() };
+        match self.nets.get(&key) {
+            Some(before) if !before.deleted => {
+                for column in unsent {
+                    if before.unsent.contains(&column) {
+                        net.unsent.push(column);
+                    } else {
+                        let earlier = before.earlier.iter().find(|(n, _)| *n == column);
+                        net.earlier.push((column, earlier.map_or(before.at, |(_, at)| *at)));
+                    }
+                }
+            }
+            _ => net.unsent = unsent,
+        }
+        if self.nets.insert(key.clone(), net).is_none() {
+            self.order.push(key);
+        }
+    }
+
+    /// Returns the net changes and forgets them.
+    pub(crate) fn take(&mut self) -> Result<Netted> {
+        let mut netted = Netted { rows: Vec::new(), patches: Vec::new(), deletes: Vec::new() };
+        let order = std::mem::take(&mut self.order);
+        for chunk in order.chunks(NETTED_ROWS) {
+            let nets: Vec<&Net> = chunk.iter().filter_map(|key| self.nets.get(key)).collect();
+            let (gone, live): (Vec<&Net>, Vec<&Net>) = nets.into_iter().partition(|net| net.deleted);
+            let (whole, partial): (Vec<&Net>, Vec<&Net>) = live.into_iter().partition(|net| net.unsent.is_empty());
+            if !whole.is_empty() {
+                netted.rows.push(self.gather(&whole)?);
+            }
+            if !partial.is_empty() {
+                netted.patches.push(self.with_unsent(&partial)?);
+            }
+            if !gone.is_empty() {
+                let key_indices = self.key_indices()?;
+                netted.deletes.push(self.gather(&gone)?.project(&key_indices)?);
+            }
+        }
+        self.clear();
+        Ok(netted)
+    }
+
+    fn key_indices(&self) -> Result<Vec<usize>> {
+        let index = |column: &String| Ok(self.schema.index_of(column)?);
+        self.keys.columns().iter().map(index).collect()
+    }
+
+    fn gather(&self, nets: &[&Net]) -> Result<RecordBatch> {
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        for column in 0..self.schema.fields().len() {
+            let arrays: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+            let at: Vec<(usize, usize)> = nets
+                .iter()
+                .map(|net| net.earlier.iter().find(|(n, _)| *n == column).map_or(net.at, |(_, at)| *at))
+                .collect();
+            columns.push(interleave(&arrays, &at)?);
+        }
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+
+    fn with_unsent(&self, nets: &[&Net]) -> Result<RecordBatch> {
+        let rows = self.gather(nets)?;
+        let names: StringArray = nets
+            .iter()
+            .map(|net| {
+                let names: Vec<&str> = net.unsent.iter().map(|&n| self.schema.field(n).name().as_str()).collect();
+                Some(names.join(","))
+            })
+            .collect();
+        let mut fields: Vec<_> = self.schema.fields().iter().cloned().collect();
+        fields.push(std::sync::Arc::new(lakehead_core::reserved_field(UNCHANGED)));
+        let mut columns = rows.columns().to_vec();
+        columns.push(std::sync::Arc::new(names));
+        Ok(RecordBatch::try_new(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
+    }
+}
+
+/// Returns a reserved text column, if the rows have it.
+pub(crate) fn text_column(rows: &RecordBatch, name: &str) -> Result<Option<StringArray>> {
+    match rows.column_by_name(name) {
+        None => Ok(None),
+        Some(column) => match column.as_any().downcast_ref::<StringArray>() {
+            Some(texts) => Ok(Some(texts.clone())),
+            None => Err(Error::bug("a reserved column is not text").with("column", name)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    fn changes(rows: &[(&str, i64, Option<&str>, Option<&str>)]) -> RecordBatch {
+        let schema = Schema::new(vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("body", DataType::Utf8, true),
+            lakehead_core::reserved_field(OP),
+            lakehead_core::reserved_field(UNCHANGED),
+        ]);
+        RecordBatch::try_new(Arc::new(schema), vec![
+            Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>()),
+            Arc::new(rows.iter().map(|row| row.2).collect::<StringArray>()),
+            Arc::new(rows.iter().map(|row| Some(row.0)).collect::<StringArray>()),
+            Arc::new(rows.iter().map(|row| row.3).collect::<StringArray>()),
+        ])
+        .unwrap()
+    }
+
+    fn net(batches: &[RecordBatch]) -> (Vec<(i64, Option<String>)>, usize, usize) {
+        let schema = Arc::new(lakehead_core::data_fields(&batches[0].schema()));
+        let mut nets = NetChanges::new(&schema, &["id".into()]).unwrap();
+        for batch in batches {
+            nets.add(batch).unwrap();
+        }
+        let netted = nets.take().unwrap();
+        let mut rows = Vec::new();
+        for batch in &netted.rows {
+            let ids = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
+            let bodies = batch.column(1).as_any().downcast_ref::<StringArray>().unwrap();
+            for row in 0..batch.num_rows() {
+                rows.push((ids.value(row), bodies.is_valid(row).then(|| bodies.value(row).to_owned())));
+            }
+        }
+        let count = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum();
+        (rows, count(&netted.patches), count(&netted.deletes))
+    }
+
+    #[test]
+    fn the_last_change_of_a_key_wins_case_39() {
+        let (rows, patches, deletes) = net(&[
+            changes(&[("c", 1, Some("a"), None), ("u", 1, Some("b"), None), ("c", 2, Some("x"), None)]),
+            changes(&[("d", 2, None, None), ("d", 3, None, None), ("c", 3, Some("new"), None)]),
+        ]);
+        assert_eq!(rows, [(1, Some("b".into())), (3, Some("new".into()))]);
+        assert_eq!((patches, deletes), (0, 1));
+    }
+
+    #[test]
+    fn an_unsent_value_is_taken_from_an_earlier_change_of_the_round_case_34() {
+        let (rows, patches, _) = net(&[
+            changes(&[("c", 1, Some("large"), None)]),
+            changes(&[("u", 1, None, Some("body")), ("u", 1, None, Some("body"))]),
+        ]);
+        assert_eq!((rows, patches), (vec![(1, Some("large".into()))], 0));
+    }
+
+    #[test]
+    fn an_unsent_value_that_no_change_holds_is_left_to_the_table_case_33() {
+        let (rows, patches, _) = net(&[changes(&[("u", 1, None, Some("body"))])]);
+        assert_eq!((rows.len(), patches), (0, 1));
+    }
+
+    #[test]
+    fn a_row_without_a_key_is_refused() {
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
+        let rows = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(vec![None]))]).unwrap();
+        let mut nets = NetChanges::new(&schema, &["id".into()]).unwrap();
+        assert_eq!(nets.add(&rows).unwrap_err().code(), "R0210");
+    }
+}

@@ -1,0 +1,210 @@
+//! Rows of the open round, written to files that no version names yet.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use lakehead_core::{OP, Op, Result, UNCHANGED, failpoint};
+use lakehead_lakefile::{
+    FileFormat, FileWriter, Location, PartitionValues, WrittenFile, file_schema, partition_path, split_by_partition,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::net::{NetChanges, text_column};
+use crate::schema::to_lake;
+
+/// Bytes after which a data file is closed and the next one begun, where the sink says nothing.
+const FILE_BYTES: u64 = 128 << 20;
+/// Files open at once; the one that was written to least recently is closed for the next partition.
+const OPEN_FILES_MAX: usize = 64;
+/// Netted changes held in memory before they go to files; a key that comes again then counts as changed twice.
+const NET_BYTES_MAX: usize = 256 << 20;
+
+/// A staged file with its partition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StagedFile {
+    pub(crate) file: WrittenFile,
+    pub(crate) partition: PartitionValues,
+}
+
+/// The payload of a `Prepared`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Staged {
+    /// Whether the table is emptied first.
+    pub(crate) truncate: bool,
+    /// Data files, added as they are. In `upsert` they replace the rows of their keys.
+    pub(crate) data: Vec<StagedFile>,
+    /// Change files outside the table: rows with unsent columns.
+    pub(crate) patches: Vec<WrittenFile>,
+    /// Change files outside the table: keys whose rows go.
+    pub(crate) deletes: Vec<WrittenFile>,
+    /// The table's columns when the files were written, as a Delta `schemaString`.
+    pub(crate) schema: String,
+    /// The interval that an `overwrite` run stands for.
+    pub(crate) run: Option<String>,
+}
+
+/// Writes data files, one at a time per partition.
+pub(crate) struct DataWriters {
+    location: Location,
+    partition_by: Vec<String>,
+    schema: SchemaRef,
+    format: FileFormat,
+    file_bytes: u64,
+    fence: u64,
+    open: BTreeMap<PartitionValues, (FileWriter, u64)>,
+    clock: u64,
+    done: Vec<StagedFile>,
+}
+
+impl DataWriters {
+    pub(crate) fn new(
+        location: &Location,
+        schema: &SchemaRef,
+        partition_by: &[String],
+        format: FileFormat,
+        file_bytes: Option<u64>,
+        fence: u64,
+    ) -> Self {
+        Self {
+            location: location.clone(),
+            partition_by: partition_by.to_vec(),
+            schema: file_schema(schema, partition_by),
+            format,
+            file_bytes: file_bytes.unwrap_or(FILE_BYTES),
+            fence,
+            open: BTreeMap::new(),
+            clock: 0,
+            done: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        for (partition, rows) in split_by_partition(rows, &self.partition_by)? {
+            self.clock += 1;
+            if !self.open.contains_key(&partition) {
+                self.make_room().await?;
+                let name = format!("{}{}", partition_path(&partition), part_name(self.fence));
+                let writer = FileWriter::create(&self.location, &name, &self.schema, self.format)?;
+                self.open.insert(partition.clone(), (writer, 0));
+            }
+            let Some((writer, used)) = self.open.get_mut(&partition) else { continue };
+            *used = self.clock;
+            writer.write(&rows).await?;
+            if writer.bytes() >= self.file_bytes {
+                self.close(&partition).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn make_room(&mut self) -> Result<()> {
+        if self.open.len() < OPEN_FILES_MAX {
+            return Ok(());
+        }
+        let oldest = self.open.iter().min_by_key(|(_, (_, used))| *used).map(|(partition, _)| partition.clone());
+        match oldest {
+            Some(partition) => self.close(&partition).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn close(&mut self, partition: &PartitionValues) -> Result<()> {
+        if let Some((writer, _)) = self.open.remove(partition) {
+            failpoint::hit("delta.stage.close").await?;
+            let file = writer.finish().await?;
+            self.done.push(StagedFile { file, partition: partition.clone() });
+        }
+        Ok(())
+    }
+
+    /// Closes every file and returns all that were written.
+    pub(crate) async fn finish(mut self) -> Result<Vec<StagedFile>> {
+        let partitions: Vec<_> = self.open.keys().cloned().collect();
+        for partition in partitions {
+            self.close(&partition).await?;
+        }
+        Ok(self.done)
+    }
+}
+
+/// Returns a name that no other process and no other round uses; it begins with the fence of its owner, so that a
+/// sweep can tell whose it was.
+pub(crate) fn part_name(fence: u64) -> String {
+    format!("part-{fence:05}-{}.parquet", Uuid::new_v4())
+}
+
+/// The open round of an `upsert`.
+pub(crate) struct KeyedStage {
+    pub(crate) nets: NetChanges,
+}
+
+/// What became of the rows handed to a [`KeyedStage`].
+pub(crate) enum Taken {
+    /// They are netted in memory.
+    Netted,
+    /// They come from a snapshot, each key once: to be written as they are.
+    Straight(RecordBatch),
+}
+
+impl KeyedStage {
+    pub(crate) fn new(schema: &SchemaRef, key: &[String]) -> Result<Self> {
+        Ok(Self { nets: NetChanges::new(schema, key)? })
+    }
+
+    /// Takes rows. A snapshot's rows go straight to a file: no key comes twice in one, and nothing precedes it.
+    pub(crate) fn take(&mut self, rows: &RecordBatch, schema: &SchemaRef) -> Result<Taken> {
+        let only_read = match text_column(rows, OP)? {
+            Some(ops) => (0..ops.len()).all(|row| ops.is_valid(row) && ops.value(row) == Op::Read.letter()),
+            None => false,
+        };
+        if only_read && self.nets.is_empty() {
+            return Ok(Taken::Straight(to_lake(rows, schema)?));
+        }
+        self.nets.add(rows)?;
+        Ok(Taken::Netted)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.nets.bytes() > NET_BYTES_MAX
+    }
+}
+
+/// Writes change files (patches, deletes) to the pipeline's staging folder, outside the table's data.
+pub(crate) async fn write_changes(
+    folder: &Location,
+    fence: u64,
+    batches: &[RecordBatch],
+) -> Result<Option<WrittenFile>> {
+    let Some(first) = batches.first() else { return Ok(None) };
+    let format = FileFormat::from_settings(&lakehead_core::Settings::default());
+    let mut writer = FileWriter::create(folder, &part_name(fence), &first.schema(), format)?;
+    for batch in batches {
+        writer.write(batch).await?;
+    }
+    Ok(Some(writer.finish().await?))
+}
+
+/// Returns the rows with the columns of `changelog`: `_op`, `_source_position`, `_source_ts` behind the data.
+pub(crate) fn changelog_schema(schema: &SchemaRef) -> SchemaRef {
+    let mut fields: Vec<_> = vec![
+        std::sync::Arc::new(lakehead_core::reserved_field(OP)),
+        std::sync::Arc::new(lakehead_core::reserved_field(lakehead_core::POSITION)),
+        std::sync::Arc::new(lakehead_core::reserved_field(lakehead_core::COMMITTED_AT)),
+    ];
+    fields.extend(schema.fields().iter().cloned());
+    std::sync::Arc::new(arrow::datatypes::Schema::new(fields))
+}
+
+/// Refuses a change that `append` cannot hold: only new rows may come (a table without a key).
+pub(crate) fn refuse_changes(rows: &RecordBatch, table: &str) -> Result<()> {
+    let Some(ops) = text_column(rows, OP)? else { return Ok(()) };
+    let changes = ops.iter().flatten().any(|op| op == "u" || op == "d");
+    if changes || text_column(rows, UNCHANGED)?.is_some_and(|names| names.null_count() < names.len()) {
+        return Err(lakehead_core::Error::incident("R0211", "a row changed in a table that is only appended to")
+            .with("table", table)
+            .help("use `mode = changelog`, which keeps every change, or `mode = upsert` with a key"));
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Batches to finished lake files: where a table lies, how a Parquet file is written and read back, its statistics,
+//! and the records beside the tables. Shared by every lake sink.
+
+mod keys;
+mod location;
+mod partition;
+mod reader;
+mod records;
+mod statistics;
+mod writer;
+
+pub use keys::{KeySet, KeyEncoder};
+pub use location::Location;
+pub use partition::{file_schema, PartitionValues, decode_partition_value, partition_path, split_by_partition};
+pub use reader::{conform, read_file, read_schema};
+pub use records::ObjectRecords;
+pub use statistics::{ColumnStatistics, FileStatistics};
+pub use writer::{FileFormat, FileWriter, WrittenFile};
+
+use lakehead_core::Error;
+
+/// Turns an error of the object store into one of ours: what is full, forbidden or not there is the user's to mend.
+pub fn storage_error(error: object_store::Error, location: &str) -> Error {
+    let text = chain_text(&error);
+    let known = if text.contains("No space left") || text.contains("os error 28") {
+        Error::incident("R0401", "the disk of the lake is full")
+            .help("free space, then start again: nothing was committed in part")
+    } else if text.contains("Permission denied") || text.contains("Read-only file system") {
+        Error::user("R0402", "the lake's location cannot be written")
+            .help("give the user who runs lakehead the right to write there, or change `path` of the connection")
+    } else {
+        match &error {
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                Error::user("R0402", "the lake's location refuses these credentials")
+                    .help("check the credentials in the environment and the bucket's policy")
+            }
+            object_store::Error::NotFound { .. } => {
+                Error::incident("R0403", "an object that must be there is gone")
+            }
+            _ => Error::external("R0404", "the object store failed"),
+        }
+    };
+    known.with("location", location).caused_by(error)
+}
+
+fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Turns an error of the Parquet library into one of ours.
+pub fn parquet_error(error: parquet::errors::ParquetError, location: &str) -> Error {
+    let text = chain_text(&error);
+    if text.contains("No space left") || text.contains("os error 28") {
+        return Error::incident("R0401", "the disk of the lake is full")
+            .help("free space, then start again: nothing was committed in part")
+            .with("location", location)
+            .caused_by(error);
+    }
+    Error::external("R0405", "a lake file could not be written or read").with("location", location).caused_by(error)
+}

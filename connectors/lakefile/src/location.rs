@@ -1,0 +1,172 @@
+//! Where a table lies: a store, a prefix in it, and the URL people see.
+
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use lakehead_core::{Error, Result, Settings};
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreScheme};
+use url::Url;
+
+/// A folder in an object store or on the local disk.
+#[derive(Clone, Debug)]
+pub struct Location {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    url: Url,
+}
+
+impl Location {
+    /// Opens the folder that `path` names: a path relative to `root`, an absolute one, or a URL.
+    ///
+    /// A local folder is made where it is missing. Nothing is read or written.
+    pub fn open(path: &str, root: &FsPath, settings: &Settings) -> Result<Self> {
+        match Url::parse(path) {
+            Ok(url) if path.contains("://") => Self::open_url(&url, settings),
+            _ => Self::open_folder(&root.join(path)),
+        }
+    }
+
+    fn open_folder(folder: &FsPath) -> Result<Self> {
+        let refused = |error: std::io::Error| {
+            let known = if error.raw_os_error() == Some(28) {
+                Error::incident("R0401", "the disk of the lake is full")
+                    .help("free space, then start again: nothing was committed in part")
+            } else {
+                Error::user("R0402", "the lake's location cannot be written").help(
+                    "give the user who runs lakehead the right to write there, or change `path` of the connection",
+                )
+            };
+            known.with("location", folder.display()).caused_by(error)
+        };
+        std::fs::create_dir_all(folder).map_err(refused)?;
+        let folder: PathBuf = folder.canonicalize().map_err(refused)?;
+        let url = Url::from_directory_path(&folder)
+            .map_err(|()| Error::user("R0406", "the path is not a folder").with("path", folder.display()))?;
+        let prefix = Path::from_absolute_path(&folder).map_err(|error| {
+            Error::user("R0406", "the path has a part that no store can hold").caused_by(error)
+        })?;
+        Ok(Self { store: Arc::new(LocalFileSystem::new()), prefix, url })
+    }
+
+    fn open_url(url: &Url, settings: &Settings) -> Result<Self> {
+        let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| {
+            Error::user("R0406", "the location is not one that can be read")
+                .with("location", url)
+                .help("locations are paths, file:///…, s3://bucket/…")
+                .caused_by(error)
+        })?;
+        let store: Arc<dyn ObjectStore> = match scheme {
+            ObjectStoreScheme::Local => {
+                let folder = url
+                    .to_file_path()
+                    .map_err(|()| Error::user("R0406", "the path is not a folder").with("location", url))?;
+                return Self::open_folder(&folder);
+            }
+            ObjectStoreScheme::AmazonS3 => Arc::new(open_s3(url, settings)?),
+            _ => {
+                return Err(Error::user("R0406", "this kind of location is not built in")
+                    .with("location", url)
+                    .help("locations are paths, file:///…, s3://bucket/…"));
+            }
+        };
+        let mut url = url.clone();
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Ok(Self { store, prefix, url })
+    }
+
+    /// Returns a folder below this one. A part that climbs (`..`) is refused.
+    pub fn child(&self, relative: &str) -> Result<Self> {
+        let mut prefix = self.prefix.clone();
+        for part in relative.split('/').filter(|part| !part.is_empty()) {
+            if part == ".." || part == "." || part.contains('\0') {
+                return Err(Error::user("R0407", "a table's path may not climb out of its connection")
+                    .with("path", relative));
+            }
+            prefix = prefix.join(part);
+        }
+        let url = self
+            .url
+            .join(&format!("{}/", relative.trim_matches('/')))
+            .map_err(|error| Error::user("R0406", "the path is not one").with("path", relative).caused_by(error))?;
+        if url.scheme() == "file"
+            && let Ok(folder) = url.to_file_path()
+        {
+            std::fs::create_dir_all(&folder).map_err(|error| {
+                Error::user("R0402", "the lake's location cannot be written")
+                    .with("location", folder.display())
+                    .help("give the user who runs lakehead the right to write there, or change `path` of the connection")
+                    .caused_by(error)
+            })?;
+        }
+        Ok(Self { store: self.store.clone(), prefix, url })
+    }
+
+    /// Returns the folder of a table: `a.b` under prefix `X` lies at `Xa/b`.
+    pub fn table(&self, prefix: &str, table: &str) -> Result<Self> {
+        self.child(&format!("{prefix}{}", table.replace('.', "/")))
+    }
+
+    /// Returns the store's path of an object in this folder.
+    pub fn path(&self, name: &str) -> Path {
+        // Names are escaped already (`partition_path`): parsed, not escaped again.
+        let joined = format!("{}/{}", self.prefix, name.trim_matches('/'));
+        Path::parse(&joined).unwrap_or_else(|_| Path::from(joined))
+    }
+
+    /// Returns the name of an object relative to this folder.
+    pub fn name_of(&self, path: &Path) -> Option<String> {
+        let parts: Vec<_> = path.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_owned()).collect();
+        Some(parts.join("/"))
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Returns the store's path of this folder.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    /// Returns the folder as a URL that ends with `/`.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+}
+
+fn open_s3(url: &Url, settings: &Settings) -> Result<object_store::aws::AmazonS3> {
+    let mut builder = AmazonS3Builder::from_env()
+        .with_url(url.as_str())
+        .with_conditional_put(S3ConditionalPut::ETagMatch);
+    if let Some(region) = settings.text("region") {
+        builder = builder.with_region(region);
+    }
+    if let Some(endpoint) = settings.text("endpoint") {
+        builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
+    }
+    if let (Some(id), Some(key)) = (settings.secret("access_key_id"), settings.secret("secret_access_key")) {
+        builder = builder.with_access_key_id(id).with_secret_access_key(key);
+    }
+    builder.build().map_err(|error| crate::storage_error(error, url.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_lies_below_its_connection_and_cannot_climb_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Location::open("lake", folder.path(), &Settings::default()).unwrap();
+        let table = lake.table("dev_", "mirror.orders").unwrap();
+        assert!(table.url().as_str().ends_with("/lake/dev_mirror/orders/"), "{}", table.url());
+        assert_eq!(table.name_of(&table.path("a/b.parquet")).as_deref(), Some("a/b.parquet"));
+        assert_eq!(lake.child("../out").unwrap_err().code(), "R0407");
+    }
+}

@@ -1,0 +1,422 @@
+//! What the catalogue knows about tables: columns, keys, replica identity, owner.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema};
+use lakehead_core::{Error, Result, TableSpec};
+
+use crate::fault;
+use crate::names::{self, Patterns};
+use crate::session::Session;
+use crate::type_map::{Kind, TypeMap};
+
+/// The oldest server whose logical decoding has the binary format.
+const VERSION_MIN: i32 = 140_000;
+
+/// One column as the catalogue describes it.
+#[derive(Clone, Debug)]
+pub(crate) struct CatalogColumn {
+    pub(crate) name: String,
+    pub(crate) type_oid: u32,
+    pub(crate) typmod: i32,
+    pub(crate) not_null: bool,
+    /// A generated column is absent from the stream of changes.
+    pub(crate) generated: bool,
+}
+
+/// How the server identifies the old row of an update or a delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReplicaIdentity {
+    /// By the primary key.
+    Default,
+    /// By all columns.
+    Full,
+    /// By the columns of an index.
+    Index,
+    /// Not at all.
+    Nothing,
+}
+
+impl ReplicaIdentity {
+    /// Reads the letter of `pg_class.relreplident` and of a relation message.
+    pub(crate) fn parse(letter: u8) -> Option<Self> {
+        Some(match letter {
+            b'd' => Self::Default,
+            b'f' => Self::Full,
+            b'i' => Self::Index,
+            b'n' => Self::Nothing,
+            _ => return None,
+        })
+    }
+
+    /// Returns the words of `ALTER TABLE … REPLICA IDENTITY`.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Full => "full",
+            Self::Index => "using index",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// One table as the catalogue describes it.
+#[derive(Clone, Debug)]
+pub(crate) struct CatalogTable {
+    pub(crate) oid: u32,
+    pub(crate) schema: String,
+    pub(crate) table: String,
+    /// `r` table, `p` partitioned table, `v` view, `m` materialized view, `f` foreign table.
+    pub(crate) kind: u8,
+    /// `p` permanent, `u` unlogged, `t` temporary.
+    pub(crate) persistence: u8,
+    pub(crate) identity: ReplicaIdentity,
+    pub(crate) is_partition: bool,
+    pub(crate) row_security: bool,
+    /// Whether a partition lacks a replica identity of its own: publishing updates would make them fail there.
+    pub(crate) has_bare_partition: bool,
+    pub(crate) owner: String,
+    pub(crate) is_owned: bool,
+    pub(crate) row_estimate: i64,
+    pub(crate) columns: Vec<CatalogColumn>,
+    pub(crate) primary_key: Vec<String>,
+    /// The columns of the index that `REPLICA IDENTITY USING INDEX` names.
+    pub(crate) identity_index: Vec<String>,
+}
+
+impl CatalogTable {
+    /// Returns `schema.table`, the name in pipeline files.
+    pub(crate) fn name(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+
+    /// Returns the quoted name.
+    pub(crate) fn quoted(&self) -> String {
+        names::qualified(&self.schema, &self.table)
+    }
+
+    /// Returns the columns that a delete carries, which is what rows can be told apart by.
+    pub(crate) fn change_key(&self) -> &[String] {
+        match self.identity {
+            ReplicaIdentity::Index => &self.identity_index,
+            ReplicaIdentity::Default | ReplicaIdentity::Full | ReplicaIdentity::Nothing => {
+                &self.primary_key
+            }
+        }
+    }
+
+    /// Returns whether publishing its updates leaves the application's updates and deletes working: without a replica
+    /// identity the server refuses them.
+    pub(crate) fn may_publish_updates(&self) -> bool {
+        if self.has_bare_partition {
+            return false;
+        }
+        match self.identity {
+            ReplicaIdentity::Full | ReplicaIdentity::Index => true,
+            ReplicaIdentity::Default => !self.primary_key.is_empty(),
+            ReplicaIdentity::Nothing => false,
+        }
+    }
+
+    /// Refuses what has no stream of changes: views, foreign, temporary and unlogged tables, single partitions.
+    pub(crate) fn require_changes(&self) -> Result<()> {
+        let what = match (self.kind, self.persistence) {
+            (b'v' | b'm', _) => "a view, and a view has no changes of its own",
+            (b'f', _) => "a foreign table, whose changes are in another server",
+            (_, b'u') => "unlogged, and what is not in the log cannot be captured",
+            (_, b't') => "temporary",
+            (b'r' | b'p', _) => return Ok(()),
+            _ => "no table",
+        };
+        Err(Error::user(fault::TABLE_UNFIT, format!("`{}` is {what}", self.name()))
+            .with("table", self.name())
+            .help("leave it out with `exclude`, or read it with `capture = snapshot` or `capture = query`"))
+    }
+
+    /// Returns the kinds of the columns that are read.
+    pub(crate) fn kinds(
+        &self,
+        types: &TypeMap,
+        scope: Scope<'_>,
+    ) -> Result<Vec<(&CatalogColumn, Kind)>> {
+        let name = self.name();
+        self.columns
+            .iter()
+            .filter(|column| scope.includes(&name, column))
+            .map(|column| {
+                let kind = types.kind(column.type_oid, column.typmod);
+                Ok((
+                    column,
+                    kind.map_err(|refusal| refusal.in_column(&name, &column.name))?,
+                ))
+            })
+            .collect()
+    }
+
+    /// Describes the table for the lock file.
+    pub(crate) fn spec(&self, types: &TypeMap, scope: Scope<'_>) -> Result<TableSpec> {
+        let kinds = self.kinds(types, scope)?;
+        let fields: Vec<Field> = kinds
+            .iter()
+            .map(|(column, kind)| kind.field(&column.name, !column.not_null))
+            .collect();
+        let key = if scope.changes {
+            self.change_key()
+        } else {
+            &self.primary_key
+        };
+        let is_read = |name: &&String| kinds.iter().any(|(column, _)| column.name == **name);
+        let key: Vec<String> = key.iter().filter(is_read).cloned().collect();
+        if scope.changes && key.len() < self.change_key().len() {
+            return Err(Error::user(fault::SETTING, format!("`exclude_columns` leaves out a key column of `{}`", self.name()))
+                .with("table", self.name())
+                .with("key", self.change_key().join(", "))
+                .help("without its key a change does not say which row it means; leave only other columns out"));
+        }
+        // Part of a key is none.
+        let key = if key.len() == self.primary_key.len() || scope.changes {
+            key
+        } else {
+            Vec::new()
+        };
+        Ok(TableSpec {
+            name: self.name(),
+            schema: Arc::new(Schema::new(fields)),
+            key,
+        })
+    }
+}
+
+/// Which columns of a table are read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope<'a> {
+    /// Whether the changes are read, which lack generated columns.
+    pub(crate) changes: bool,
+    /// `schema.table.column` of columns to leave out.
+    pub(crate) excluded: &'a Patterns,
+}
+
+impl Scope<'_> {
+    fn includes(&self, table: &str, column: &CatalogColumn) -> bool {
+        let is_absent = self.changes && column.generated;
+        !is_absent && !self.excludes(table, &column.name)
+    }
+
+    /// Returns whether the settings leave this column out.
+    pub(crate) fn excludes(&self, table: &str, column: &str) -> bool {
+        self.excluded.matches(&format!("{table}.{column}"))
+    }
+}
+
+/// Reads every table and view outside the system's own schemas; of those that `wanted` accepts also columns and keys.
+pub(crate) async fn tables(
+    session: &Session,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<CatalogTable>> {
+    let sql = "select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, c.relispartition,
+            c.relrowsecurity, pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.pg_has_role(c.relowner, 'USAGE'),
+            greatest(c.reltuples, 0)::int8
+        from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname not in ('pg_catalog', 'information_schema')
+            and n.nspname not like 'pg\\_toast%' and n.nspname not like 'pg\\_temp%'
+        order by 2, 3";
+    let mut tables = Vec::new();
+    for row in session.rows("listing the tables", sql, &[]).await? {
+        let letter = |index: usize| u8::try_from(row.get::<_, i8>(index)).unwrap_or(0);
+        let identity = ReplicaIdentity::parse(letter(5))
+            .ok_or_else(|| fault::unreadable("a table has an unknown replica identity"))?;
+        tables.push(CatalogTable {
+            oid: row.get(0),
+            schema: row.get(1),
+            table: row.get(2),
+            kind: letter(3),
+            persistence: letter(4),
+            identity,
+            is_partition: row.get(6),
+            row_security: row.get(7),
+            has_bare_partition: false,
+            owner: row.get(8),
+            is_owned: row.get(9),
+            row_estimate: row.get(10),
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            identity_index: Vec::new(),
+        });
+    }
+    let oids: Vec<u32> = tables
+        .iter()
+        .filter(|table| wanted(&table.name()))
+        .map(|table| table.oid)
+        .collect();
+    add_columns(session, &mut tables, &oids).await?;
+    add_keys(session, &mut tables, &oids).await?;
+    add_partitions(session, &mut tables, &oids).await?;
+    Ok(tables)
+}
+
+async fn add_columns(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) -> Result<()> {
+    let sql = "select attrelid, attname, atttypid, atttypmod, attnotnull, attgenerated <> ''
+        from pg_catalog.pg_attribute where attrelid = any($1) and attnum > 0 and not attisdropped
+        order by attrelid, attnum";
+    let mut columns: HashMap<u32, Vec<CatalogColumn>> = HashMap::new();
+    for row in session.rows("reading the columns", sql, &[&oids]).await? {
+        columns.entry(row.get(0)).or_default().push(CatalogColumn {
+            name: row.get(1),
+            type_oid: row.get(2),
+            typmod: row.get(3),
+            not_null: row.get(4),
+            generated: row.get(5),
+        });
+    }
+    for table in tables {
+        table.columns = columns.remove(&table.oid).unwrap_or_default();
+    }
+    Ok(())
+}
+
+async fn add_keys(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) -> Result<()> {
+    let sql = "select i.indrelid, i.indisprimary, i.indisreplident,
+            array(select a.attname::text from unnest(i.indkey) with ordinality k(attnum, at)
+                join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+                where k.at <= i.indnkeyatts order by k.at)
+        from pg_catalog.pg_index i
+        where i.indrelid = any($1) and (i.indisprimary or i.indisreplident) and i.indisvalid";
+    let mut keys: HashMap<u32, Vec<(bool, bool, Vec<String>)>> = HashMap::new();
+    for row in session.rows("reading the keys", sql, &[&oids]).await? {
+        keys.entry(row.get(0))
+            .or_default()
+            .push((row.get(1), row.get(2), row.get(3)));
+    }
+    for table in tables {
+        for (is_primary, is_identity, columns) in keys.remove(&table.oid).unwrap_or_default() {
+            if is_identity {
+                table.identity_index.clone_from(&columns);
+            }
+            if is_primary {
+                table.primary_key = columns;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A partition has a replica identity of its own, whatever that of the partitioned table is.
+async fn add_partitions(
+    session: &Session,
+    tables: &mut [CatalogTable],
+    oids: &[u32],
+) -> Result<()> {
+    let sql = "select distinct root.oid from unnest($1::oid[]) root(oid)
+        join pg_catalog.pg_class p on p.oid = root.oid and p.relkind = 'p'
+        cross join lateral pg_catalog.pg_partition_tree(root.oid) t
+        join pg_catalog.pg_class c on c.oid = t.relid
+        where t.isleaf and c.relkind = 'r' and (c.relreplident = 'n' or c.relreplident = 'd'
+            and not exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary))";
+    for row in session
+        .rows("reading the partitions", sql, &[&oids])
+        .await?
+    {
+        let oid: u32 = row.get(0);
+        for table in tables.iter_mut().filter(|table| table.oid == oid) {
+            table.has_bare_partition = true;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the catalogue's entry of each named table, in the order of the names.
+pub(crate) async fn named(session: &Session, names: &[&str]) -> Result<Vec<CatalogTable>> {
+    let mut all = tables(session, |name| names.contains(&name)).await?;
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let Some(index) = all.iter().position(|table| table.name() == *name) else {
+            return Err(unknown(name, &all));
+        };
+        found.push(all.swap_remove(index));
+    }
+    Ok(found)
+}
+
+/// Returns the tables that the patterns of `tables` and `exclude` name.
+///
+/// A pattern takes tables and partitioned tables, never the single partitions; a view only where it is named in full.
+pub(crate) async fn matching(
+    session: &Session,
+    include: &Patterns,
+    exclude: &Patterns,
+    named: &[String],
+) -> Result<Vec<CatalogTable>> {
+    let all = tables(session, |name| {
+        include.matches(name) && !exclude.matches(name)
+    })
+    .await?;
+    let candidate = |table: &&CatalogTable| {
+        let name = table.name();
+        let is_named = named.contains(&name);
+        include.matches(&name)
+            && !exclude.matches(&name)
+            && (is_named || (matches!(table.kind, b'r' | b'p') && !table.is_partition))
+    };
+    let found: Vec<CatalogTable> = all.iter().filter(candidate).cloned().collect();
+    let names: Vec<String> = found.iter().map(CatalogTable::name).collect();
+    if let Some(pattern) = include.unmatched(&names).next() {
+        return Err(unknown(pattern, &all));
+    }
+    Ok(found)
+}
+
+fn unknown(name: &str, all: &[CatalogTable]) -> Error {
+    const SHOWN_MAX: usize = 50;
+    let known: Vec<String> = all
+        .iter()
+        .filter(|table| !table.is_partition)
+        .map(CatalogTable::name)
+        .collect();
+    let error = Error::user(fault::TABLE_UNKNOWN, format!("no table matches `{name}`"))
+        .with("pattern", name)
+        .with(
+            "tables",
+            known
+                .iter()
+                .take(SHOWN_MAX)
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", "),
+        );
+    match known.iter().min_by_key(|table| distance(table, name)) {
+        Some(nearest) if distance(nearest, name) <= 4 => error.help(format!("did the file mean `{nearest}`?")),
+        _ => error.help("a pattern is `schema.table` with `*`, `?` and `{a,b}`; without a dot it means the schema public"),
+    }
+}
+
+/// Returns how many letters differ between two names (Levenshtein), the schema `public` being understood.
+fn distance(left: &str, right: &str) -> usize {
+    let (left, right) = (
+        left.trim_start_matches("public."),
+        right.trim_start_matches("public."),
+    );
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (above, letter) in left.chars().enumerate() {
+        let mut diagonal = above;
+        row[0] = above + 1;
+        for (index, other) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[index + 1];
+            row[index + 1] = replaced.min(row[index] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+/// Refuses a server whose pgoutput lacks the binary format.
+pub(crate) async fn require_version(session: &Session) -> Result<()> {
+    let version = session.version().await?;
+    if version >= VERSION_MIN {
+        return Ok(());
+    }
+    Err(Error::user(fault::SERVER_TOO_OLD, "the server is older than PostgreSQL 14")
+        .with("version", version)
+        .help("changes are read from PostgreSQL 14 on; older servers can be read with `capture = snapshot` and `capture = query`"))
+}

@@ -1,0 +1,167 @@
+//! A connection for SQL: the catalogue, COPY and the setting up of slots and publications.
+
+use std::io;
+use std::time::Duration;
+
+use lakehead_core::{Clock, Result};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::tls::{NoTls, TlsConnect};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, Row};
+
+use crate::endpoint::Endpoint;
+use crate::fault;
+use crate::link::{self, Link};
+
+/// What a short question to the catalogue may take before it counts as lost.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection for SQL, closed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    endpoint: Endpoint,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Hands a link that has done its handshake already to the SQL client.
+struct Established;
+
+impl TlsConnect<Link> for Established {
+    type Stream = Link;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Link>>;
+
+    fn connect(self, link: Link) -> Self::Future {
+        std::future::ready(Ok(link))
+    }
+}
+
+impl Session {
+    /// Connects and logs in.
+    pub(crate) async fn connect(endpoint: &Endpoint, clock: &dyn Clock) -> Result<Self> {
+        let link = Link::connect(endpoint, clock).await?;
+        let login = Self::log_in(endpoint, link);
+        tokio::select! {
+            session = login => session,
+            () = clock.sleep(endpoint.connect_timeout) => Err(link::timed_out(endpoint)),
+        }
+    }
+
+    async fn log_in(endpoint: &Endpoint, link: Link) -> Result<Self> {
+        let mut config = Config::new();
+        config
+            .user(&endpoint.user)
+            .dbname(&endpoint.database)
+            .application_name(&endpoint.application_name);
+        if let Some(password) = &endpoint.password {
+            config.password(password.reveal());
+        }
+        let failed =
+            |error: tokio_postgres::Error| fault::client_error(&error, endpoint, "logging in");
+        let (client, driver) = if matches!(link, Link::Secure(..)) {
+            config
+                .ssl_mode(SslMode::Require)
+                .ssl_negotiation(SslNegotiation::Direct);
+            let (client, connection) = config
+                .connect_raw(link, Established)
+                .await
+                .map_err(failed)?;
+            (client, tokio::spawn(drive(connection)))
+        } else {
+            config.ssl_mode(SslMode::Disable);
+            let (client, connection) = config.connect_raw(link, NoTls).await.map_err(failed)?;
+            (client, tokio::spawn(drive(connection)))
+        };
+        let session = Self {
+            client,
+            endpoint: endpoint.clone(),
+            driver,
+        };
+        // The text of a timestamp or a float must not depend on the role's settings.
+        let settings = format!(
+            "set datestyle = 'ISO'; set intervalstyle = 'postgres'; set extra_float_digits = 3; set statement_timeout = {}",
+            QUESTION_TIMEOUT.as_millis()
+        );
+        session.run("setting up the session", &settings).await?;
+        Ok(session)
+    }
+
+    /// Lets statements run as long as they need: for COPY, and for what waits on other transactions.
+    pub(crate) async fn lift_time_limit(&self) -> Result<()> {
+        self.run(
+            "setting up the session",
+            "set statement_timeout = 0; set idle_in_transaction_session_timeout = 0;
+             select set_config(name, '0', false) from pg_catalog.pg_settings where name = 'transaction_timeout'",
+        )
+        .await
+    }
+
+    /// Runs statements without a result.
+    pub(crate) async fn run(&self, doing: &str, sql: &str) -> Result<()> {
+        self.client
+            .batch_execute(sql)
+            .await
+            .map_err(|error| self.error(&error, doing))
+    }
+
+    /// Runs a query.
+    pub(crate) async fn rows(
+        &self,
+        doing: &str,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        self.client
+            .query(sql, values)
+            .await
+            .map_err(|error| self.error(&error, doing))
+    }
+
+    /// Runs a query of one row.
+    pub(crate) async fn row(
+        &self,
+        doing: &str,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row> {
+        self.client
+            .query_one(sql, values)
+            .await
+            .map_err(|error| self.error(&error, doing))
+    }
+
+    /// Returns the error of ours for one of the client.
+    pub(crate) fn error(&self, error: &tokio_postgres::Error, doing: &str) -> lakehead_core::Error {
+        fault::client_error(error, &self.endpoint, doing)
+    }
+
+    /// Returns the server's version as in `server_version_num`, 150018 for 15.18.
+    pub(crate) async fn version(&self) -> Result<i32> {
+        let row = self
+            .row(
+                "asking for the version",
+                "select current_setting('server_version_num')::int4",
+                &[],
+            )
+            .await?;
+        Ok(row.get(0))
+    }
+}
+
+async fn drive<T>(connection: tokio_postgres::Connection<Link, T>)
+where
+    T: tokio_postgres::tls::TlsStream + Unpin,
+{
+    if let Err(error) = connection.await {
+        // The statement that was under way has its own error; this is for a connection that broke while it was idle.
+        tracing::debug!(cause = %error, "a sql connection ended");
+    }
+}

@@ -1,0 +1,84 @@
+//! What a run tells those who watch it.
+
+use lakehead_core::TableVersion;
+use serde::Serialize;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The run owns the pipeline, under this fence.
+    Taken {
+        /// The generation.
+        fence: u64,
+    },
+    /// An unfinished round of an earlier process was committed.
+    Recovered {
+        /// Its number.
+        round: u64,
+    },
+    /// Rows came from a source.
+    Read {
+        /// The source's node.
+        node: String,
+        /// How many.
+        rows: u64,
+        /// Their bytes in memory.
+        bytes: u64,
+    },
+    /// A table has a new version.
+    Committed {
+        /// The round.
+        round: u64,
+        /// The table.
+        table: String,
+        /// What the table calls the version.
+        version: TableVersion,
+        /// Rows that the round brought, deletes included.
+        rows: u64,
+        /// Bytes of the files written.
+        bytes: u64,
+    },
+    /// Rows were set aside.
+    Rejected {
+        /// How many.
+        rows: u64,
+    },
+    /// A rule that only warns was broken.
+    Warned {
+        /// The rule.
+        expectation: String,
+        /// By how many rows.
+        rows: u64,
+    },
+    /// An input was set aside whole.
+    InputRejected {
+        /// Its name.
+        origin: String,
+        /// Why.
+        reason: String,
+    },
+    /// A table's columns changed.
+    Evolved {
+        /// The source's table.
+        table: String,
+        /// The added columns.
+        added: Vec<String>,
+    },
+    /// Everything that the sources had is in the lake.
+    CaughtUp,
+}
+
+/// Watches a run. Calls must return at once.
+pub trait Observer: Send + Sync {
+    /// Takes one event.
+    fn event(&self, event: Event);
+}
+
+/// Watches nothing.
+#[derive(Debug)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _event: Event) {}
+}

@@ -1,0 +1,571 @@
+//! The loop: take, fence, recover, then round after round.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use lakehead_core::{Checkpoint, Clock, Error, RecordStore, Result, RunContext, Sink, Source, SourceEvent, failpoint};
+use lakehead_plan::{NodeKind, OnMisfit, Plan, SchemaChanges, SinkPlan, SourcePlan, StreamId, Truncate};
+use lakehead_sql::{Parameters, Sql};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::chain::Progress;
+use crate::event::{Event, Observer};
+use crate::flow::{Flow, Output};
+use crate::reject::Rejected;
+use crate::source_task::{SourceTask, gone};
+
+mod commit;
+mod recover;
+
+/// What every run shares.
+#[derive(Clone)]
+pub struct Engine {
+    /// Reads and runs SQL.
+    pub sql: Arc<Sql>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Watches.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// A source and the number of its node.
+pub struct SourcePart {
+    /// The node's number in the plan.
+    pub node: usize,
+    /// The source, not yet opened.
+    pub source: Box<dyn Source>,
+}
+
+/// A sink and the number of its node.
+pub struct SinkPart {
+    /// The node's number in the plan; `None` for the dead letters.
+    pub node: Option<usize>,
+    /// The table's name.
+    pub table: String,
+    /// Whether its commits carry our marks durably, so that a round that touches it alone needs no record.
+    pub lake: bool,
+    /// The sink, not yet opened.
+    pub sink: Box<dyn Sink>,
+}
+
+/// What a plan is run with.
+pub struct Parts {
+    /// Sources.
+    pub sources: Vec<SourcePart>,
+    /// Sinks.
+    pub sinks: Vec<SinkPart>,
+    /// Where the epoch chain is kept; `None` where no output can hold one.
+    pub records: Option<Arc<dyn RecordStore>>,
+}
+
+/// When a round ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rows of a round.
+    pub rows: u64,
+    /// Bytes of a round in memory, before encoding.
+    pub bytes: u64,
+    /// Age of a round.
+    pub age: Duration,
+    /// Pause between two records of a position that moved without rows.
+    pub idle: Duration,
+    /// Bytes that a pipeline which needs its whole input may hold.
+    pub whole_input_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rows: 1_000_000,
+            bytes: 128 << 20,
+            age: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            whole_input_bytes: 4 << 30,
+        }
+    }
+}
+
+/// When a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// When its sources end, or when it is stopped.
+    Stopped,
+    /// When everything that the sources had at the start is in the lake.
+    CaughtUp,
+}
+
+/// A request to stop, heard at the next consistent point.
+pub type Stop = watch::Receiver<bool>;
+
+/// What a run did.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Summary {
+    /// Rounds committed.
+    pub rounds: u64,
+    /// Rows read.
+    pub rows_read: u64,
+    /// Rows written, dead letters left out.
+    pub rows_written: u64,
+    /// Rows set aside.
+    pub rows_rejected: u64,
+    /// Inputs set aside whole.
+    pub inputs_rejected: u64,
+    /// Each table's newest version.
+    pub tables: BTreeMap<String, u64>,
+    /// Whether it was stopped before its end.
+    pub stopped: bool,
+}
+
+/// One source while the run is on.
+struct Reading {
+    node: String,
+    plan: SourcePlan,
+    task: SourceTask,
+    boundary: bool,
+    caught_up: bool,
+    ended: bool,
+}
+
+/// One run.
+struct Run<'a> {
+    engine: &'a Engine,
+    flow: Flow,
+    run: RunContext,
+    limits: Limits,
+    chain: Option<crate::Chain>,
+    sinks: Vec<SinkPart>,
+    readings: Vec<Reading>,
+    streams: HashMap<(String, String), StreamId>,
+    /// What is committed.
+    progress: Progress,
+    /// Where the sources stand at the last consistent point.
+    pending: BTreeMap<String, Checkpoint>,
+    /// Rows that wait for the whole input.
+    collected: Vec<(StreamId, RecordBatch)>,
+    collect: bool,
+    /// Rows that wait to be ordered by `sequence_by`, by sink.
+    unordered: HashMap<usize, Vec<RecordBatch>>,
+    rejected: Vec<Rejected>,
+    rows: u64,
+    bytes: u64,
+    began: Option<Duration>,
+    last_idle: Duration,
+    whole_runs: bool,
+    summary: Summary,
+}
+
+impl Engine {
+    /// Runs a plan until its sources end, it is caught up or stopped.
+    ///
+    /// # Errors
+    /// Any error leaves the lake at a complete round; running again goes on from there.
+    pub async fn run(
+        &self,
+        plan: &Plan,
+        parts: Parts,
+        run: RunContext,
+        limits: Limits,
+        until: Until,
+        mut stop: Stop,
+    ) -> Result<Summary> {
+        let mut tasks = JoinSet::new();
+        let outcome = self.run_in(plan, parts, run, limits, until, &mut stop, &mut tasks).await;
+        // Dropping the run closed the queues; every source closes before we return.
+        let mut closed = Ok(());
+        while let Some(joined) = tasks.join_next().await {
+            closed = joined.unwrap_or_else(|error| Err(Error::bug("a source's task panicked").caused_by(error)));
+        }
+        let summary = outcome?;
+        closed.map(|()| summary)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a run and everything it is given")]
+    async fn run_in(
+        &self,
+        plan: &Plan,
+        parts: Parts,
+        run: RunContext,
+        limits: Limits,
+        until: Until,
+        stop: &mut Stop,
+        tasks: &mut JoinSet<Result<()>>,
+    ) -> Result<Summary> {
+        let profile = String::new();
+        let parameters = Parameters::new(&plan.parameters, &run, &profile, self.clock.now());
+        let flow = Flow::new(plan.clone(), Arc::clone(&self.sql), parameters);
+        let mut state = Run::new(self, flow, run, limits, parts.sinks);
+        state.take_over(parts.records).await?;
+        if state.progress.run == state.run.id && !state.run.id.is_empty() {
+            return Ok(state.summary);
+        }
+        state.open_sources(plan, parts.sources, tasks).await?;
+        state.read(until, stop).await?;
+        Ok(state.summary)
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(engine: &'a Engine, flow: Flow, run: RunContext, limits: Limits, sinks: Vec<SinkPart>) -> Self {
+        let plan = flow.plan();
+        let whole_runs = sink_plans(plan).any(|sink| sink.mode == lakehead_core::WriteMode::Overwrite);
+        let collect = !flow.is_row_wise();
+        let age = sink_plans(plan).filter_map(|sink| sink.commit_every).min().unwrap_or(limits.age);
+        Self {
+            engine,
+            run,
+            limits: Limits { age, ..limits },
+            chain: None,
+            sinks,
+            readings: Vec::new(),
+            streams: HashMap::new(),
+            progress: Progress::default(),
+            pending: BTreeMap::new(),
+            collected: Vec::new(),
+            collect,
+            unordered: HashMap::new(),
+            rejected: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            began: None,
+            last_idle: engine.clock.monotonic(),
+            whole_runs: whole_runs || collect,
+            summary: Summary::default(),
+            flow,
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        self.engine.observer.event(event);
+    }
+
+    async fn open_sources(
+        &mut self,
+        plan: &Plan,
+        sources: Vec<SourcePart>,
+        tasks: &mut JoinSet<Result<()>>,
+    ) -> Result<()> {
+        for SourcePart { node, mut source } in sources {
+            let NodeKind::Source(source_plan) = &plan.nodes[node].kind else {
+                return Err(Error::bug("a source stands for a node that is none"));
+            };
+            if source_plan.endless && self.collect {
+                return Err(Error::user("R0104", "this pipeline needs its whole input at once, and a source never ends")
+                    .with("node", &plan.nodes[node].name)
+                    .help("aggregate, join and dedupe run over sources that end, in this version"));
+            }
+            let name = plan.nodes[node].name.clone();
+            for table in &source_plan.tables {
+                self.streams.insert((name.clone(), table.name.clone()), table.stream);
+            }
+            let from = self.progress.sources.get(&name).cloned().unwrap_or_default();
+            source.open(&from).await?;
+            if !from.is_empty() {
+                source.acknowledge(&from).await?;
+            }
+            self.readings.push(Reading {
+                node: name,
+                plan: source_plan.clone(),
+                task: SourceTask::start(source, tasks),
+                boundary: true,
+                caught_up: false,
+                ended: false,
+            });
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, until: Until, stop: &mut Stop) -> Result<()> {
+        loop {
+            let stopping = *stop.borrow();
+            let ended = self.readings.iter().all(|reading| reading.ended);
+            let caught_up = until == Until::CaughtUp && self.readings.iter().all(|r| r.caught_up || r.ended);
+            let at_boundary = self.readings.iter().all(|reading| reading.boundary);
+            let wanted = ended || caught_up || stopping || self.is_full();
+            if wanted && at_boundary {
+                if self.whole_runs && stopping && !ended {
+                    // A run that replaces rows is committed whole or not at all.
+                    self.abort().await?;
+                } else {
+                    self.cut(ended || caught_up || stopping, ended && self.whole_runs).await?;
+                }
+                if ended || caught_up || stopping {
+                    self.summary.stopped = stopping && !ended;
+                    self.tell(Event::CaughtUp);
+                    return Ok(());
+                }
+            }
+            self.step(wanted, stop).await?;
+        }
+    }
+
+    /// Waits for the next event of a source that may go on, the age of the round, or a stop.
+    async fn step(&mut self, wanted: bool, stop: &mut Stop) -> Result<()> {
+        let clock = Arc::clone(&self.engine.clock);
+        let age = self.began.map(|began| (began + self.limits.age).saturating_sub(clock.monotonic()));
+        let idle = (self.last_idle + self.limits.idle).saturating_sub(clock.monotonic());
+        let pause = if wanted { Duration::from_secs(3600) } else { age.unwrap_or(idle).max(Duration::from_millis(1)) };
+        let next = {
+            let readings = &mut self.readings;
+            let next = std::future::poll_fn(move |context| {
+                for (number, reading) in readings.iter_mut().enumerate() {
+                    // While a round is to be cut, only those move that are inside a transaction.
+                    if reading.ended || (wanted && reading.boundary) {
+                        continue;
+                    }
+                    if let std::task::Poll::Ready(event) = reading.task.events.poll_recv(context) {
+                        return std::task::Poll::Ready((number, event));
+                    }
+                }
+                std::task::Poll::Pending
+            });
+            tokio::select! {
+                next = next => Some(next),
+                () = clock.sleep(pause) => None,
+                changed = stop.changed(), if !*stop.borrow() => {
+                    if changed.is_err() {
+                        // Nobody can stop this run any more: only its sources end it.
+                        clock.sleep(pause).await;
+                    }
+                    None
+                }
+            }
+        };
+        match next {
+            None => Ok(()),
+            Some((_, None)) => Err(gone()),
+            Some((number, Some(event))) => self.take(number, event?).await,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        if self.whole_runs {
+            return false;
+        }
+        let old = self.began.is_some_and(|began| self.engine.clock.monotonic() >= began + self.limits.age);
+        let moved = self.pending != self.progress.sources;
+        let idle = moved && self.engine.clock.monotonic() >= self.last_idle + self.limits.idle;
+        self.rows >= self.limits.rows || self.bytes >= self.limits.bytes || old || idle
+    }
+
+    async fn take(&mut self, number: usize, event: SourceEvent) -> Result<()> {
+        match event {
+            SourceEvent::Changes(batch) => {
+                let node = self.readings[number].node.clone();
+                self.readings[number].boundary = false;
+                let (rows, bytes) = (batch.rows.num_rows() as u64, batch.rows.get_array_memory_size() as u64);
+                self.begin();
+                self.summary.rows_read += rows;
+                self.rows += rows;
+                self.bytes += bytes;
+                self.tell(Event::Read { node: node.clone(), rows, bytes });
+                let stream = self.stream(&node, &batch.table)?;
+                let rows = self.flow.source_rows(stream, &batch.rows)?;
+                if self.collect { self.collect_rows(stream, rows) } else { self.pass(vec![(stream, rows)]).await }
+            }
+            SourceEvent::Progress(checkpoint) => {
+                let reading = &mut self.readings[number];
+                reading.boundary = true;
+                self.pending.entry(reading.node.clone()).or_default().merge(&checkpoint);
+                Ok(())
+            }
+            SourceEvent::CaughtUp => {
+                self.readings[number].caught_up = true;
+                Ok(())
+            }
+            SourceEvent::End => {
+                let reading = &mut self.readings[number];
+                (reading.ended, reading.boundary) = (true, true);
+                Ok(())
+            }
+            SourceEvent::Truncate { table } => self.truncate(number, &table).await,
+            SourceEvent::Schema { table, schema } => self.evolve(number, &table, &schema).await,
+            SourceEvent::Rejected { origin, reason } => {
+                self.summary.inputs_rejected += 1;
+                self.tell(Event::InputRejected { origin: origin.clone(), reason: reason.clone() });
+                let node = self.readings[number].node.clone();
+                self.readings[number].boundary = false;
+                self.set_aside(vec![misfit(&node, String::new(), reason, Some(origin))])
+            }
+            SourceEvent::Misfits { rows, .. } => self.misfits(number, rows),
+        }
+    }
+
+    fn begin(&mut self) {
+        if self.began.is_none() {
+            self.began = Some(self.engine.clock.monotonic());
+            let now = self.engine.clock.now();
+            self.flow.set_now(now);
+        }
+    }
+
+    fn stream(&self, node: &str, table: &str) -> Result<StreamId> {
+        let found = self.streams.get(&(node.to_owned(), table.to_owned())).copied();
+        found.ok_or_else(|| Error::bug("a source delivered a table it was not asked for").with("table", table))
+    }
+
+    fn collect_rows(&mut self, stream: StreamId, rows: RecordBatch) -> Result<()> {
+        if self.bytes > self.limits.whole_input_bytes {
+            return Err(Error::user("R0105", "the input is larger than a pipeline that needs it whole may hold")
+                .with("bytes", self.bytes)
+                .with("limit", self.limits.whole_input_bytes)
+                .help("run it by smaller intervals, or filter before aggregate, join and dedupe"));
+        }
+        self.collected.push((stream, rows));
+        Ok(())
+    }
+
+    /// Sends rows through the plan and stages what reaches the sinks.
+    async fn pass(&mut self, inputs: Vec<(StreamId, RecordBatch)>) -> Result<()> {
+        let Output { sinks, rejected, warned } = self.flow.push(inputs).await?;
+        for (expectation, rows) in warned {
+            self.tell(Event::Warned { expectation, rows });
+        }
+        self.set_aside(rejected)?;
+        for (node, rows) in sinks {
+            self.stage(node, rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn stage(&mut self, node: usize, rows: RecordBatch) -> Result<()> {
+        let NodeKind::Sink(plan) = &self.flow.plan().nodes[node].kind else {
+            return Err(Error::bug("rows reached a node that is no sink"));
+        };
+        let ordered = plan.sequence_by.is_none();
+        let rows = if plan.deletes { rows } else { without_deletes(&rows)? };
+        if !ordered {
+            self.unordered.entry(node).or_default().push(rows);
+            return Ok(());
+        }
+        self.stage_rows(node, rows).await
+    }
+
+    async fn stage_rows(&mut self, node: usize, rows: RecordBatch) -> Result<()> {
+        self.summary.rows_written += rows.num_rows() as u64;
+        let part = self.sinks.iter_mut().find(|part| part.node == Some(node));
+        let part = part.ok_or_else(|| Error::bug("a sink of the plan was not built"))?;
+        part.sink.stage(rows).await
+    }
+
+    fn set_aside(&mut self, rejected: Vec<Rejected>) -> Result<()> {
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        self.begin();
+        self.summary.rows_rejected += rejected.len() as u64;
+        self.tell(Event::Rejected { rows: rejected.len() as u64 });
+        if self.flow.plan().dead_letter.is_some() {
+            self.rejected.extend(rejected);
+        }
+        Ok(())
+    }
+
+    fn misfits(&mut self, number: usize, rows: Vec<(String, String, String)>) -> Result<()> {
+        let (node, policy) = (self.readings[number].node.clone(), self.readings[number].plan.on_misfit);
+        self.readings[number].boundary = false;
+        match (policy, rows.first()) {
+            (OnMisfit::Fail, Some((_, reason, origin))) => {
+                Err(Error::user("R0106", "a row does not fit the declared columns")
+                    .with("node", node)
+                    .with("at", origin)
+                    .with("reason", reason)
+                    .help("on_misfit = dead_letter   sets such rows aside; or correct `columns`"))
+            }
+            (OnMisfit::DeadLetter, _) => {
+                let letters =
+                    rows.into_iter().map(|(raw, reason, origin)| misfit(&node, raw, reason, Some(origin))).collect();
+                self.set_aside(letters)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn truncate(&mut self, number: usize, table: &str) -> Result<()> {
+        let node = self.readings[number].node.clone();
+        self.readings[number].boundary = false;
+        let stream = self.stream(&node, table)?;
+        self.begin();
+        for sink in self.flow.sinks_of(stream) {
+            let NodeKind::Sink(plan) = &self.flow.plan().nodes[sink].kind else { continue };
+            match plan.on_truncate {
+                Truncate::Ignore => {}
+                Truncate::Apply => {
+                    if let Some(part) = self.sinks.iter_mut().find(|part| part.node == Some(sink)) {
+                        part.sink.truncate().await?;
+                    }
+                }
+                Truncate::Pause | Truncate::Fail => {
+                    return Err(Error::incident("R0109", "a source table was truncated, and the file says to ask first")
+                        .with("table", table)
+                        .help("on_truncate = apply   empties the lake's table too;   on_truncate = ignore   keeps it"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn evolve(&mut self, number: usize, table: &str, schema: &arrow::datatypes::SchemaRef) -> Result<()> {
+        let (node, policy) = (self.readings[number].node.clone(), self.readings[number].plan.schema_changes);
+        let stream = self.stream(&node, table)?;
+        let known = Arc::clone(&self.flow.plan().streams[stream.0].schema);
+        let added: Vec<String> = schema
+            .fields()
+            .iter()
+            .filter(|field| known.field_with_name(field.name()).is_err())
+            .map(|field| field.name().clone())
+            .collect();
+        if added.is_empty() || policy == SchemaChanges::Ignore {
+            return Ok(());
+        }
+        if policy != SchemaChanges::Evolve {
+            return Err(Error::incident("R0110", "a source table has new columns")
+                .with("table", table)
+                .with("columns", added.join(","))
+                .help("lakehead lock   takes them over; or   schema_changes = evolve   in the source"));
+        }
+        for sink in self.flow.evolve(stream, schema)? {
+            let NodeKind::Sink(plan) = &self.flow.plan().nodes[sink].kind else { continue };
+            let grown = Arc::clone(&plan.schema);
+            if let Some(part) = self.sinks.iter_mut().find(|part| part.node == Some(sink)) {
+                part.sink.evolve(&grown).await?;
+            }
+        }
+        self.tell(Event::Evolved { table: table.to_owned(), added });
+        Ok(())
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        for part in &mut self.sinks {
+            part.sink.abort().await?;
+        }
+        Ok(())
+    }
+}
+
+fn misfit(node: &str, raw: String, reason: String, source: Option<String>) -> Rejected {
+    Rejected {
+        node: node.to_owned(),
+        reason: "misfit",
+        expectation: None,
+        error: Some(reason),
+        source,
+        position: None,
+        op: None,
+        raw,
+    }
+}
+
+fn without_deletes(rows: &RecordBatch) -> Result<RecordBatch> {
+    let stays = arrow::compute::not(&crate::rows::deletes(rows)?)?;
+    Ok(arrow::compute::filter_record_batch(rows, &stays)?)
+}
+
+fn sink_plans(plan: &Plan) -> impl Iterator<Item = &SinkPlan> {
+    plan.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Sink(sink) => Some(sink),
+        _ => None,
+    })
+}

@@ -1,0 +1,158 @@
+//! One round: prepare, record, commit each table, acknowledge.
+
+use arrow::array::RecordBatch;
+use arrow::compute::{SortOptions, concat_batches, sort_to_indices, take_record_batch};
+use lakehead_core::{Error, Mark, Outcome, Prepared, Result, failpoint};
+use lakehead_plan::NodeKind;
+
+use super::Run;
+use crate::chain::Progress;
+use crate::event::Event;
+use crate::reject::to_batch;
+
+impl Run<'_> {
+    /// Ends the open round. `last` writes the position down even where no row came; `whole` evaluates what was
+    /// collected.
+    pub(super) async fn cut(&mut self, last: bool, whole: bool) -> Result<()> {
+        if self.collect && whole {
+            let collected = std::mem::take(&mut self.collected);
+            self.begin();
+            self.pass(collected).await?;
+        }
+        failpoint::hit("engine.evaluated").await?;
+        self.stage_ordered().await?;
+        self.stage_dead_letters().await?;
+        let mut prepared: Vec<(usize, Prepared)> = Vec::new();
+        for (number, part) in self.sinks.iter_mut().enumerate() {
+            if let Some(ready) = part.sink.prepare().await? {
+                prepared.push((number, ready));
+            }
+        }
+        failpoint::hit("engine.prepared").await?;
+        if prepared.is_empty() {
+            self.idle(last).await?;
+        } else {
+            self.commit(prepared).await?;
+        }
+        (self.rows, self.bytes, self.began) = (0, 0, None);
+        Ok(())
+    }
+
+    /// Rows of a sink with `sequence_by` are put in that order, so that the newest of a key comes last.
+    async fn stage_ordered(&mut self) -> Result<()> {
+        for (node, batches) in std::mem::take(&mut self.unordered) {
+            let NodeKind::Sink(plan) = &self.flow.plan().nodes[node].kind else { continue };
+            let (Some(column), Some(first)) = (plan.sequence_by.clone(), batches.first()) else { continue };
+            let rows = concat_batches(&first.schema(), &batches)?;
+            let sequence = rows
+                .column_by_name(&column)
+                .ok_or_else(|| Error::bug("the sequence column is missing").with("column", &column))?;
+            let options = SortOptions { descending: false, nulls_first: true };
+            let order = sort_to_indices(sequence, Some(options), None)?;
+            let ordered: RecordBatch = take_record_batch(&rows, &order)?;
+            self.stage_rows(node, ordered).await?;
+        }
+        Ok(())
+    }
+
+    async fn stage_dead_letters(&mut self) -> Result<()> {
+        let rejected = std::mem::take(&mut self.rejected);
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        let name = self.flow.plan().name.clone();
+        let rows = to_batch(&rejected, &name, self.engine.clock.now())?;
+        let part = self.sinks.iter_mut().find(|part| part.node.is_none());
+        let part = part.ok_or_else(|| Error::bug("the dead letters' sink was not built"))?;
+        part.sink.stage(rows).await
+    }
+
+    /// The position moved without rows: written down now and then, so that the source may forget (case 7).
+    async fn idle(&mut self, last: bool) -> Result<()> {
+        let moved = self.pending != self.progress.sources || self.progress.run != self.run.id;
+        let due = last || self.engine.clock.monotonic() >= self.last_idle + self.limits.idle;
+        if !moved || !due {
+            return Ok(());
+        }
+        let next = self.next_progress(self.progress.round);
+        if let Some(chain) = &mut self.chain {
+            chain.idle(&next).await?;
+        }
+        self.last_idle = self.engine.clock.monotonic();
+        self.progress = next;
+        self.acknowledge();
+        Ok(())
+    }
+
+    fn next_progress(&self, round: u64) -> Progress {
+        Progress {
+            round,
+            sources: self.pending.clone(),
+            now: self.engine.clock.now(),
+            cut: self.progress.cut.clone(),
+            run: if self.readings.iter().all(|reading| reading.ended) { self.run.id.clone() } else { String::new() },
+        }
+    }
+
+    async fn commit(&mut self, prepared: Vec<(usize, Prepared)>) -> Result<()> {
+        let next = self.next_progress(self.progress.round + 1);
+        let mut mark = Mark { seq: next.round, ..Mark::default() };
+        if let Some(chain) = &mut self.chain {
+            mark.fence = chain.fence();
+            let alone = prepared.len() == 1 && self.sinks[prepared[0].0].lake;
+            if alone {
+                mark.document = Some(chain.document(&next).await?);
+                failpoint::hit("engine.document").await?;
+            } else {
+                let outputs: Vec<Prepared> = prepared.iter().map(|(_, output)| output.clone()).collect();
+                mark.record = Some(chain.round(&next, &outputs).await?);
+                failpoint::hit("engine.recorded").await?;
+            }
+        }
+        self.progress = next;
+        for (number, output) in &prepared {
+            self.commit_one(*number, output, mark).await?;
+            failpoint::hit("engine.committed_one").await?;
+        }
+        if let Some(chain) = &mut self.chain {
+            chain.complete(mark.document).await?;
+        }
+        failpoint::hit("engine.committed").await?;
+        self.summary.rounds += 1;
+        self.last_idle = self.engine.clock.monotonic();
+        self.acknowledge();
+        Ok(())
+    }
+
+    async fn commit_one(&mut self, number: usize, output: &Prepared, mark: Mark) -> Result<()> {
+        let part = &mut self.sinks[number];
+        match part.sink.commit(output, mark).await? {
+            Outcome::Committed(version) => {
+                let table = part.table.clone();
+                self.progress.cut.insert(table.clone(), version);
+                self.summary.tables.insert(table.clone(), version);
+                let (round, rows, bytes) = (mark.seq, output.rows, output.bytes);
+                self.tell(Event::Committed { round, table, version, rows, bytes });
+                Ok(())
+            }
+            Outcome::AlreadyCommitted => Ok(()),
+            Outcome::Fenced(fence) => Err(fenced(&part.table, fence)),
+        }
+    }
+
+    fn acknowledge(&self) {
+        for reading in &self.readings {
+            if let Some(checkpoint) = self.progress.sources.get(&reading.node) {
+                reading.task.acknowledge(checkpoint);
+            }
+        }
+    }
+}
+
+/// A later daemon owns the pipeline.
+pub(super) fn fenced(table: &str, fence: u64) -> Error {
+    Error::incident("R0201", "another daemon has taken this pipeline over")
+        .with("table", table)
+        .with("fence", fence)
+        .help("nothing to do: the other one goes on. To move back, stop it first")
+}

@@ -1,0 +1,80 @@
+//! Taking a pipeline over: no earlier owner can commit any more, and what it left half done is finished.
+
+use super::{Result, Run, failpoint};
+use crate::chain::{Chain, EpochRecord, Kind, Progress};
+use crate::event::Event;
+use lakehead_core::{Error, Mark, Outcome, RecordStore, SinkPosition};
+use std::sync::Arc;
+
+impl Run<'_> {
+    /// TAKE, FENCE, NEWEST of delivery 3.12.
+    pub(super) async fn take_over(&mut self, records: Option<Arc<dyn RecordStore>>) -> Result<()> {
+        failpoint::hit("engine.take").await?;
+        let mut open = None;
+        let mut fence = 0;
+        if let Some(records) = records {
+            let (chain, record) = Chain::take(records).await?;
+            fence = chain.fence();
+            open = record;
+            self.chain = Some(chain);
+            self.tell(Event::Taken { fence });
+        }
+        failpoint::hit("engine.taken").await?;
+        let mut positions = Vec::with_capacity(self.sinks.len());
+        for part in &mut self.sinks {
+            positions.push(part.sink.open(fence).await?);
+        }
+        failpoint::hit("engine.fenced").await?;
+        self.progress = self.newest(open, &positions).await?;
+        self.pending.clone_from(&self.progress.sources);
+        for (part, position) in self.sinks.iter().zip(&positions) {
+            self.progress.cut.entry(part.table.clone()).or_insert(position.version);
+        }
+        Ok(())
+    }
+
+    /// Finds the newest complete round, finishing the open one with its own files: nothing is evaluated again.
+    async fn newest(&mut self, open: Option<EpochRecord>, positions: &[SinkPosition]) -> Result<Progress> {
+        let Some(chain) = &self.chain else { return Ok(Progress::default()) };
+        let recorded = open.as_ref().and_then(|record| record.progress.clone()).unwrap_or_default();
+        let newest = positions.iter().filter(|position| position.mark.seq > recorded.round).max_by_key(|p| p.mark.seq);
+        if let Some(position) = newest {
+            let document = position.mark.document.ok_or_else(|| {
+                Error::incident("R0224", "a table holds a round that the epoch chain does not know")
+                    .with("round", position.mark.seq)
+                    .help("the chain under `_lakehead` was lost or replaced; bring it back from a backup of the lake")
+            })?;
+            return chain.read_document(document).await;
+        }
+        let Some(record) = open else { return Ok(recorded) };
+        if record.kind == Kind::Round {
+            self.roll_forward(&record, recorded.round).await?;
+        }
+        Ok(recorded)
+    }
+
+    async fn roll_forward(&mut self, record: &EpochRecord, round: u64) -> Result<()> {
+        let number = self.chain.as_ref().and_then(Chain::open);
+        let fence = self.chain.as_ref().map_or(0, Chain::fence);
+        let mark = Mark { seq: round, fence, document: None, record: number };
+        let mut finished = false;
+        for output in &record.outputs {
+            let Some(part) = self.sinks.iter_mut().find(|part| part.table == output.table) else {
+                return Err(Error::incident("R0220", "an unfinished round names a table that the pipeline no longer writes")
+                    .with("table", &output.table)
+                    .with("round", round)
+                    .help("run the pipeline once as it was, so that the round is finished; then change it"));
+            };
+            match part.sink.commit(output, mark).await? {
+                Outcome::Committed(_) => finished = true,
+                Outcome::AlreadyCommitted => {}
+                Outcome::Fenced(fence) => return Err(super::commit::fenced(&part.table, fence)),
+            }
+            failpoint::hit("engine.rolled").await?;
+        }
+        if finished {
+            self.tell(Event::Recovered { round });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! SQL for transforms: typed offline for `check`, evaluated on batches for `run` and `test`. The only crate that names
+//! the engine behind it.
+
+mod analyze;
+mod checks;
+mod evaluate;
+mod functions;
+mod normal;
+mod parse;
+mod query;
+
+pub use evaluate::{Parameters, Predicate, Projection};
+
+use datafusion::execution::context::SessionContext;
+use datafusion::prelude::SessionConfig;
+
+/// A SQL session with our dialect and functions.
+pub struct Sql {
+    context: SessionContext,
+}
+
+impl std::fmt::Debug for Sql {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sql")
+    }
+}
+
+impl Default for Sql {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sql {
+    /// Starts a session: float literals are decimals, text is text, times are UTC.
+    pub fn new() -> Self {
+        let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+        let options = config.options_mut();
+        options.sql_parser.parse_float_as_decimal = true;
+        options.sql_parser.map_string_types_to_utf8view = false;
+        options.execution.time_zone = Some("UTC".into());
+        let context = SessionContext::new_with_config(config);
+        functions::register(&context);
+        Self { context }
+    }
+}
