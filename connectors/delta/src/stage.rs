@@ -138,6 +138,7 @@ pub(crate) fn part_name(fence: u64) -> String {
 /// The open round of an `upsert`.
 pub(crate) struct KeyedStage {
     pub(crate) nets: NetChanges,
+    straight: bool,
 }
 
 /// What became of the rows handed to a [`KeyedStage`].
@@ -150,7 +151,7 @@ pub(crate) enum Taken {
 
 impl KeyedStage {
     pub(crate) fn new(schema: &SchemaRef, key: &[String]) -> Result<Self> {
-        Ok(Self { nets: NetChanges::new(schema, key)? })
+        Ok(Self { nets: NetChanges::new(schema, key)?, straight: false })
     }
 
     /// Takes rows. A snapshot's rows go straight to a file: no key comes twice in one, and nothing precedes it.
@@ -160,7 +161,11 @@ impl KeyedStage {
             None => false,
         };
         if only_read && self.nets.is_empty() {
+            self.straight = true;
             return Ok(Taken::Straight(to_lake(rows, schema)?));
+        }
+        if self.straight {
+            return Err(lakehead_core::Error::bug("a round holds a snapshot's rows and changes behind it"));
         }
         self.nets.add(rows)?;
         Ok(Taken::Netted)

@@ -21,7 +21,7 @@ pub use lock::{Lock, LockEntry};
 pub use lowering::{Input, Planned, plan};
 pub use model::{
     AlertPlan, Layout, LayoutTransform, Node, NodeKind, OnMisfit, Outcome, Overlap, Catchup, Plan, RetryPlan, SchemaChanges,
-    SinkPlan, SourcePlan, StepPlan, Step, Stream, StreamId, TablePlan, TestCase, TestCell, TestTable, Trigger, When,
+    SinkPlan, SourceDeclaration, SourcePlan, StepPlan, Step, Stream, StreamId, TablePlan, TestCase, TestCell, TestTable, Trigger, When,
     SecretSource, Branch, Target, Truncate, JoinSide,
 };
 pub use options::{DEAD_LETTER_COLUMNS, dead_letter_schema, sink_settings, source_settings};

@@ -9,7 +9,7 @@ use lakehead_syntax::{Diagnostic, FileId, Span};
 use uuid::Uuid;
 
 use crate::definitions::{Definitions, collect};
-use crate::model::{Node, NodeKind, Plan, Stream, StreamId, Target, TestCase};
+use crate::model::{Node, NodeKind, Plan, SourceDeclaration, Stream, StreamId, Target, TestCase};
 use crate::sql::{Scope, SqlAnalyzer, SqlText};
 use crate::{Lock, Project, SecretSource, sinks, sources, steps, test_plan, triggers};
 
@@ -44,6 +44,8 @@ pub struct Planned {
     pub secrets: BTreeMap<String, SecretSource>,
     /// Every mistake and warning, by place.
     pub diagnostics: Vec<Diagnostic>,
+    /// Every source of every pipeline, also of those with mistakes: what `lock` asks.
+    pub sources: Vec<SourceDeclaration>,
     /// How many pieces of SQL there are.
     pub sql_count: usize,
 }
@@ -73,6 +75,7 @@ pub fn plan(input: &Input<'_>) -> Planned {
                 continue;
             }
             planned.sql_count += lowering.sql_count;
+            planned.sources.append(&mut lowering.declared);
             let failed = lowering.found.iter().any(Diagnostic::is_error);
             diagnostics.append(&mut lowering.found);
             if let Some(plan) = plan.filter(|_| !failed) {
@@ -141,6 +144,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) nodes: Vec<Node>,
     pub(crate) read: BTreeSet<StreamId>,
     pub(crate) not_yet: Vec<(String, String)>,
+    pub(crate) declared: Vec<SourceDeclaration>,
+    source_failed: bool,
     /// Whether a connector is missing: the only thing that is then reported.
     pub(crate) missing: bool,
 }
@@ -180,6 +185,8 @@ impl<'a> Lowering<'a> {
             nodes: Vec::new(),
             read: BTreeSet::new(),
             not_yet: Vec::new(),
+            declared: Vec::new(),
+            source_failed: false,
             missing: false,
         }
     }
@@ -194,9 +201,18 @@ impl<'a> Lowering<'a> {
         let mut retry = crate::RetryPlan::default();
         let mut alerts = Vec::new();
         for stage in &self.tree.stages {
+            // Behind a source with mistakes every name and column would be one more: those are echoes.
+            let reads = matches!(stage, Stage::Transform(_) | Stage::Route(_) | Stage::Sink(_));
+            if reads && (self.source_failed || self.must_wait) {
+                continue;
+            }
             match stage {
                 Stage::Trigger(stage) => trigger = triggers::lower(self, stage),
-                Stage::Source(stage) => sources::lower(self, stage),
+                Stage::Source(stage) => {
+                    let nodes = self.nodes.len();
+                    sources::lower(self, stage);
+                    self.source_failed |= self.nodes.len() == nodes;
+                }
                 Stage::Transform(stage) => steps::lower(self, stage),
                 Stage::Route(stage) => steps::lower_route(self, stage),
                 Stage::Sink(stage) => sinks::lower(self, stage),

@@ -168,6 +168,25 @@ pub struct SourcePlan {
     pub schema_changes: SchemaChanges,
 }
 
+/// A source as the file declares it, before its columns are known.
+#[derive(Clone, Debug)]
+pub struct SourceDeclaration {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The node's name.
+    pub node: String,
+    /// What the lock file calls it, where it is not a set of tables.
+    pub object: String,
+    /// The connector's name.
+    pub connector: String,
+    /// The connection's name.
+    pub connection_name: String,
+    /// The connection's settings.
+    pub connection: Settings,
+    /// The node's settings.
+    pub settings: Settings,
+}
+
 /// One table of a source.
 #[derive(Clone, Debug, Serialize)]
 pub struct TablePlan {

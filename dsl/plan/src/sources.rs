@@ -10,7 +10,7 @@ use lakehead_syntax::{Diagnostic, Span, did_you_mean};
 
 use crate::definitions::Connection;
 use crate::lowering::{Lowering, Named};
-use crate::model::{Node, NodeKind, OnMisfit, SchemaChanges, SourcePlan, Stream, TablePlan};
+use crate::model::{Node, NodeKind, OnMisfit, SchemaChanges, SourceDeclaration, SourcePlan, Stream, TablePlan};
 use crate::options::{NOT_YET_SOURCE, check_settings, source_settings};
 use crate::values::Context;
 
@@ -61,6 +61,15 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Source) {
     if failed {
         return;
     }
+    lowering.declared.push(SourceDeclaration {
+        pipeline: lowering.tree.name.text.clone(),
+        node: name.text.clone(),
+        object: object_name(lowering, &name, &settings),
+        connector: connection.kind.clone(),
+        connection_name: connection.name.clone(),
+        connection: connection.settings.clone(),
+        settings: settings.clone(),
+    });
     for unsupported in NOT_YET_SOURCE {
         if settings.get(unsupported).is_some() {
             lowering.not_yet.push((unsupported.to_owned(), format!("source {}", name.text)));

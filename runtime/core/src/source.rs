@@ -78,6 +78,7 @@ pub enum SourceEvent {
 ///    it: none twice, none left out. Opened at an empty checkpoint, it starts at the beginning its settings declare.
 /// 2. **Order**: changes of one key come in the order the source committed them.
 /// 3. **Whole transactions**: between two `Progress` events lie whole source transactions.
+///    Rows that a snapshot read (`r`) end with a `Progress`: one lies between them and the first change.
 /// 4. **Cancel-safety**: dropping the future of `next` loses nothing; the next call goes on.
 /// 5. **Acknowledge**: after `acknowledge(c)`, and only then, the source system may forget what lies before `c`. The
 ///    source never moves it on its own. `acknowledge` is idempotent.

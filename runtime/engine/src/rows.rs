@@ -52,6 +52,12 @@ pub(crate) fn deletes(rows: &RecordBatch) -> Result<BooleanArray> {
     Ok(ops.iter().map(|op| Some(op == Some(Op::Delete.letter()))).collect())
 }
 
+/// Returns whether rows were read by a snapshot.
+pub(crate) fn holds_read_rows(rows: &RecordBatch) -> Result<bool> {
+    let ops = texts(rows, OP)?;
+    Ok(ops.iter().any(|op| op == Some(Op::Read.letter())))
+}
+
 /// Returns whether any row may have unsent columns.
 pub(crate) fn has_unsent(rows: &RecordBatch) -> Result<bool> {
     let unchanged = texts(rows, UNCHANGED)?;

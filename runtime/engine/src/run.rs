@@ -153,6 +153,9 @@ struct Run<'a> {
     bytes: u64,
     began: Option<Duration>,
     last_idle: Duration,
+    /// Whether the round holds rows that a snapshot read: it ends where the snapshot does, so that a sink may take them
+    /// as they are, without looking for a later change of the same key.
+    snapshot: bool,
     whole_runs: bool,
     summary: Summary,
 }
@@ -231,6 +234,7 @@ impl<'a> Run<'a> {
             bytes: 0,
             began: None,
             last_idle: engine.clock.monotonic(),
+            snapshot: false,
             whole_runs: whole_runs || collect,
             summary: Summary::default(),
             flow,
@@ -347,7 +351,7 @@ impl<'a> Run<'a> {
         let old = self.began.is_some_and(|began| self.engine.clock.monotonic() >= began + self.limits.age);
         let moved = self.pending != self.progress.sources;
         let idle = moved && self.engine.clock.monotonic() >= self.last_idle + self.limits.idle;
-        self.rows >= self.limits.rows || self.bytes >= self.limits.bytes || old || idle
+        self.snapshot || self.rows >= self.limits.rows || self.bytes >= self.limits.bytes || old || idle
     }
 
     async fn take(&mut self, number: usize, event: SourceEvent) -> Result<()> {
@@ -363,6 +367,7 @@ impl<'a> Run<'a> {
                 self.tell(Event::Read { node: node.clone(), rows, bytes });
                 let stream = self.stream(&node, &batch.table)?;
                 let rows = self.flow.source_rows(stream, &batch.rows)?;
+                self.snapshot |= crate::rows::holds_read_rows(&rows)?;
                 if self.collect { self.collect_rows(stream, rows) } else { self.pass(vec![(stream, rows)]).await }
             }
             SourceEvent::Progress(checkpoint) => {

@@ -25,7 +25,8 @@ impl Run<'_> {
         let mut prepared: Vec<(usize, Prepared)> = Vec::new();
         for (number, part) in self.sinks.iter_mut().enumerate() {
             if let Some(ready) = part.sink.prepare().await? {
-                prepared.push((number, ready));
+                // Recorded under the name that a later process finds the sink by.
+                prepared.push((number, Prepared { table: part.table.clone(), ..ready }));
             }
         }
         failpoint::hit("engine.prepared").await?;
@@ -34,7 +35,7 @@ impl Run<'_> {
         } else {
             self.commit(prepared).await?;
         }
-        (self.rows, self.bytes, self.began) = (0, 0, None);
+        (self.rows, self.bytes, self.began, self.snapshot) = (0, 0, None, false);
         Ok(())
     }
 

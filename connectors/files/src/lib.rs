@@ -1,0 +1,90 @@
+//! Files in a folder or bucket: CSV, JSON and Parquet, each read once; and files written for others to read.
+
+mod cell;
+mod chain;
+mod encode;
+mod infer;
+mod json;
+mod listing;
+mod load;
+mod pattern;
+mod retire;
+mod rows;
+mod sink;
+mod source;
+
+use std::sync::Arc;
+
+use lakehead_core::{
+    Connector, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole, WriteMode,
+};
+use lakehead_lakefile::{Location, ObjectRecords};
+
+/// The `files` connector.
+pub static CONNECTOR: Connector = Connector {
+    name: "files",
+    summary: "CSV, JSON and Parquet files in a folder or bucket",
+    built_in: false,
+    connection: &CONNECTION,
+    source: Some(SourceRole {
+        options: &SOURCE,
+        endless: |_| false,
+        changes: |_| false,
+        build: |spec| Ok(Box::new(source::FilesSource::new(spec)?)),
+        discover: |discovery| Box::pin(source::discover(discovery)),
+    }),
+    sink: Some(SinkRole {
+        options: &SINK,
+        modes: &[WriteMode::Append, WriteMode::Overwrite],
+        build: |spec| Ok(Box::new(sink::FilesSink::new(spec)?)),
+        records,
+    }),
+};
+
+static CONNECTION: [OptionSpec; 6] = [
+    OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the files").required(),
+    OptionSpec::new("prefix", OptionKind::Text, "put before every path").default("\"\""),
+    OptionSpec::new("region", OptionKind::Text, "region of the bucket"),
+    OptionSpec::new("endpoint", OptionKind::Text, "address of an S3-compatible store"),
+    OptionSpec::new("access_key_id", OptionKind::Secret, "key id, where the environment holds none"),
+    OptionSpec::new("secret_access_key", OptionKind::Secret, "key, where the environment holds none"),
+];
+
+static SOURCE: [OptionSpec; 11] = [
+    OptionSpec::new("path", OptionKind::Text, "files to read: *, **, ?, {a,b}, %Y %m %d %H %M").required(),
+    OptionSpec::new(
+        "format",
+        OptionKind::Word(&["auto", "csv", "tsv", "ndjson", "json", "parquet"]),
+        "what the files hold; `auto` goes by their names",
+    )
+    .default("auto"),
+    OptionSpec::new("header", OptionKind::Bool, "whether a CSV file begins with the names of its columns")
+        .default("true"),
+    OptionSpec::new("delimiter", OptionKind::Text, "character between the cells of a CSV file").default("\",\""),
+    OptionSpec::new("null", OptionKind::Text, "cell of a CSV file that means NULL").default("\"\""),
+    OptionSpec::new("interval", OptionKind::Word(&["run"]), "read only files whose %Y…%M lie in the run"),
+    OptionSpec::new("done_prefix", OptionKind::Text, "folder that files move to once their rows are in the lake"),
+    OptionSpec::new("error_prefix", OptionKind::Text, "folder that files which cannot be read are copied to"),
+    OptionSpec::new("after_success", OptionKind::Word(&["keep", "delete"]), "what becomes of files that were read")
+        .default("keep"),
+    OptionSpec::new("keep_inputs", OptionKind::Duration, "how long `delete` waits after the commit").default("1d"),
+    OptionSpec::new("on_changed", OptionKind::Word(&["error", "version"]), "a file that changes after it was read")
+        .default("error"),
+];
+
+static SINK: [OptionSpec; 3] = [
+    OptionSpec::new("path", OptionKind::Text, "folder to write, below the connection").required(),
+    OptionSpec::new("format", OptionKind::Word(&["json", "csv", "parquet"]), "form of the files; json is one row a line")
+        .default("json"),
+    OptionSpec::new(
+        "compression",
+        OptionKind::Word(&["none", "gzip", "zstd", "snappy"]),
+        "how files are packed; snappy for parquet alone",
+    )
+    .default("none"),
+];
+
+fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {
+    let folder = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    Ok(Some(Arc::new(ObjectRecords::new(folder.child(&format!("_lakehead/{}", spec.pipeline))?))))
+}

@@ -1,0 +1,448 @@
+//! Rows of one file, in batches; rows that do not fit, beside them.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
+use csv::{ReaderBuilder, StringRecord};
+use lakehead_core::{BatchBudget, FILE, Result, column_type_name, reserved_field};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use serde_json::{Map, Value};
+
+use crate::cell::{Cell, from_json, from_text, to_array};
+use crate::json::Values;
+use crate::load::{Contents, Format};
+use crate::listing::Entry;
+
+/// Rows of a batch read from a Parquet file.
+const BATCH_ROWS: usize = 8192;
+
+/// One declared column, and the star of the path that it comes from, where it does.
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub(crate) field: Arc<Field>,
+    pub(crate) star: Option<usize>,
+    /// Whether it holds JSON text: then a JSON string keeps its quotes.
+    pub(crate) json: bool,
+}
+
+/// How rows are read: the declared columns, and the habits of CSV files.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) columns: Vec<Column>,
+    pub(crate) header: bool,
+    pub(crate) delimiter: Option<u8>,
+    pub(crate) null: String,
+    /// Whether a file may lack a column.
+    pub(crate) may_lack: bool,
+}
+
+impl Layout {
+    /// Returns the columns of the batches: the declared ones, then `_file`.
+    fn schema(&self) -> SchemaRef {
+        let mut fields: Vec<Arc<Field>> = self.columns.iter().map(|column| Arc::clone(&column.field)).collect();
+        fields.push(Arc::new(reserved_field(FILE)));
+        Arc::new(Schema::new(fields))
+    }
+
+    fn data_columns(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| column.star.is_none())
+    }
+}
+
+/// Some rows of a file.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    pub(crate) rows: Option<RecordBatch>,
+    /// Raw row, reason, origin.
+    pub(crate) misfits: Vec<(String, String, String)>,
+}
+
+/// Reads one file.
+#[derive(Debug)]
+pub(crate) struct RowReader {
+    layout: Arc<Layout>,
+    path: String,
+    stars: Vec<String>,
+    input: Input,
+}
+
+#[derive(Debug)]
+enum Input {
+    Csv(CsvInput),
+    Lines { text: String, at: usize, line: u64 },
+    Array { text: String, values: Values },
+    Parquet(ParquetRecordBatchReader),
+}
+
+#[derive(Debug)]
+struct CsvInput {
+    reader: csv::Reader<std::io::Cursor<String>>,
+    names: Vec<String>,
+    /// The cell of each data column; `None` where the file has none.
+    cells: Vec<Option<usize>>,
+}
+
+/// One row, read or refused.
+enum Row {
+    Fits(Vec<Cell>),
+    Misfit { raw: String, reason: String, line: u64 },
+}
+
+impl RowReader {
+    /// Opens a file; the inner error says why none of it can be read.
+    pub(crate) fn open(
+        contents: Contents,
+        layout: Arc<Layout>,
+        entry: &Entry,
+    ) -> Result<std::result::Result<Self, String>> {
+        let input = match contents {
+            Contents::Binary(bytes) => open_parquet(&bytes, &layout),
+            Contents::Text(format @ (Format::Csv | Format::Tsv), text) => {
+                let delimiter = layout.delimiter.unwrap_or(if format == Format::Tsv { b'\t' } else { b',' });
+                open_csv(text, delimiter, &layout).map(Input::Csv)
+            }
+            Contents::Text(Format::Json, text) if text.trim_start().starts_with('[') => {
+                Values::check(&text).map(|()| Input::Array { values: Values::default(), text })
+            }
+            Contents::Text(_, text) => Ok(Input::Lines { text, at: 0, line: 0 }),
+        };
+        Ok(input.map(|input| Self { layout, path: entry.path.clone(), stars: entry.stars.clone(), input }))
+    }
+
+    /// Returns the next rows; `None` at the end of the file.
+    pub(crate) fn next_chunk(&mut self, budget: BatchBudget) -> Result<Option<Chunk>> {
+        if let Input::Parquet(reader) = &mut self.input {
+            let Some(batch) = reader.next() else { return Ok(None) };
+            let data = declared_columns(&batch?, &self.layout)?;
+            let rows = self.finish(data, None)?;
+            return Ok(Some(Chunk { rows: Some(rows), misfits: Vec::new() }));
+        }
+        let mut cells: Vec<Vec<Cell>> = self.layout.data_columns().map(|_| Vec::new()).collect();
+        let mut chunk = Chunk::default();
+        let (mut rows, mut read, mut bytes) = (0, 0, 0);
+        while read < budget.rows_max.max(1) && bytes < budget.bytes_max.max(1) {
+            let Some((row, size)) = self.next_row()? else { break };
+            read += 1;
+            bytes += size;
+            match row {
+                Row::Fits(values) => {
+                    rows += 1;
+                    for (column, value) in cells.iter_mut().zip(values) {
+                        column.push(value);
+                    }
+                }
+                Row::Misfit { raw, reason, line } => {
+                    chunk.misfits.push((raw, reason, format!("{}:{line}", self.path)));
+                }
+            }
+        }
+        if read == 0 {
+            return Ok(None);
+        }
+        if rows > 0 {
+            let types = self.layout.data_columns().map(|column| column.field.data_type());
+            let arrays: Result<Vec<ArrayRef>> = types.zip(cells).map(|(t, cells)| to_array(t, cells)).collect();
+            chunk.rows = Some(self.finish(arrays?, Some(rows))?);
+        }
+        Ok(Some(chunk))
+    }
+
+    fn next_row(&mut self) -> Result<Option<(Row, usize)>> {
+        match &mut self.input {
+            Input::Csv(csv) => csv.next(&self.layout),
+            Input::Lines { text, at, line } => {
+                while *at < text.len() {
+                    let end = text[*at..].find('\n').map_or(text.len(), |n| *at + n);
+                    let found = text[*at..end].trim();
+                    *at = end + 1;
+                    *line += 1;
+                    if !found.is_empty() {
+                        return Ok(Some((json_line(found, &self.layout, *line), found.len())));
+                    }
+                }
+                Ok(None)
+            }
+            Input::Array { text, values } => {
+                let from = values.at();
+                let Some(value) = values.next(text) else { return Ok(None) };
+                let row = json_row(&value, &self.layout, values.line(), || value.to_string());
+                Ok(Some((row, values.at() - from)))
+            }
+            Input::Parquet(_) => Ok(None),
+        }
+    }
+
+    /// Adds the columns that come from the path, and `_file`. `data` are the data columns, in their order.
+    fn finish(&self, data: Vec<ArrayRef>, rows: Option<usize>) -> Result<RecordBatch> {
+        let count = rows.or_else(|| data.first().map(arrow::array::Array::len)).unwrap_or(0);
+        let mut data = data.into_iter();
+        let mut columns = Vec::with_capacity(self.layout.columns.len() + 1);
+        for column in &self.layout.columns {
+            match column.star {
+                Some(star) => {
+                    let text = self.stars.get(star).map(String::as_str);
+                    let cell = |_| Cell::Text(text.unwrap_or_default().to_owned());
+                    columns.push(to_array(column.field.data_type(), (0..count).map(cell).collect())?);
+                }
+                None => columns.extend(data.next()),
+            }
+        }
+        columns.push(Arc::new(StringArray::from(vec![self.path.as_str(); count])));
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        Ok(RecordBatch::try_new_with_options(self.layout.schema(), columns, &options)?)
+    }
+}
+
+fn misfit_reason(column: &Column) -> String {
+    format!("column `{}` holds no {}", column.field.name(), column_type_name(column.field.data_type()))
+}
+
+fn open_csv(text: String, delimiter: u8, layout: &Layout) -> std::result::Result<CsvInput, String> {
+    let mut reader = ReaderBuilder::new()
+        .delimiter(delimiter)
+        .has_headers(layout.header)
+        .flexible(true)
+        .from_reader(std::io::Cursor::new(text));
+    if !layout.header {
+        let names: Vec<String> = layout.data_columns().map(|column| column.field.name().clone()).collect();
+        let cells = (0..names.len()).map(Some).collect();
+        return Ok(CsvInput { reader, names, cells });
+    }
+    let header = reader.headers().map_err(|error| format!("its header cannot be read: {error}"))?;
+    let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+    if names.iter().all(String::is_empty) {
+        return Err("it has no header".into());
+    }
+    let cell = |column: &Column| names.iter().position(|name| name == column.field.name());
+    let cells: Vec<Option<usize>> = layout.data_columns().map(cell).collect();
+    let lacking = layout.data_columns().zip(&cells).find(|(_, cell)| cell.is_none());
+    match lacking {
+        Some((column, _)) if !layout.may_lack => Err(format!("its header lacks the column `{}`", column.field.name())),
+        _ if !cells.is_empty() && cells.iter().all(Option::is_none) => Err("its header names no declared column".into()),
+        _ => Ok(CsvInput { reader, names, cells }),
+    }
+}
+
+impl CsvInput {
+    fn next(&mut self, layout: &Layout) -> Result<Option<(Row, usize)>> {
+        let mut record = StringRecord::new();
+        let found = self.reader.read_record(&mut record);
+        let line = record.position().map_or(0, csv::Position::line);
+        match found {
+            Ok(false) => return Ok(None),
+            Ok(true) => {}
+            Err(error) => {
+                return Err(lakehead_core::Error::bug("a text that was checked is no CSV").caused_by(error));
+            }
+        }
+        let size = record.as_slice().len() + record.len();
+        if record.len() != self.names.len() {
+            let reason = format!("the row has {} cells instead of {}", record.len(), self.names.len());
+            return Ok(Some((Row::Misfit { raw: self.raw(&record), reason, line }, size)));
+        }
+        let mut values = Vec::with_capacity(self.cells.len());
+        for (column, cell) in layout.data_columns().zip(&self.cells) {
+            let text = cell.and_then(|n| record.get(n)).filter(|text| *text != layout.null);
+            let value = text.map_or(Some(Cell::Null), |text| from_text(column.field.data_type(), text));
+            let Some(value) = value else {
+                let row = Row::Misfit { raw: self.raw(&record), reason: misfit_reason(column), line };
+                return Ok(Some((row, size)));
+            };
+            values.push(value);
+        }
+        Ok(Some((Row::Fits(values), size)))
+    }
+
+    fn raw(&self, record: &StringRecord) -> String {
+        let mut raw = Map::new();
+        for (n, text) in record.iter().enumerate() {
+            let name = self.names.get(n).cloned().unwrap_or_else(|| format!("_{}", n + 1));
+            raw.insert(name, Value::String(text.to_owned()));
+        }
+        Value::Object(raw).to_string()
+    }
+}
+
+fn json_line(text: &str, layout: &Layout, line: u64) -> Row {
+    match serde_json::from_str::<Value>(text) {
+        Ok(value) => json_row(&value, layout, line, || text.to_owned()),
+        Err(_) => {
+            let raw = Value::Object(Map::from_iter([("_line".to_owned(), Value::String(text.to_owned()))]));
+            Row::Misfit { raw: raw.to_string(), reason: "the line is not JSON".into(), line }
+        }
+    }
+}
+
+fn json_row(value: &Value, layout: &Layout, line: u64, raw: impl Fn() -> String) -> Row {
+    let Value::Object(object) = value else {
+        let raw = Value::Object(Map::from_iter([("_line".to_owned(), Value::String(raw()))])).to_string();
+        return Row::Misfit { raw, reason: "the row is no JSON object".into(), line };
+    };
+    let mut values = Vec::with_capacity(layout.columns.len());
+    for column in layout.data_columns() {
+        let value = object.get(column.field.name()).unwrap_or(&Value::Null);
+        let cell = match value {
+            Value::String(_) if column.json => Some(Cell::Text(value.to_string())),
+            value => from_json(column.field.data_type(), value),
+        };
+        let Some(cell) = cell else {
+            return Row::Misfit { raw: raw(), reason: misfit_reason(column), line };
+        };
+        values.push(cell);
+    }
+    Row::Fits(values)
+}
+
+/// Opens a Parquet file after all of it was decoded once: its rows count only if every page can be read.
+fn open_parquet(bytes: &Bytes, layout: &Layout) -> std::result::Result<Input, String> {
+    let reader = || -> std::result::Result<ParquetRecordBatchReader, String> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).map_err(|error| broken(&error))?;
+        builder.with_batch_size(BATCH_ROWS).build().map_err(|error| broken(&error))
+    };
+    for batch in reader()? {
+        declared_columns(&batch.map_err(|error| broken(&error))?, layout).map_err(|error| error.message().to_owned())?;
+    }
+    Ok(Input::Parquet(reader()?))
+}
+
+fn broken(error: &dyn std::fmt::Display) -> String {
+    format!("its Parquet data are broken: {error}")
+}
+
+/// Brings the columns of a Parquet file to the declared types; a value that does not fit is an error.
+fn declared_columns(batch: &RecordBatch, layout: &Layout) -> Result<Vec<ArrayRef>> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let mut columns = Vec::with_capacity(layout.columns.len());
+    for column in layout.data_columns() {
+        let (name, data_type) = (column.field.name(), column.field.data_type());
+        let lacks = |what: &str| lakehead_core::Error::user("R0608", format!("column `{name}` {what}"));
+        columns.push(match batch.column_by_name(name) {
+            Some(found) if found.data_type() == data_type => Arc::clone(found),
+            Some(found) => cast_with_options(found, data_type, &options).map_err(|_| {
+                let (from, to) = (column_type_name(found.data_type()), column_type_name(data_type));
+                lacks(&format!("holds {from}, and some of it is no {to}"))
+            })?,
+            None if layout.may_lack => arrow::array::new_null_array(data_type, batch.num_rows()),
+            None => return Err(lacks("is not in the file")),
+        });
+    }
+    Ok(columns)
+}
+
+/// Refuses declared types that no file can be read into.
+pub(crate) fn check_types(columns: &[Column]) -> Result<()> {
+    for column in columns {
+        to_array(column.field.data_type(), Vec::new())?;
+        if column.star.is_some() && column.field.data_type() != &DataType::Utf8 {
+            return Err(crate::cell::unreadable_type(column.field.data_type()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::Int64Type;
+    use lakehead_core::parse_column_type;
+
+    use super::*;
+
+    fn layout() -> Layout {
+        let column = |name: &str, type_name: &str, star| Column {
+            field: Arc::new(Field::new(name, parse_column_type(type_name).unwrap(), true)),
+            star,
+            json: false,
+        };
+        Layout {
+            columns: vec![
+                column("partner", "varchar", Some(0)),
+                column("id", "bigint", None),
+                column("amount", "decimal(12, 2)", None),
+                column("note", "varchar", None),
+            ],
+            header: true,
+            delimiter: None,
+            null: String::new(),
+            may_lack: false,
+        }
+    }
+
+    fn read(format: Format, text: &str, layout: Layout) -> std::result::Result<Chunk, String> {
+        let entry = Entry {
+            path: "acme/a.csv".into(),
+            size: 0,
+            etag: None,
+            identity: String::new(),
+            stars: vec!["acme".into()],
+        };
+        let mut reader = RowReader::open(Contents::Text(format, text.into()), Arc::new(layout), &entry).unwrap()?;
+        Ok(reader.next_chunk(BatchBudget::default()).unwrap().unwrap_or_default())
+    }
+
+    fn ids(chunk: &Chunk) -> Vec<i64> {
+        let Some(rows) = &chunk.rows else { return vec![] };
+        rows.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec()
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_are_set_aside_and_the_others_go_on() {
+        let text = "id,note,amount,extra\n1,\"a,\nb\",9.50,x\n2,b\nthree,c,1,x\n4,,,x\n5,d,1.005,x\n";
+        let chunk = read(Format::Csv, text, layout()).unwrap();
+        assert_eq!(ids(&chunk), [1, 4]);
+        let rows = chunk.rows.unwrap();
+        assert_eq!(rows.column(0).as_string::<i32>().value(1), "acme");
+        assert_eq!(rows.column_by_name(FILE).unwrap().as_string::<i32>().value(0), "acme/a.csv");
+        assert!(rows.column(2).is_null(1) && rows.column(3).is_null(1));
+        let origins: Vec<_> = chunk.misfits.iter().map(|(_, _, origin)| origin.as_str()).collect();
+        assert_eq!(origins, ["acme/a.csv:4", "acme/a.csv:5", "acme/a.csv:7"]);
+        assert_eq!(chunk.misfits[0].0, r#"{"id":"2","note":"b"}"#);
+        assert_eq!(chunk.misfits[1].1, "column `id` holds no bigint");
+    }
+
+    #[test]
+    fn json_is_read_by_line_or_as_an_array() {
+        let line = r#"{"id": 1, "amount": 9.50, "note": "a", "unknown": [1]}"#;
+        let lines = format!("{line}\n\n{{broken\n[1]\n{{\"id\": \"x\"}}\n{{\"id\": 2}}\n");
+        let chunk = read(Format::Json, &lines, layout()).unwrap();
+        assert_eq!((ids(&chunk), chunk.misfits.len()), (vec![1, 2], 3));
+        assert_eq!(chunk.misfits[0], (
+            r#"{"_line":"{broken"}"#.to_owned(),
+            "the line is not JSON".to_owned(),
+            "acme/a.csv:3".to_owned()
+        ));
+        let chunk = read(Format::Json, &format!(" [{line},\n {{\"id\": true}} , {line}]\n"), layout()).unwrap();
+        assert_eq!((ids(&chunk), chunk.misfits.len()), (vec![1, 1], 1));
+        assert_eq!(chunk.misfits[0].2, "acme/a.csv:2");
+        assert!(read(Format::Json, &format!("[{line}, {{"), layout()).is_err());
+    }
+
+    #[test]
+    fn a_header_that_lacks_a_column_rejects_the_file_unless_columns_may_come_and_go() {
+        let text = "id,note\n1,a\n";
+        assert!(read(Format::Csv, text, layout()).unwrap_err().contains("`amount`"));
+        assert_eq!(ids(&read(Format::Csv, text, Layout { may_lack: true, ..layout() }).unwrap()), [1]);
+        assert!(read(Format::Csv, "", layout()).unwrap_err().contains("no header"));
+        let bare = Layout { header: false, delimiter: Some(b';'), null: "-".into(), ..layout() };
+        let chunk = read(Format::Csv, "7;1;-\n", bare).unwrap();
+        assert_eq!(ids(&chunk), [7]);
+        assert!(chunk.rows.unwrap().column(3).is_null(0));
+    }
+
+    #[test]
+    fn a_chunk_holds_no_more_than_the_budget() {
+        let text = "{\"id\":1}\n".repeat(10);
+        let entry = Entry { path: "a".into(), size: 0, etag: None, identity: String::new(), stars: vec![] };
+        let contents = Contents::Text(Format::Lines, text);
+        let mut reader = RowReader::open(contents, Arc::new(layout()), &entry).unwrap().unwrap();
+        let budget = BatchBudget { rows_max: 4, ..BatchBudget::default() };
+        let mut sizes = vec![];
+        while let Some(chunk) = reader.next_chunk(budget).unwrap() {
+            sizes.push(chunk.rows.unwrap().num_rows());
+        }
+        assert_eq!(sizes, [4, 4, 2]);
+    }
+}

@@ -1,0 +1,46 @@
+//! Made-up rows: every value is a pure function of the seed, the row's ordinal and the column's name, so that a run
+//! resumed anywhere goes on with the same rows.
+
+mod changes;
+mod dice;
+mod pattern;
+mod rule;
+mod source;
+mod value;
+mod words;
+
+use lakehead_core::{Connector, OptionKind, OptionSpec, SourceRole};
+
+/// The `generate` connector.
+pub static CONNECTOR: Connector = Connector {
+    name: "generate",
+    summary: "made-up rows, the same ones every time",
+    built_in: true,
+    connection: &[],
+    source: Some(SourceRole {
+        options: &SOURCE,
+        endless: |settings| settings.get("rate").is_some(),
+        changes: |settings| settings.get("changes").is_some(),
+        build: |spec| Ok(Box::new(source::GenerateSource::new(spec)?)),
+        discover: |discovery| Box::pin(source::discover(discovery)),
+    }),
+    sink: None,
+};
+
+static SOURCE: [OptionSpec; 5] = [
+    OptionSpec::new("rows", OptionKind::Int, "rows of one run").default("1000"),
+    OptionSpec::new(
+        "columns",
+        OptionKind::Schema,
+        "{ name = rule, … }: sequence(), number(a, b), money(a, b), choice([…]), recent(\"1m\"), \
+         pattern(\"…\"), sentence(n), name(), email(), or a type",
+    )
+    .required(),
+    OptionSpec::new("seed", OptionKind::Int, "another seed makes other rows").default("1"),
+    OptionSpec::new("rate", OptionKind::Int, "rows a second; the source then never ends"),
+    OptionSpec::new(
+        "changes",
+        OptionKind::Map,
+        "{ key, updates = 20%, deletes = 5%, bad = 1%, add_column_at = n }: a stream of changes instead of rows",
+    ),
+];

@@ -1,0 +1,74 @@
+//! Plain Parquet directories whose manifests make every commit atomic.
+//!
+//! ```text
+//! <connection>/<prefix><table>/_manifest/<n:020>.json    every live file, the columns, the marks of each pipeline
+//!                              _manifest/_latest         the number of a recent manifest: a hint, never trusted
+//!                              <column=value>/part-….parquet
+//! <connection>/_staging/<pipeline>/<table>/              files of rounds that are not committed
+//! <connection>/_lakehead/<pipeline>/                     the pipeline's records
+//! ```
+//!
+//! Who reads manifests sees one commit or the next. Who lists the folder sees whole files only, a round's files from
+//! shortly before its commit on, and files that a commit took out until shortly after it.
+
+mod manifest;
+mod publish;
+mod schema;
+mod sink;
+mod source;
+mod stage;
+
+use std::sync::Arc;
+
+use lakehead_core::{
+    Connector, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole,
+    WriteMode,
+};
+use lakehead_lakefile::{Location, ObjectRecords};
+
+/// The `parquet` connector.
+pub static CONNECTOR: Connector = Connector {
+    name: "parquet",
+    summary: "plain Parquet directories in a folder or bucket",
+    built_in: false,
+    connection: &CONNECTION,
+    source: Some(SourceRole {
+        options: &SOURCE,
+        endless: |_| false,
+        changes: |_| false,
+        build: |spec| Ok(Box::new(source::ParquetSource::new(spec)?)),
+        discover: |discovery| Box::pin(source::discover(discovery)),
+    }),
+    sink: Some(SinkRole {
+        options: &SINK,
+        modes: &[WriteMode::Append, WriteMode::Overwrite],
+        build: |spec| Ok(Box::new(sink::ParquetSink::new(spec)?)),
+        records,
+    }),
+};
+
+static CONNECTION: [OptionSpec; 7] = [
+    OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),
+    OptionSpec::new("prefix", OptionKind::Text, "put before every table's name").default("\"\""),
+    OptionSpec::new("catalog", OptionKind::Reference, "catalog that lists the tables"),
+    OptionSpec::new("region", OptionKind::Text, "region of the bucket"),
+    OptionSpec::new("endpoint", OptionKind::Text, "address of an S3-compatible store"),
+    OptionSpec::new("access_key_id", OptionKind::Secret, "key id, where the environment holds none"),
+    OptionSpec::new("secret_access_key", OptionKind::Secret, "key, where the environment holds none"),
+];
+
+static SOURCE: [OptionSpec; 1] =
+    [OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required()];
+
+static SINK: [OptionSpec; 3] = [
+    OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
+    OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
+        .default("zstd"),
+    OptionSpec::new("file_size", OptionKind::Size, "size at which a file is closed").default("128MB"),
+];
+
+fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let folder = lake.child(&format!("_lakehead/{}", spec.pipeline))?;
+    Ok(Some(Arc::new(ObjectRecords::new(folder))))
+}

@@ -1,0 +1,121 @@
+//! From the staging folder to the table's folder, for those who list it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
+use lakehead_core::{Error, Mark, Result, failpoint};
+use lakehead_lakefile::{Location, partition_path, storage_error};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use uuid::Uuid;
+
+use crate::manifest::{Manifest, ManifestFile};
+use crate::stage::{Staged, fence_of};
+
+/// Files copied at once: enough to hide the round trip of a store, few enough for any connection pool.
+const COPIES_MAX: usize = 8;
+
+/// Returns the start of the names of all files that `pipeline` writes.
+fn owner_prefix(pipeline: &str) -> String {
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, pipeline.as_bytes()).simple().to_string();
+    format!("part-{}-", &id[..12])
+}
+
+/// Returns the files as the manifest names them. The names come from the round alone, so that a retry writes over its
+/// own files instead of doubling them for those who list the folder; the fence keeps a daemon that was taken over from
+/// writing over the files of its successor.
+pub(crate) fn final_files(staged: &Staged, pipeline: &str, mark: Mark) -> Vec<ManifestFile> {
+    let owner = owner_prefix(pipeline);
+    let name = |n: usize| format!("{owner}{:010}-{:05}-{n:04}.parquet", mark.seq, mark.fence);
+    let file = |(n, staged_file): (usize, &crate::stage::StagedFile)| ManifestFile {
+        name: format!("{}{}", partition_path(&staged_file.partition), name(n)),
+        size: staged_file.size,
+        rows: staged_file.rows,
+        partition: staged_file.partition.clone(),
+        run: staged.run.clone(),
+    };
+    staged.files.iter().enumerate().map(file).collect()
+}
+
+/// Copies every staged file to its final name.
+pub(crate) async fn publish(
+    staging: &Location,
+    table: &Location,
+    staged: &Staged,
+    files: &[ManifestFile],
+) -> Result<()> {
+    let mut copies: Vec<BoxFuture<'static, Result<()>>> = Vec::with_capacity(files.len());
+    for (from, to) in staged.files.iter().zip(files) {
+        let store = Arc::clone(table.store());
+        copies.push(Box::pin(copy(store, staging.path(&from.name), table.path(&to.name), to.size)));
+    }
+    futures::stream::iter(copies).buffer_unordered(COPIES_MAX).try_collect::<Vec<()>>().await?;
+    failpoint::hit("parquet.published").await
+}
+
+async fn copy(store: Arc<dyn ObjectStore>, from: Path, to: Path, size: u64) -> Result<()> {
+    let failed = |error| storage_error(error, to.as_ref());
+    // A hard link over itself leaves the link's temporary name behind, so the file of an earlier attempt goes first.
+    match store.head(&to).await {
+        Ok(_) => store.delete(&to).await.map_err(failed)?,
+        Err(object_store::Error::NotFound { .. }) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    store.copy(&from, &to).await.map_err(failed)?;
+    let found = store.head(&to).await.map_err(failed)?.size;
+    if found != size {
+        return Err(Error::external("R0408", "the store holds another size than was written")
+            .with("file", &to)
+            .with("written", size)
+            .with("found", found));
+    }
+    Ok(())
+}
+
+/// Removes files from the table's folder that no manifest names any more. What is left over, the next sweep takes.
+pub(crate) async fn remove(table: &Location, names: &[String]) {
+    let paths: Vec<Path> = names.iter().map(|name| table.path(name)).collect();
+    let store = table.store();
+    let removed = futures::stream::iter(paths).map(|path| {
+        let store = Arc::clone(store);
+        async move { store.delete(&path).await.is_ok() }
+    });
+    removed.buffer_unordered(COPIES_MAX).collect::<Vec<bool>>().await;
+}
+
+/// Removes what earlier attempts of this pipeline left in the folder. Called behind a fence: whoever wrote those files
+/// can no longer commit them, and a round that is committed again is copied again.
+pub(crate) async fn sweep(table: &Location, pipeline: &str, manifest: &Manifest) -> Result<()> {
+    let owner = owner_prefix(pipeline);
+    let live: HashSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+    let mut stale: Vec<String> = manifest.removed.clone();
+    let mut listed = table.store().list(Some(table.prefix()));
+    while let Some(meta) = listed.next().await {
+        let meta = match meta {
+            Ok(meta) => meta,
+            Err(object_store::Error::NotFound { .. }) => break,
+            Err(error) => return Err(storage_error(error, table.url().as_str())),
+        };
+        let Some(name) = table.name_of(&meta.location) else { continue };
+        let ours = name.rsplit('/').next().is_some_and(|file| file.starts_with(&owner));
+        if ours && !live.contains(name.as_str()) {
+            stale.push(name);
+        }
+    }
+    remove(table, &stale).await;
+    Ok(())
+}
+
+/// Removes staged files of daemons before this one. Called when a round that this daemon staged is committed: rounds
+/// are committed in order, so no round of an earlier daemon still waits.
+pub(crate) async fn sweep_staging(staging: &Location, fence: u64) {
+    let mut stale = Vec::new();
+    let mut listed = staging.store().list(Some(staging.prefix()));
+    while let Some(meta) = listed.next().await {
+        let name = meta.ok().and_then(|meta| staging.name_of(&meta.location));
+        stale.extend(name.filter(|name| fence_of(name).is_some_and(|found| found < fence)));
+    }
+    crate::stage::discard(staging, &stale).await;
+}

@@ -1,0 +1,19 @@
+//! The one list of connectors.
+
+use lakehead_core::Connector;
+
+/// Every connector that is built in.
+pub static CONNECTORS: &[&Connector] = &[
+    //     &lakehead_consolelakehead_console::STDOUT,
+    //     &lakehead_consolelakehead_console::WEBHOOK,
+    &lakehead_delta::CONNECTOR,
+    // &lakehead_files::CONNECTOR,
+    &lakehead_generate::CONNECTOR,
+    &lakehead_parquet::CONNECTOR,
+    &lakehead_postgres::CONNECTOR,
+];
+
+/// Finds a connector by its name.
+pub fn connector(name: &str) -> Option<&'static Connector> {
+    CONNECTORS.iter().copied().find(|connector| connector.name == name)
+}

@@ -1,0 +1,214 @@
+//! The command line, as `--help` teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Moves databases, files and streams into an open lake, from pipeline files kept in git.
+#[derive(Debug, Parser)]
+#[command(name = "lakehead", version, arg_required_else_help = true)]
+#[command(after_help = "Begin:   lakehead init demo && cd demo && lakehead run hello\n\
+    Exit codes: 0 done, 1 errors, 2 wrong use or nothing matched, 3 `plan --exit-code` found changes, \
+    4 `verify` found differences")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The profile whose variables hold
+    #[arg(long, global = true, env = "LAKEHEAD_PROFILE")]
+    pub(crate) profile: Option<String>,
+    /// Sets a variable: --var bucket=acme-lake
+    #[arg(long = "var", global = true, value_name = "NAME=VALUE")]
+    pub(crate) variables: Vec<String>,
+    /// Text for people, JSON for scripts
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Says only what went wrong
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Says more: -v what happens, -vv details
+    #[arg(short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Makes a project with one running example, or a mirror of a database
+    Init(Init),
+    /// Checks everything that can be known without running
+    Check(Check),
+    /// Writes files in the one style
+    Fmt(Fmt),
+    /// Draws pipelines
+    Graph(Graph),
+    /// Shows what a first run would create or change; writes nothing
+    Plan(PlanArguments),
+    /// Runs the test blocks on the production plan
+    Test(Test),
+    /// Runs a pipeline in the foreground
+    Run(Run),
+    /// Runs a pipeline once for each interval of a span of time
+    Backfill(Backfill),
+    /// Runs what a directory holds, as its triggers say, until stopped
+    Serve(Serve),
+    /// Shows runs and tables
+    Status(Status),
+    /// Compares source and lake: counts and checksums per key range
+    Verify(Verify),
+    /// Asks the sources for their columns and keeps them in lakehead.lock
+    Lock(Lock),
+    /// Explains an error code
+    Explain(Explain),
+    /// Prints completions for a shell
+    Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The folder to make
+    #[arg(default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// A database to mirror: postgres://user@host/database (the password comes from PGPASSWORD)
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// A directory, or one file of it
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fmt {
+    /// Directories or files
+    #[arg(default_value = ".")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Writes nothing; fails where a file is not in style
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Graph {
+    /// One pipeline; all where left out
+    pub(crate) pipeline: Option<String>,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// As a Mermaid flowchart, for a README
+    #[arg(long)]
+    pub(crate) mermaid: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// One pipeline; all where left out
+    pub(crate) pipeline: Option<String>,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Exits with 3 where something would be created
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// A file, or a part of a title or pipeline name
+    pub(crate) filter: Option<String>,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The pipeline
+    pub(crate) pipeline: String,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Ends a continuous pipeline when everything that was there is in the lake
+    #[arg(long, value_enum)]
+    pub(crate) until: Option<UntilArgument>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UntilArgument {
+    CaughtUp,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backfill {
+    /// The pipeline
+    pub(crate) pipeline: String,
+    /// The first moment: 2026-11-01 or 2026-11-01T00:00:00Z
+    #[arg(long)]
+    pub(crate) from: String,
+    /// The moment behind the last
+    #[arg(long)]
+    pub(crate) to: String,
+    /// Intervals computed side by side
+    #[arg(long, default_value_t = 1)]
+    pub(crate) workers: usize,
+    /// Lists the intervals and runs none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The directory
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Address of health, metrics and status
+    #[arg(long, default_value = "127.0.0.1:8686")]
+    pub(crate) listen: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// One pipeline; all where left out
+    pub(crate) pipeline: Option<String>,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The pipeline
+    pub(crate) pipeline: String,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// One table of the source
+    #[arg(long)]
+    pub(crate) table: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lock {
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// E0301, W0901, R0201 …
+    pub(crate) code: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    pub(crate) shell: clap_complete::Shell,
+}

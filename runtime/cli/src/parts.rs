@@ -1,0 +1,123 @@
+//! From a plan to running parts: the registry builds, the run's texts are filled in.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use lakehead_core::{
+    Clock, Error, RecordStore, Result, RunContext, Settings, SinkRole, SinkSpec, SourceSpec, TableSpec, Value,
+};
+use lakehead_engine::{Parts, SinkPart, SourcePart};
+use lakehead_plan::{NodeKind, Plan, SinkPlan, SourcePlan, expand_run};
+
+/// What every part is built with.
+pub(crate) struct Building<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) root: &'a Path,
+    pub(crate) run: &'a RunContext,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+}
+
+/// Refuses settings that are checked and not carried out: nothing is accepted and ignored.
+pub(crate) fn refuse_not_yet(plan: &Plan) -> Result<()> {
+    let Some((setting, place)) = plan.not_yet.first() else { return Ok(()) };
+    Err(Error::user("R0801", "this version checks a setting that it does not carry out yet")
+        .with("pipeline", &plan.name)
+        .with("setting", setting)
+        .with("at", place)
+        .help("leave it out to run the pipeline today"))
+}
+
+impl Building<'_> {
+    /// Builds every source and sink of the plan. Does no input or output but make local folders.
+    pub(crate) fn parts(&self) -> Result<Parts> {
+        let mut parts = Parts { sources: Vec::new(), sinks: Vec::new(), records: None };
+        for (number, node) in self.plan.nodes.iter().enumerate() {
+            match &node.kind {
+                NodeKind::Source(source) => {
+                    let built = self.source(&node.name, source)?;
+                    parts.sources.push(SourcePart { node: number, source: built });
+                }
+                NodeKind::Sink(sink) => self.add_sink(&mut parts, Some(number), sink)?,
+                _ => {}
+            }
+        }
+        if let Some(sink) = &self.plan.dead_letter {
+            self.add_sink(&mut parts, None, sink)?;
+        }
+        Ok(parts)
+    }
+
+    /// Builds one source.
+    pub(crate) fn source(&self, node: &str, source: &SourcePlan) -> Result<Box<dyn lakehead_core::Source>> {
+        let role = lakehead_registry::connector(&source.connector).and_then(|connector| connector.source);
+        let role = role.ok_or_else(|| Error::bug("a planned source has no connector"))?;
+        (role.build)(self.source_spec(node, source))
+    }
+
+    /// Returns what a source is built from.
+    pub(crate) fn source_spec(&self, node: &str, source: &SourcePlan) -> SourceSpec {
+        let tables = source
+            .tables
+            .iter()
+            .map(|table| {
+                let stream = &self.plan.streams[table.stream.0];
+                TableSpec { name: table.name.clone(), schema: Arc::clone(&stream.schema), key: stream.key.clone() }
+            })
+            .collect();
+        SourceSpec {
+            pipeline: self.plan.id.clone(),
+            node: node.to_owned(),
+            connection: source.connection.clone(),
+            settings: self.expand(&source.settings),
+            tables,
+            root: self.root.to_path_buf(),
+            run: self.run.clone(),
+            clock: Arc::clone(self.clock),
+        }
+    }
+
+    fn add_sink(&self, parts: &mut Parts, node: Option<usize>, sink: &SinkPlan) -> Result<()> {
+        let (role, spec) = (sink_role(sink)?, self.sink_spec(sink));
+        let records: Option<Arc<dyn RecordStore>> = (role.records)(&spec)?;
+        let lake = records.is_some();
+        if parts.records.is_none() {
+            parts.records = records;
+        }
+        let table = spec.table.clone();
+        parts.sinks.push(SinkPart { node, table: format!("{}:{table}", sink.connection_name), lake, sink: (role.build)(spec)? });
+        Ok(())
+    }
+
+    /// Returns what a sink is built from.
+    pub(crate) fn sink_spec(&self, sink: &SinkPlan) -> SinkSpec {
+        SinkSpec {
+            pipeline: self.plan.id.clone(),
+            node: sink.node.clone(),
+            table: expand_run(&sink.table, self.run),
+            schema: Arc::clone(&sink.schema),
+            key: sink.key.clone(),
+            mode: sink.mode,
+            partition_by: sink.layout.iter().map(|part| part.name.clone()).collect(),
+            connection: sink.connection.clone(),
+            settings: self.expand(&sink.settings),
+            root: self.root.to_path_buf(),
+            run: self.run.clone(),
+            clock: Arc::clone(self.clock),
+        }
+    }
+
+    fn expand(&self, settings: &Settings) -> Settings {
+        let mut settings = settings.clone();
+        settings.map_values(&mut |value| {
+            if let Value::Text(text) = value {
+                *text = expand_run(text, self.run);
+            }
+        });
+        settings
+    }
+}
+
+fn sink_role(sink: &SinkPlan) -> Result<SinkRole> {
+    let role = lakehead_registry::connector(&sink.connector).and_then(|connector| connector.sink);
+    role.ok_or_else(|| Error::bug("a planned sink has no connector"))
+}

@@ -1,0 +1,145 @@
+//! `lakehead backfill`: a pipeline once for each interval of a span, resumable and idempotent.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lakehead_core::{Error, Result, RunContext, WriteMode, format_micros, parse_micros};
+use lakehead_engine::{Silent, Until};
+use lakehead_plan::{NodeKind, Plan};
+use lakehead_sql::Sql;
+
+use super::run::{Runner, stop_on_signal};
+use super::{Ended, find_plan};
+use crate::args::{Backfill, Common, Format};
+use crate::parts::refuse_not_yet;
+use crate::project::load;
+use crate::show::grouped;
+
+/// Workers beyond this only fight for the disk and the commits.
+const WORKERS_MAX: usize = 64;
+
+/// Runs the intervals that are not done yet.
+pub(crate) async fn backfill(arguments: &Backfill, common: &Common) -> Result<Ended> {
+    let sql = Arc::new(Sql::new());
+    let loaded = load(&arguments.path, common, &sql)?;
+    let Some(mut plan) = find_plan(&loaded, &arguments.pipeline, common)? else { return Ok(Ended::Errors) };
+    refuse(&plan)?;
+    refuse_not_yet(&plan)?;
+    let (from, to) = (moment("--from", &arguments.from)?, moment("--to", &arguments.to)?);
+    if to <= from {
+        return Err(Error::user("R0711", "`--to` is not behind `--from`").help("--from 2026-11-01 --to 2026-11-08"));
+    }
+    let intervals = crate::schedule::intervals(&plan.trigger, from, to)?;
+    let runner = Arc::new(Runner::new(&loaded, sql, Arc::new(Silent))?);
+    let mut waiting = VecDeque::new();
+    let mut done = 0_usize;
+    for (start, end) in intervals {
+        let run = RunContext { id: format!("backfill {}", format_micros(start)), start, end };
+        if runner.ledger.succeeded(&plan.name, &run.id)? {
+            done += 1;
+        } else {
+            waiting.push_back(run);
+        }
+    }
+    say_plan(common, done + waiting.len(), waiting.len(), done);
+    if arguments.dry_run {
+        for run in waiting.iter().take(20) {
+            println!("  {} .. {}", format_micros(run.start), format_micros(run.end));
+        }
+        if waiting.len() > 20 {
+            println!("  and {} more", waiting.len() - 20);
+        }
+        return Ok(Ended::Done);
+    }
+    crate::environment::fill_secrets(&mut plan, &loaded.planned.secrets)?;
+    run_all(&runner, &plan, waiting, arguments.workers.clamp(1, WORKERS_MAX), common).await
+}
+
+fn say_plan(common: &Common, all: usize, waiting: usize, done: usize) {
+    match common.format {
+        Format::Json => println!("{}", serde_json::json!({ "event": "planned", "intervals": all, "to_do": waiting, "done": done })),
+        Format::Text if common.quiet => {}
+        Format::Text => println!(
+            "{} intervals: {} to do, {} already done (skipped)",
+            grouped(all as u64), grouped(waiting as u64), grouped(done as u64)
+        ),
+    }
+}
+
+/// A backfill repeats intervals: the source must be readable again, and a repeated interval must replace itself.
+fn refuse(plan: &Plan) -> Result<()> {
+    for node in &plan.nodes {
+        match &node.kind {
+            NodeKind::Source(source) if source.changes || source.endless => {
+                return Err(Error::user("R0712", "a change stream has no intervals to fill")
+                    .with("pipeline", &plan.name)
+                    .with("source", &node.name)
+                    .help(format!("lakehead run {} --until caught-up   reads what is missing", plan.name)));
+            }
+            NodeKind::Sink(sink) => {
+                let repeatable = matches!(sink.mode, WriteMode::Overwrite | WriteMode::Upsert);
+                if !repeatable {
+                    return Err(Error::user("R0713", "an interval that runs twice would be in the table twice")
+                        .with("pipeline", &plan.name)
+                        .with("table", &sink.table)
+                        .with("mode", sink.mode.word())
+                        .help("mode = overwrite, overwrite_by = run_interval"));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn moment(name: &str, text: &str) -> Result<i64> {
+    parse_micros(text).ok_or_else(|| {
+        Error::user("R0714", "this is not a moment").with("option", name).with("given", text)
+            .help("2026-11-01   or   2026-11-01T00:00:00Z")
+    })
+}
+
+async fn run_all(
+    runner: &Arc<Runner>,
+    plan: &Plan,
+    waiting: VecDeque<RunContext>,
+    workers: usize,
+    common: &Common,
+) -> Result<Ended> {
+    let all = waiting.len();
+    let queue = Arc::new(Mutex::new(waiting));
+    let stop = stop_on_signal();
+    let mut tasks = tokio::task::JoinSet::new();
+    for worker in 0..workers.min(all.max(1)) {
+        let (runner, queue, stop) = (Arc::clone(runner), Arc::clone(&queue), stop.clone());
+        // Each worker owns a chain of its own, so that they do not fence each other; a repeated interval replaces itself.
+        let plan = Plan { id: format!("{}-backfill-{worker}", plan.id), ..plan.clone() };
+        let quiet = common.quiet || common.format == Format::Json;
+        tasks.spawn(async move {
+            let mut failed = 0_usize;
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some(run) = next.filter(|_| !*stop.borrow()) else { return failed };
+                match Box::pin(runner.run(&plan, &run, Until::Stopped, stop.clone())).await {
+                    Ok(summary) if !quiet => {
+                        println!(" {}  {} rows", format_micros(run.start), grouped(summary.rows_written));
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        failed += 1;
+                        eprintln!(" {}  {error}", format_micros(run.start));
+                    }
+                }
+            }
+        });
+    }
+    let mut failed = 0;
+    while let Some(joined) = tasks.join_next().await {
+        failed += joined.map_err(|error| Error::bug("a worker panicked").caused_by(error))?;
+    }
+    if failed > 0 {
+        eprintln!("{failed} of {all} intervals failed; the same command tries them again");
+        return Ok(Ended::Errors);
+    }
+    Ok(Ended::Done)
+}

@@ -1,0 +1,47 @@
+//! `lakehead check`.
+
+use lakehead_core::{Clock, Result, SystemClock};
+use lakehead_sql::Sql;
+use lakehead_syntax::{Severity, render_json, render_text};
+
+use super::Ended;
+use crate::args::{Check, Common, Format};
+use crate::environment::color;
+use crate::project::{Loaded, load};
+
+/// Checks a directory or a file, offline.
+pub(crate) fn check(arguments: &Check, common: &Common) -> Result<Ended> {
+    let clock = SystemClock::default();
+    let loaded = load(&arguments.path, common, &Sql::new())?;
+    let failed = show(&loaded, common);
+    if common.format == Format::Text && !common.quiet {
+        let found = loaded.diagnostics();
+        let count = |severity| found.iter().filter(|d| d.severity == severity).count();
+        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        eprintln!(
+            "{} files, {} pipelines, {} SQL expressions   {:.2} s",
+            loaded.sources.files.len(),
+            loaded.planned.names.len(),
+            loaded.planned.sql_count,
+            clock.monotonic().as_secs_f64()
+        );
+        let verdict = if errors == 0 { "ok".to_owned() } else { format!("{errors} errors") };
+        eprintln!("{verdict}, {warnings} warnings");
+    }
+    Ok(if failed { Ended::Errors } else { Ended::Done })
+}
+
+/// Shows every mistake and warning; returns whether there are errors.
+pub(crate) fn show(loaded: &Loaded, common: &Common) -> bool {
+    let found = loaded.diagnostics();
+    match common.format {
+        Format::Json => println!("{}", render_json(&found, &loaded.sources)),
+        Format::Text => {
+            let shown: Vec<_> = found.iter().filter(|d| !common.quiet || d.is_error()).cloned().collect();
+            if !shown.is_empty() {
+                eprintln!("{}", render_text(&shown, &loaded.sources, color()));
+            }
+        }
+    }
+    found.iter().any(lakehead_syntax::Diagnostic::is_error)
+}

@@ -1,0 +1,77 @@
+//! `lakehead status`.
+
+use lakehead_core::{Result, format_micros};
+use lakehead_plan::When;
+use lakehead_sql::Sql;
+use lakehead_state::{Ledger, RunState};
+
+use super::Ended;
+use crate::args::{Common, Format, Status};
+use crate::project::load;
+use crate::show::grouped;
+
+/// Shows the last run of each pipeline and the tables it wrote.
+pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
+    let loaded = load(&arguments.path, common, &Sql::new())?;
+    let ledger = Ledger::open(&loaded.state_folder().join("ledger.sqlite"))?;
+    let wanted = |name: &&String| arguments.pipeline.as_ref().is_none_or(|only| only == *name);
+    let names: Vec<&String> = loaded.planned.names.iter().filter(wanted).collect();
+    if names.is_empty() {
+        eprintln!("no such pipeline; there are: {}", loaded.planned.names.join(", "));
+        return Ok(Ended::NothingMatched);
+    }
+    let tables = ledger.tables()?;
+    let mut records = Vec::new();
+    if common.format == Format::Text {
+        println!("{:<24} {:<11} {:<21} {:>12} {:>10}  next", "pipeline", "state", "last run", "rows", "set aside");
+    }
+    for name in names {
+        let runs = ledger.runs(name, if arguments.pipeline.is_some() { 10 } else { 1 })?;
+        let own: Vec<_> = tables.iter().filter(|table| table.pipeline == *name).collect();
+        if common.format == Format::Json {
+            records.push(serde_json::json!({ "pipeline": name, "runs": runs, "tables": own }));
+            continue;
+        }
+        let when = loaded.planned.plans.iter().find(|plan| plan.name == *name).map(|plan| words(&plan.trigger.when));
+        let Some(last) = runs.first() else {
+            println!("{name:<24} {:<11} {:<21} {:>12} {:>10}  {}", "never ran", "-", "-", "-", when.unwrap_or_default());
+            continue;
+        };
+        println!(
+            "{name:<24} {:<11} {:<21} {:>12} {:>10}  {}",
+            word(last.state), format_micros(last.started / 1_000_000 * 1_000_000), grouped(last.rows_written),
+            grouped(last.rows_rejected), when.unwrap_or_default()
+        );
+        if let Some(error) = &last.error {
+            println!("{:<24} {error}", "");
+        }
+        for table in own {
+            println!("{:<24}   {:<30} version {:<6} {}", "", table.table, table.version, table.location);
+        }
+    }
+    if common.format == Format::Json {
+        println!("{}", serde_json::to_string_pretty(&records).unwrap_or_default());
+    }
+    Ok(Ended::Done)
+}
+
+fn word(state: RunState) -> &'static str {
+    match state {
+        RunState::Running => "running",
+        RunState::Succeeded => "ok",
+        RunState::Failed => "FAILED",
+        RunState::Stopped => "stopped",
+    }
+}
+
+fn words(when: &When) -> String {
+    match when {
+        When::Continuous => "continuous".into(),
+        When::Manual => "by hand".into(),
+        When::Arrival => "on arrival".into(),
+        When::Cron(text) => text.clone(),
+        When::Every(length) => format!("every {} s", length.as_secs()),
+        When::Event(kind) => format!("event {kind}"),
+        When::After(names, _) => format!("after {}", names.join(", ")),
+    }
+}

@@ -1,0 +1,222 @@
+//! `lakehead verify`: counts and order-free checksums per key range, source against lake.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use lakehead_core::{
+    BatchBudget, Checkpoint, Error, Result, RunContext, Settings, Source, SourceEvent, SourceSpec, TableSpec, Value,
+    WriteMode,
+};
+use lakehead_engine::{Flow, Silent};
+use lakehead_plan::{NodeKind, Plan, SinkPlan};
+use lakehead_sql::{Parameters, Sql};
+
+use super::run::Runner;
+use super::{Ended, find_plan};
+use crate::args::{Common, Format, Verify};
+use crate::parts::Building;
+use crate::project::load;
+use crate::show::grouped;
+
+/// Keys of one range, where the first key column is a whole number.
+const RANGE_KEYS: i64 = 1_000_000;
+
+/// Rows of one range: how many, and a sum of their hashes that does not depend on their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    rows: u64,
+    hash: u128,
+}
+
+type Ranges = BTreeMap<Option<i64>, Sum>;
+
+/// Reads the source anew through the same steps, and the lake, and compares.
+pub(crate) async fn verify(arguments: &Verify, common: &Common) -> Result<Ended> {
+    let sql = Arc::new(Sql::new());
+    let loaded = load(&arguments.path, common, &sql)?;
+    let Some(mut plan) = find_plan(&loaded, &arguments.pipeline, common)? else { return Ok(Ended::Errors) };
+    crate::environment::fill_secrets(&mut plan, &loaded.planned.secrets)?;
+    let runner = Runner::new(&loaded, sql, Arc::new(Silent))?;
+    let mut expected: BTreeMap<usize, (Ranges, SchemaRef)> = BTreeMap::new();
+    let rejected = read_source(&runner, &plan, arguments.table.as_deref(), &mut expected).await?;
+    let mut differs = 0;
+    for (number, node) in plan.nodes.iter().enumerate() {
+        let NodeKind::Sink(sink) = &node.kind else { continue };
+        let name = plan.streams[sink.input.0].name.clone();
+        let wanted = arguments.table.as_deref().is_none_or(|table| name.rsplit('.').next() == Some(table) || name == table);
+        if !wanted {
+            continue;
+        }
+        if !matches!(sink.mode, WriteMode::Upsert | WriteMode::Append) {
+            eprintln!("{}: `mode = {}` holds more than the source does; not compared", sink.table, sink.mode.word());
+            continue;
+        }
+        let (source, _) = expected.remove(&number).unwrap_or_else(|| (Ranges::new(), Arc::clone(&sink.schema)));
+        let lake = read_lake(&runner, &plan, sink).await?;
+        differs += compare(sink, &source, &lake, common);
+    }
+    if rejected > 0 && common.format == Format::Text {
+        println!("{} rows of the source are rejected by rules, and not expected in the lake", grouped(rejected));
+    }
+    Ok(if differs > 0 { Ended::Differences } else { Ended::Done })
+}
+
+async fn read_source(
+    runner: &Runner,
+    plan: &Plan,
+    only: Option<&str>,
+    expected: &mut BTreeMap<usize, (Ranges, SchemaRef)>,
+) -> Result<u64> {
+    let now = runner.engine.clock.now();
+    let run = RunContext { id: "verify".into(), start: now, end: now };
+    let parameters = Parameters::new(&plan.parameters, &run, "", now);
+    let mut flow = Flow::new(plan.clone(), Arc::clone(&runner.engine.sql), parameters);
+    if !flow.is_row_wise() {
+        return Err(Error::user("R0716", "only row-wise pipelines can be verified")
+            .with("pipeline", &plan.name)
+            .help("verify the pipelines that fill its inputs"));
+    }
+    let building = Building { plan, root: &runner.root, run: &run, clock: &runner.engine.clock };
+    let mut rejected = 0;
+    for node in &plan.nodes {
+        let NodeKind::Source(source) = &node.kind else { continue };
+        let mut spec = building.source_spec(&node.name, source);
+        if source.changes {
+            spec.settings = snapshot_settings(&spec.settings);
+            spec.tables.retain(|table| only.is_none_or(|only| table.name == only || table.name.rsplit('.').next() == Some(only)));
+        }
+        let role = lakehead_registry::connector(&source.connector).and_then(|connector| connector.source);
+        let mut built = (role.ok_or_else(|| Error::bug("a planned source has no connector"))?.build)(spec)?;
+        built.open(&Checkpoint::default()).await?;
+        loop {
+            match built.next(BatchBudget::default()).await? {
+                SourceEvent::Changes(batch) => {
+                    let table = source.tables.iter().find(|table| table.name == batch.table);
+                    let stream = table.ok_or_else(|| Error::bug("a source delivered a table it was not asked for"))?.stream;
+                    let rows = flow.source_rows(stream, &batch.rows)?;
+                    let output = flow.push(vec![(stream, rows)]).await?;
+                    rejected += output.rejected.len() as u64;
+                    for (number, rows) in output.sinks {
+                        add(plan, number, &rows, expected)?;
+                    }
+                }
+                SourceEvent::Misfits { rows, .. } => rejected += rows.len() as u64,
+                SourceEvent::End => break,
+                _ => {}
+            }
+        }
+        built.close().await?;
+    }
+    Ok(rejected)
+}
+
+/// A change stream is verified against the rows that stand in its tables now.
+fn snapshot_settings(settings: &Settings) -> Settings {
+    let mut snapshot = settings.clone();
+    snapshot.set("capture", Value::Name("snapshot".into()));
+    snapshot
+}
+
+fn add(plan: &Plan, number: usize, rows: &RecordBatch, expected: &mut BTreeMap<usize, (Ranges, SchemaRef)>) -> Result<()> {
+    let NodeKind::Sink(sink) = &plan.nodes[number].kind else { return Ok(()) };
+    let (ranges, schema) = expected.entry(number).or_insert_with(|| (Ranges::new(), Arc::clone(&sink.schema)));
+    let schema = Arc::clone(schema);
+    sum(rows, &schema, &sink.key, ranges)
+}
+
+async fn read_lake(runner: &Runner, plan: &Plan, sink: &SinkPlan) -> Result<Ranges> {
+    let role = lakehead_registry::connector(&sink.connector).and_then(|connector| connector.source);
+    let role = role.ok_or_else(|| {
+        Error::user("R0717", "the sink's tables cannot be read back").with("connector", &sink.connector)
+    })?;
+    let settings = Settings::new([("table".to_owned(), Value::Text(sink.table.clone()))]);
+    let table = TableSpec { name: sink.node.clone(), schema: Arc::clone(&sink.schema), key: sink.key.clone() };
+    let mut source: Box<dyn Source> = (role.build)(SourceSpec {
+        pipeline: plan.id.clone(),
+        node: sink.node.clone(),
+        connection: sink.connection.clone(),
+        settings,
+        tables: vec![table],
+        root: runner.root.clone(),
+        run: RunContext::default(),
+        clock: Arc::clone(&runner.engine.clock),
+    })?;
+    source.open(&Checkpoint::default()).await?;
+    let mut ranges = Ranges::new();
+    loop {
+        match source.next(BatchBudget::default()).await? {
+            SourceEvent::Changes(batch) => sum(&batch.rows, &sink.schema, &sink.key, &mut ranges)?,
+            SourceEvent::End => return Ok(ranges),
+            _ => {}
+        }
+    }
+}
+
+/// Adds each row's hash over the columns of `schema` to its range; values are hashed as texts, so that a type that the
+/// lake holds otherwise (time as text) hashes the same.
+fn sum(rows: &RecordBatch, schema: &SchemaRef, key: &[String], ranges: &mut Ranges) -> Result<()> {
+    let options = FormatOptions::default();
+    let mut formatters = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        if let Some(column) = rows.column_by_name(field.name()) {
+            formatters.push((field.name(), column, ArrayFormatter::try_new(column, &options)?));
+        }
+    }
+    let numbers = match key.first().and_then(|column| rows.column_by_name(column)) {
+        Some(column) if column.data_type().is_integer() => {
+            let wide = arrow::compute::cast(column, &DataType::Int64)?;
+            wide.as_any().downcast_ref::<Int64Array>().cloned()
+        }
+        _ => None,
+    };
+    for row in 0..rows.num_rows() {
+        let mut hasher = twox_hash::xxhash3_128::Hasher::new();
+        for (name, column, formatter) in &formatters {
+            if column.is_valid(row) {
+                hasher.write(name.as_bytes());
+                hasher.write(b"=");
+                hasher.write(formatter.value(row).to_string().as_bytes());
+                hasher.write(b"\0");
+            }
+        }
+        let range = numbers.as_ref().map(|numbers| numbers.value(row).div_euclid(RANGE_KEYS));
+        let sum = ranges.entry(range).or_default();
+        sum.rows += 1;
+        sum.hash = sum.hash.wrapping_add(hasher.finish_128());
+    }
+    Ok(())
+}
+
+fn compare(sink: &SinkPlan, source: &Ranges, lake: &Ranges, common: &Common) -> usize {
+    let mut all: Vec<Option<i64>> = source.keys().chain(lake.keys()).copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    let mut differs = 0;
+    if common.format == Format::Text {
+        println!("{}\n {:<28} {:>14} {:>14}   checksum", sink.table, "key range", "source rows", "lake rows");
+    }
+    for range in all {
+        let (a, b) = (source.get(&range).copied().unwrap_or_default(), lake.get(&range).copied().unwrap_or_default());
+        let same = a == b;
+        differs += usize::from(!same);
+        let shown = range.map_or_else(
+            || "all".to_owned(),
+            |range| format!("{} .. {}", range.saturating_mul(RANGE_KEYS), (range + 1).saturating_mul(RANGE_KEYS) - 1),
+        );
+        match common.format {
+            Format::Json => println!(
+                "{}",
+                serde_json::json!({ "table": sink.table, "range": shown, "source_rows": a.rows, "lake_rows": b.rows,
+                    "source_hash": format!("{:032x}", a.hash), "lake_hash": format!("{:032x}", b.hash), "same": same })
+            ),
+            Format::Text => println!(
+                " {shown:<28} {:>14} {:>14}   {}",
+                grouped(a.rows), grouped(b.rows), if same { "same" } else { "DIFFERS" }
+            ),
+        }
+    }
+    differs
+}
