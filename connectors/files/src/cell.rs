@@ -74,7 +74,7 @@ pub(crate) fn from_json(data_type: &DataType, value: &Value) -> Option<Cell> {
             items.iter().map(|value| from_json(item.data_type(), value)).collect::<Option<_>>().map(Cell::List)
         }
         (DataType::Boolean | DataType::List(_), _) => None,
-        (_, Value::String(text)) if !text.is_empty() => from_text(data_type, text),
+        (_, Value::String(text)) if !text.is_empty() || *data_type == DataType::Binary => from_text(data_type, text),
         (
             DataType::Int16
             | DataType::Int32

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
-use lakehead_core::{Checkpoint, Error, Result};
+use lakehead_core::{Checkpoint, Error, Result, Settings};
 use lakehead_lakefile::{Location, storage_error};
 use object_store::ObjectStore as _;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ const FILES_MAX: usize = 1_000_000;
 /// The ledger's partition in a checkpoint.
 const PARTITION: &str = "files";
 /// Folders at the connection's root that are ours and no input.
-const OURS: [&str; 2] = ["_lakehead/", "_staging/"];
+const OURS: [&str; 2] = ["_lakehead", "_staging"];
 
 /// A file of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,14 @@ pub(crate) struct Entry {
     pub(crate) stars: Vec<String>,
 }
 
+/// Returns the folders that hold no inputs: ours, and those that inputs are moved or copied to.
+pub(crate) fn excluded(settings: &Settings) -> Vec<String> {
+    let set = ["done_prefix", "error_prefix"].into_iter().filter_map(|name| settings.text(name));
+    OURS.into_iter().chain(set).map(|folder| format!("{}/", folder.trim_matches('/'))).collect()
+}
+
 /// Lists the files that match, by name.
-pub(crate) async fn list(location: &Location, pattern: &Pattern) -> Result<Vec<Entry>> {
+pub(crate) async fn list(location: &Location, pattern: &Pattern, excluded: &[String]) -> Result<Vec<Entry>> {
     let mut entries = BTreeMap::new();
     for folder in pattern.folders() {
         let prefix = if folder.is_empty() { location.prefix().clone() } else { location.path(folder) };
@@ -43,7 +49,7 @@ pub(crate) async fn list(location: &Location, pattern: &Pattern) -> Result<Vec<E
                 Err(error) => return Err(storage_error(error, location.url().as_str())),
             };
             let Some(path) = location.name_of(&meta.location) else { continue };
-            if OURS.iter().any(|ours| path.starts_with(ours)) {
+            if excluded.iter().any(|folder| path.starts_with(folder)) {
                 continue;
             }
             let Some(stars) = pattern.matches(&path) else { continue };
@@ -77,7 +83,7 @@ impl Ledger {
         if self.seen.len() > FILES_MAX {
             return Err(Error::incident("R0606", "more files were read than a position can name")
                 .with("files", self.seen.len())
-                .help("read each run's own files with `interval = run`, or move read files away with `done_prefix`"));
+                .help("read each run's own files with `interval = run`, or split the folder between pipelines"));
         }
         let text = serde_json::to_string(self)
             .map_err(|error| Error::bug("a position is not JSON").caused_by(error))?;

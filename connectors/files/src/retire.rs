@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lakehead_core::{Created, Error, Micros, RecordStore, Result, Settings};
 use lakehead_lakefile::{Location, ObjectRecords, storage_error};
-use object_store::{ObjectStore as _, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -15,11 +15,11 @@ use crate::listing::Entry;
 const KEEP_INPUTS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is done with inputs that were read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Fate {
     Stay,
     Move(String),
-    Remove(Duration),
+    Remove(Duration, ObjectRecords),
 }
 
 /// Files that go at one time.
@@ -35,7 +35,6 @@ struct Due {
 pub(crate) struct Retirement {
     location: Location,
     fate: Fate,
-    records: ObjectRecords,
     handled: HashSet<String>,
 }
 
@@ -48,64 +47,49 @@ impl Retirement {
                     .help("leave out `done_prefix` or `after_success = delete`"));
             }
             Some(prefix) => Fate::Move(prefix.trim_matches('/').to_owned()),
-            None if removes => Fate::Remove(settings.duration("keep_inputs").unwrap_or(KEEP_INPUTS)),
+            None if removes => {
+                let folder = location.child(&format!("_lakehead/{pipeline}/inputs/{node}"))?;
+                let keep = settings.duration("keep_inputs").unwrap_or(KEEP_INPUTS);
+                Fate::Remove(keep, ObjectRecords::new(folder))
+            }
             None => Fate::Stay,
         };
-        // The location is that of the connection, which is there: nothing is made by naming a folder below it.
-        let records = ObjectRecords::new(location.child(&format!("_lakehead/{pipeline}/inputs/{node}"))?);
-        Ok(Self { location: location.clone(), fate, records, handled: HashSet::new() })
+        Ok(Self { location: location.clone(), fate, handled: HashSet::new() })
     }
 
     /// Takes files whose rows are durable; those it knows already are passed over.
     pub(crate) async fn retire(&mut self, files: Vec<Entry>, now: Micros) -> Result<()> {
-        if self.fate == Fate::Stay {
-            return Ok(());
-        }
         let files: Vec<Entry> = files.into_iter().filter(|file| !self.handled.contains(&file.path)).collect();
         match self.fate.clone() {
-            Fate::Stay => {}
+            Fate::Stay => return Ok(()),
             Fate::Move(prefix) => {
                 for file in &files {
                     self.relocate(file, &prefix).await?;
                 }
             }
-            Fate::Remove(keep) if keep.is_zero() => {
+            Fate::Remove(keep, _) if keep.is_zero() => {
                 for file in &files {
                     self.remove(&file.path, &file.identity).await?;
                 }
             }
-            Fate::Remove(keep) => {
+            Fate::Remove(keep, records) => {
                 let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
                 let due = Due {
                     at: now.saturating_add(keep),
                     files: files.iter().map(|file| (file.path.clone(), file.identity.clone())).collect(),
                 };
-                self.write_down(&due).await?;
+                write_down(&records, &due).await?;
             }
         }
         self.handled.extend(files.into_iter().map(|file| file.path));
         Ok(())
     }
 
-    async fn write_down(&self, due: &Due) -> Result<()> {
-        if due.files.is_empty() {
-            return Ok(());
-        }
-        let body = serde_json::to_vec(due).map_err(|error| Error::bug("a list is not JSON").caused_by(error))?;
-        let name = format!("{:020}-{}.json", due.at, Uuid::new_v4());
-        match self.records.create(&name, body).await? {
-            Created::Ours => Ok(()),
-            Created::Exists => Err(Error::bug("two lists of inputs have one name").with("name", name)),
-        }
-    }
-
     /// Removes what is due, and remembers what is not yet.
     pub(crate) async fn remove_due(&mut self, now: Micros) -> Result<()> {
-        if !matches!(self.fate, Fate::Remove(_)) {
-            return Ok(());
-        }
-        for name in self.records.list("").await? {
-            let Some(body) = self.records.get(&name).await? else { continue };
+        let Fate::Remove(_, records) = self.fate.clone() else { return Ok(()) };
+        for name in records.list("").await? {
+            let Some(body) = records.get(&name).await? else { continue };
             let Ok(due) = serde_json::from_slice::<Due>(&body) else { continue };
             if due.at > now {
                 self.handled.extend(due.files.into_keys());
@@ -114,7 +98,7 @@ impl Retirement {
             for (path, identity) in &due.files {
                 self.remove(path, identity).await?;
             }
-            self.records.delete(&name).await?;
+            records.delete(&name).await?;
         }
         Ok(())
     }
@@ -146,6 +130,18 @@ impl Retirement {
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(storage_error(error, path)),
         }
+    }
+}
+
+async fn write_down(records: &ObjectRecords, due: &Due) -> Result<()> {
+    if due.files.is_empty() {
+        return Ok(());
+    }
+    let body = serde_json::to_vec(due).map_err(|error| Error::bug("a list is not JSON").caused_by(error))?;
+    let name = format!("{:020}-{}.json", due.at, Uuid::new_v4());
+    match records.create(&name, body).await? {
+        Created::Ours => Ok(()),
+        Created::Exists => Err(Error::bug("two lists of inputs have one name").with("name", name)),
     }
 }
 

@@ -74,7 +74,7 @@ enum Input {
     Csv(CsvInput),
     Lines { text: String, at: usize, line: u64 },
     Array { text: String, values: Values },
-    Parquet(ParquetRecordBatchReader),
+    Parquet { reader: ParquetRecordBatchReader, rest: Option<RecordBatch> },
 }
 
 #[derive(Debug)]
@@ -114,10 +114,20 @@ impl RowReader {
 
     /// Returns the next rows; `None` at the end of the file.
     pub(crate) fn next_chunk(&mut self, budget: BatchBudget) -> Result<Option<Chunk>> {
-        if let Input::Parquet(reader) = &mut self.input {
-            let Some(batch) = reader.next() else { return Ok(None) };
-            let data = declared_columns(&batch?, &self.layout)?;
-            let rows = self.finish(data, None)?;
+        if let Input::Parquet { reader, rest } = &mut self.input {
+            let batch = match rest.take() {
+                Some(batch) => batch,
+                None => match reader.next() {
+                    Some(batch) => batch?,
+                    None => return Ok(None),
+                },
+            };
+            let rows = batch.num_rows().min(budget.rows_max.max(1));
+            if rows < batch.num_rows() {
+                *rest = Some(batch.slice(rows, batch.num_rows() - rows));
+            }
+            let data = declared_columns(&batch.slice(0, rows), &self.layout)?;
+            let rows = self.finish(data, rows)?;
             return Ok(Some(Chunk { rows: Some(rows), misfits: Vec::new() }));
         }
         let mut cells: Vec<Vec<Cell>> = self.layout.data_columns().map(|_| Vec::new()).collect();
@@ -145,7 +155,7 @@ impl RowReader {
         if rows > 0 {
             let types = self.layout.data_columns().map(|column| column.field.data_type());
             let arrays: Result<Vec<ArrayRef>> = types.zip(cells).map(|(t, cells)| to_array(t, cells)).collect();
-            chunk.rows = Some(self.finish(arrays?, Some(rows))?);
+            chunk.rows = Some(self.finish(arrays?, rows)?);
         }
         Ok(Some(chunk))
     }
@@ -171,13 +181,12 @@ impl RowReader {
                 let row = json_row(&value, &self.layout, values.line(), || value.to_string());
                 Ok(Some((row, values.at() - from)))
             }
-            Input::Parquet(_) => Ok(None),
+            Input::Parquet { .. } => Ok(None),
         }
     }
 
     /// Adds the columns that come from the path, and `_file`. `data` are the data columns, in their order.
-    fn finish(&self, data: Vec<ArrayRef>, rows: Option<usize>) -> Result<RecordBatch> {
-        let count = rows.or_else(|| data.first().map(arrow::array::Array::len)).unwrap_or(0);
+    fn finish(&self, data: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
         let mut data = data.into_iter();
         let mut columns = Vec::with_capacity(self.layout.columns.len() + 1);
         for column in &self.layout.columns {
@@ -305,7 +314,7 @@ fn open_parquet(bytes: &Bytes, layout: &Layout) -> std::result::Result<Input, St
     for batch in reader()? {
         declared_columns(&batch.map_err(|error| broken(&error))?, layout).map_err(|error| error.message().to_owned())?;
     }
-    Ok(Input::Parquet(reader()?))
+    Ok(Input::Parquet { reader: reader()?, rest: None })
 }
 
 fn broken(error: &dyn std::fmt::Display) -> String {

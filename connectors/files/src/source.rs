@@ -13,7 +13,7 @@ use lakehead_lakefile::Location;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::infer::Inference;
-use crate::listing::{Entry, Ledger, list};
+use crate::listing::{Entry, Ledger, excluded, list};
 use crate::load::{Contents, load, load_rows};
 use crate::pattern::Pattern;
 use crate::retire::{Retirement, copy_below};
@@ -136,7 +136,7 @@ impl Source for FilesSource {
         let ledger = Ledger::read(from)?;
         // A run that reads its own interval starts anew; the files of other runs are no concern of its.
         self.ledger = if ledger.run == run { ledger } else { Ledger { run, ..Ledger::default() } };
-        let listed = list(&self.location, &self.pattern).await?;
+        let listed = list(&self.location, &self.pattern, &excluded(&self.spec.settings)).await?;
         self.catch_up(&listed).await?;
         self.waiting = self.ledger.unread(listed, self.versions)?.into();
         Ok(())
@@ -282,7 +282,7 @@ pub(crate) async fn discover(discovery: &Discovery) -> Result<Vec<TableSpec>> {
     let path = discovery.connection.required_text("path")?;
     let location = Location::open(path, &discovery.root, &discovery.connection)?;
     let text = pattern_text(&discovery.connection, settings)?;
-    let entries = list(&location, &Pattern::any_time(&text)?).await?;
+    let entries = list(&location, &Pattern::any_time(&text)?, &excluded(settings)).await?;
     let sample = usize::try_from(settings.int_or("sample", 1000)).unwrap_or(1000).max(1);
     let mut inference = Inference::default();
     let mut reasons = Vec::new();

@@ -140,6 +140,9 @@ pub(crate) struct Run {
     /// Ends a continuous pipeline when everything that was there is in the lake
     #[arg(long, value_enum)]
     pub(crate) until: Option<UntilArgument>,
+    /// Shows the first rows of each table at the end
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rows: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,4 +1,16 @@
 //! Runs pipelines when their triggers say so, and tells how they are. Never names a connector, and never reads the
 //! machine's clock but through [`lakehead_core::Clock`].
 
+mod arrival;
+mod attempt;
+mod board;
+mod daemon;
+mod host;
+pub mod http;
+mod occasion;
+mod pipeline;
 pub mod schedule;
+
+pub use board::{Board, PipelineState, PipelineStatus, Status};
+pub use daemon::{Daemon, Ended, Limits, Request, serve};
+pub use host::{Change, Host, LeftOut, Notice};

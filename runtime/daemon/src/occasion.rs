@@ -42,7 +42,7 @@ pub(crate) fn due(schedule: &Schedule, catchup: Catchup, standing: Standing) -> 
     let last_missed = schedule.last_before(missed_until).unwrap_or(first);
     let mut runs = fires(schedule, last_missed, now, room, missed_until);
     let mut left_out = Some((first, last_missed));
-    if runs.is_empty() && catchup == Catchup::Latest {
+    if runs.is_empty() && catchup == Catchup::Latest && room > 0 {
         runs.push((last_missed, true));
         left_out = (first < last_missed).then(|| (first, schedule.last_before(last_missed).unwrap_or(first)));
     }

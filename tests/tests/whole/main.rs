@@ -6,5 +6,6 @@ mod acceptance;
 mod arrows;
 mod lakehead;
 mod mirror;
+mod model;
 mod stories;
 mod tidy;

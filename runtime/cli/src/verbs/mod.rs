@@ -8,6 +8,7 @@ mod graph;
 mod init;
 mod init_postgres;
 mod lock;
+mod peek;
 mod plan;
 pub(crate) mod run;
 mod serve;

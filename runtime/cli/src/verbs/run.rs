@@ -175,7 +175,10 @@ pub(crate) async fn run(arguments: &Run, common: &Common) -> Result<Ended> {
     match common.format {
         Format::Json => println!("{}", serde_json::json!({ "event": "done", "summary": summary, "seconds": seconds })),
         Format::Text if common.quiet => {}
-        Format::Text => say_done(&runner, &plan, &summary, seconds),
+        Format::Text => {
+            say_done(&runner, &plan, &summary, seconds);
+            super::peek::first_rows(&runner, &plan, arguments.rows).await?;
+        }
     }
     Ok(Ended::Done)
 }

@@ -7,13 +7,13 @@ use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use lakehead_core::{
-    BatchBudget, Checkpoint, Error, Result, RunContext, Settings, Source, SourceEvent, SourceSpec, TableSpec, Value,
-    WriteMode,
+    BatchBudget, Checkpoint, Error, Result, RunContext, Settings, SourceEvent, Value, WriteMode,
 };
 use lakehead_engine::{Flow, Silent};
 use lakehead_plan::{NodeKind, Plan, SinkPlan};
 use lakehead_sql::{Parameters, Sql};
 
+use super::peek::table_source;
 use super::run::Runner;
 use super::{Ended, find_plan};
 use crate::args::{Common, Format, Verify};
@@ -128,23 +128,7 @@ fn add(plan: &Plan, number: usize, rows: &RecordBatch, expected: &mut BTreeMap<u
 }
 
 async fn read_lake(runner: &Runner, plan: &Plan, sink: &SinkPlan) -> Result<Ranges> {
-    let role = lakehead_registry::connector(&sink.connector).and_then(|connector| connector.source);
-    let role = role.ok_or_else(|| {
-        Error::user("R0717", "the sink's tables cannot be read back").with("connector", &sink.connector)
-    })?;
-    let settings = Settings::new([("table".to_owned(), Value::Text(sink.table.clone()))]);
-    let table = TableSpec { name: sink.node.clone(), schema: Arc::clone(&sink.schema), key: sink.key.clone() };
-    let mut source: Box<dyn Source> = (role.build)(SourceSpec {
-        pipeline: plan.id.clone(),
-        node: sink.node.clone(),
-        connection: sink.connection.clone(),
-        settings,
-        tables: vec![table],
-        root: runner.root.clone(),
-        run: RunContext::default(),
-        clock: Arc::clone(&runner.engine.clock),
-    })?;
-    source.open(&Checkpoint::default()).await?;
+    let mut source = table_source(runner, plan, sink).await?;
     let mut ranges = Ranges::new();
     loop {
         match source.next(BatchBudget::default()).await? {

@@ -1,0 +1,121 @@
+//! Health, metrics and status over HTTP: read-only, and for this machine alone.
+//!
+//! Tokens are not built, so whoever reaches the port reads everything: the address must be a loopback one. A web page of
+//! another origin reaches loopback too, by a name that it lets point here (DNS rebinding): only the names of loopback
+//! are answered.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use lakehead_core::{Error, Result};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::board::Board;
+
+#[cfg(test)]
+mod tests;
+
+/// Opens an address, `127.0.0.1:8686`.
+///
+/// # Errors
+/// `R0906` where it is no address, `R0907` where others than this machine would reach it, `R0908` where it cannot be
+/// opened.
+pub async fn listen(address: &str) -> Result<TcpListener> {
+    let found: Vec<SocketAddr> = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| {
+            Error::user("R0906", "the address to listen on is none")
+                .with("address", address)
+                .help("--listen 127.0.0.1:8686")
+                .caused_by(error)
+        })?
+        .collect();
+    if let Some(reachable) = found.iter().find(|address| !is_loopback(address.ip())) {
+        return Err(Error::user("R0907", "health and status are for this machine alone, in this version")
+            .with("address", reachable)
+            .help("--listen 127.0.0.1:8686   and a proxy with TLS and a login in front, where others are to read it"));
+    }
+    TcpListener::bind(found.as_slice()).await.map_err(|error| {
+        Error::user("R0908", "the address cannot be listened on")
+            .with("address", address)
+            .help("another daemon may be on; --listen 127.0.0.1:0   takes a free port")
+            .caused_by(error)
+    })
+}
+
+/// Answers until it is dropped.
+///
+/// # Errors
+/// `R0908` where the listener breaks.
+pub async fn serve(listener: TcpListener, board: Arc<Board>) -> Result<()> {
+    axum::serve(listener, router(board))
+        .await
+        .map_err(|error| Error::external("R0908", "the address cannot be listened on any more").caused_by(error))
+}
+
+fn router(board: Arc<Board>) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .with_state(board)
+        .layer(middleware::from_fn(guard))
+}
+
+/// Refuses names that are not loopback's, and tells browsers to guess nothing.
+async fn guard(request: Request, next: Next) -> Response {
+    if !names_loopback(request.headers()) {
+        return (StatusCode::MISDIRECTED_REQUEST, "this address answers to localhost alone\n").into_response();
+    }
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'self'"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn names_loopback(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else {
+        return false;
+    };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(is_loopback)
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// The process lives.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The pipelines make progress.
+async fn readyz(State(board): State<Arc<Board>>) -> Response {
+    let reasons = board.not_ready();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let answer = json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    (status, axum::Json(answer)).into_response()
+}
+
+async fn metrics(State(board): State<Arc<Board>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], board.metrics()).into_response()
+}
+
+async fn status(State(board): State<Arc<Board>>) -> Response {
+    axum::Json(board.status()).into_response()
+}
