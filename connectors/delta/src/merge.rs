@@ -29,6 +29,57 @@ pub(crate) struct Rewritten {
     pub(crate) added: Vec<(WrittenFile, Vec<(String, Option<String>)>)>,
 }
 
+/// The least and greatest value of the first key column among changed keys, where it is a whole number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyRange {
+    min: i64,
+    max: i64,
+}
+
+/// What a file must hold to be looked into.
+#[derive(Debug, Default)]
+pub(crate) enum KeyBounds {
+    /// Nothing was added yet.
+    #[default]
+    Empty,
+    /// Keys within this range.
+    Within(KeyRange),
+    /// Keys of another type: every file is looked into.
+    Anywhere,
+}
+
+impl KeyBounds {
+    /// Widens the bounds by the keys of `rows`.
+    pub(crate) fn add(&mut self, rows: &RecordBatch, column: &str) {
+        let Some(array) = rows.column_by_name(column).filter(|array| array.data_type().is_integer()) else {
+            *self = Self::Anywhere;
+            return;
+        };
+        let wide = arrow::compute::cast(array, &arrow::datatypes::DataType::Int64).ok();
+        let wide = wide.as_ref().and_then(|array| array.as_any().downcast_ref::<arrow::array::Int64Array>());
+        let found = wide.and_then(|array| Some((arrow::compute::min(array)?, arrow::compute::max(array)?)));
+        match (&mut *self, found) {
+            (Self::Anywhere, _) => {}
+            (_, None) if rows.num_rows() == 0 => {}
+            (_, None) => *self = Self::Anywhere,
+            (Self::Empty, Some((min, max))) => *self = Self::Within(KeyRange { min, max }),
+            (Self::Within(range), Some((min, max))) => {
+                (range.min, range.max) = (range.min.min(min), range.max.max(max));
+            }
+        }
+    }
+
+    /// Returns whether a file's statistics leave room for one of the keys; a file without them may hold any.
+    pub(crate) fn may_be_in(&self, file: &LiveFile, column: &str) -> bool {
+        let Self::Within(range) = self else { return true };
+        let bound = |side: &str| file.stats.as_ref()?.get(side)?.get(column)?.as_i64();
+        match (bound("minValues"), bound("maxValues")) {
+            (Some(min), Some(max)) => min <= range.max && max >= range.min,
+            _ => true,
+        }
+    }
+}
+
 /// A table in one version, as far as a merge needs it.
 pub(crate) struct Merge<'a> {
     pub(crate) location: &'a Location,
@@ -45,11 +96,13 @@ impl Merge<'_> {
         files: &[LiveFile],
         changed: &KeySet,
         wanted: &KeySet,
+        bounds: &KeyBounds,
         name: impl Fn() -> String,
     ) -> Result<(Rewritten, Vec<RecordBatch>)> {
         let mut rewritten = Rewritten::default();
         let mut old_rows = Vec::new();
-        for file in files {
+        let first_key = self.keys.columns().first().map_or("", String::as_str);
+        for file in files.iter().filter(|file| bounds.may_be_in(file, first_key)) {
             if !self.holds_any(file, changed).await? {
                 continue;
             }

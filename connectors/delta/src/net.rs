@@ -74,6 +74,13 @@ impl NetChanges {
         self.bytes = 0;
     }
 
+    /// Takes over added columns: what was netted before they came has no value in them.
+    pub(crate) fn evolve(&mut self, schema: &SchemaRef) -> Result<()> {
+        self.batches = self.batches.iter().map(|batch| to_lake(batch, schema)).collect::<Result<_>>()?;
+        self.schema = schema.clone();
+        Ok(())
+    }
+
     /// Takes changes in their order. A change without a key value is refused: NULL names no row.
     pub(crate) fn add(&mut self, rows: &RecordBatch) -> Result<()> {
         let ops = text_column(rows, OP)?;

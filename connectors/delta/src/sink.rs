@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use lakehead_core::{
-    Error, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, data_fields, failpoint,
+    Error, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint,
 };
 use lakehead_lakefile::{FileFormat, KeyEncoder, KeySet, Location, read_file};
 use serde_json::{Value, json};
@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use crate::actions::{add, remove};
 use crate::log::{LiveFile, Put, TableLog, TableState, mark_actions};
-use crate::merge::{Merge, add_partition_columns};
+use crate::merge::{KeyBounds, Merge, add_partition_columns};
 use crate::schema::{has_ntz, lake_schema, merge_schemas, parse_schema_string, protocol_for, schema_string, to_lake};
 use crate::stage::{
-    DataWriters, KeyedStage, Staged, StagedFile, Taken, changelog_schema, part_name, refuse_changes, write_changes,
+    DataWriters, KeyedStage, Staged, StagedFile, Taken, part_name, refuse_changes, write_changes,
 };
 
 /// Versions between two checkpoints.
@@ -36,6 +36,8 @@ pub(crate) struct DeltaSink {
     writers: Option<DataWriters>,
     keyed: Option<KeyedStage>,
     spilled: Staged,
+    /// Whether netted changes of the open round went to files already.
+    flushed: bool,
     rows: u64,
 }
 
@@ -58,6 +60,7 @@ impl DeltaSink {
             writers: None,
             keyed: None,
             spilled: Staged::default(),
+            flushed: false,
             rows: 0,
         })
     }
@@ -114,12 +117,14 @@ impl DeltaSink {
         if keyed.nets.is_empty() {
             return Ok(());
         }
-        if !self.spilled.data.is_empty() || !self.spilled.patches.is_empty() || !self.spilled.deletes.is_empty() {
+        if self.flushed {
+            // Rows of a second flush would stand beside rows of the same key from the first.
             return Err(Error::user("R0213", "one source transaction changes more keys than fit in memory")
                 .with("table", &self.spec.table)
                 .help("raise the memory of the process, or split the transaction at the source"));
         }
         let netted = keyed.nets.take()?;
+        self.flushed = true;
         for batch in &netted.rows {
             self.writers().write(batch).await?;
         }
@@ -188,15 +193,20 @@ impl DeltaSink {
         };
         let mut changed = KeySet::default();
         let mut wanted = KeySet::default();
+        let mut bounds = KeyBounds::default();
+        let first_key = self.spec.key.first().cloned().unwrap_or_default();
         for StagedFile { file, partition } in &staged.data {
             let mut batches = Box::pin(read_file(&self.location, &file.name, None).await?);
             while let Some(batch) = batches.try_next().await? {
-                changed.add(&merge.keys.encode(&add_partition_columns(&batch, partition, schema)?)?);
+                let batch = add_partition_columns(&batch, partition, schema)?;
+                bounds.add(&batch, &first_key);
+                changed.add(&merge.keys.encode(&batch)?);
             }
         }
         for file in &staged.deletes {
             let mut batches = Box::pin(read_file(&self.staging, &file.name, None).await?);
             while let Some(batch) = batches.try_next().await? {
+                bounds.add(&batch, &first_key);
                 changed.add(&merge.keys.encode(&batch)?);
             }
         }
@@ -204,6 +214,7 @@ impl DeltaSink {
         for file in &staged.patches {
             let mut batches = Box::pin(read_file(&self.staging, &file.name, None).await?);
             while let Some(batch) = batches.try_next().await? {
+                bounds.add(&batch, &first_key);
                 let keys = merge.keys.encode(&batch)?;
                 changed.add(&keys);
                 wanted.add(&keys);
@@ -211,7 +222,7 @@ impl DeltaSink {
             }
         }
         failpoint::hit("delta.merge").await?;
-        let (rewritten, old_rows) = merge.rewrite(files, &changed, &wanted, || part_name(fence)).await?;
+        let (rewritten, old_rows) = merge.rewrite(files, &changed, &wanted, &bounds, || part_name(fence)).await?;
         let mut actions: Vec<Value> = rewritten.removed.iter().map(|file| remove(file, millis)).collect();
         actions.extend(rewritten.added.iter().map(|(file, partition)| add(file, partition, None, millis)));
         if !patches.is_empty() {
@@ -230,14 +241,13 @@ impl DeltaSink {
         self.writers = None;
         self.keyed = None;
         self.spilled = Staged::default();
+        self.flushed = false;
         self.rows = 0;
     }
 }
 
 fn table_schema(spec: &SinkSpec) -> Result<SchemaRef> {
-    let schema = Arc::new(data_fields(&spec.schema));
-    let schema = if spec.mode == WriteMode::Changelog { changelog_schema(&schema) } else { schema };
-    lake_schema(&schema)
+    lake_schema(&spec.schema)
 }
 
 #[async_trait]
@@ -277,11 +287,12 @@ impl Sink for DeltaSink {
         if merged == self.schema {
             return Ok(());
         }
-        self.flush_keyed().await?;
         if let Some(writers) = self.writers.take() {
             self.spilled.data.extend(writers.finish().await?);
         }
-        self.keyed = None;
+        if let Some(keyed) = &mut self.keyed {
+            keyed.nets.evolve(&merged)?;
+        }
         self.schema = merged;
         Ok(())
     }
@@ -292,7 +303,9 @@ impl Sink for DeltaSink {
         }
         self.rows += rows.num_rows() as u64;
         if self.spec.mode != WriteMode::Upsert {
-            if self.spec.mode == WriteMode::Append {
+            // Where `_op` is a column of the table (dead letters), it says what happened elsewhere.
+            let own_op = self.schema.field_with_name(lakehead_core::OP).is_ok();
+            if self.spec.mode == WriteMode::Append && !own_op {
                 refuse_changes(&rows, &self.spec.table)?;
             }
             let rows = to_lake(&rows, &self.schema)?;

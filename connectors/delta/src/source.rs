@@ -43,8 +43,10 @@ impl DeltaSource {
                 }
                 self.open = None;
             }
-            let Some(file) = self.files.pop_front() else { return Ok(None) };
+            // Taken off the list once it is open: a dropped future loses no file (law 4).
+            let Some(file) = self.files.front().cloned() else { return Ok(None) };
             let batches = read_file(&self.location, &file.name, None).await?.boxed();
+            self.files.pop_front();
             self.open = Some((file, batches));
         }
     }

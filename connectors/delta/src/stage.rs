@@ -191,17 +191,6 @@ pub(crate) async fn write_changes(
     Ok(Some(writer.finish().await?))
 }
 
-/// Returns the rows with the columns of `changelog`: `_op`, `_source_position`, `_source_ts` behind the data.
-pub(crate) fn changelog_schema(schema: &SchemaRef) -> SchemaRef {
-    let mut fields: Vec<_> = vec![
-        std::sync::Arc::new(lakehead_core::reserved_field(OP)),
-        std::sync::Arc::new(lakehead_core::reserved_field(lakehead_core::POSITION)),
-        std::sync::Arc::new(lakehead_core::reserved_field(lakehead_core::COMMITTED_AT)),
-    ];
-    fields.extend(schema.fields().iter().cloned());
-    std::sync::Arc::new(arrow::datatypes::Schema::new(fields))
-}
-
 /// Refuses a change that `append` cannot hold: only new rows may come (a table without a key).
 pub(crate) fn refuse_changes(rows: &RecordBatch, table: &str) -> Result<()> {
     let Some(ops) = text_column(rows, OP)? else { return Ok(()) };

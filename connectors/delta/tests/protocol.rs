@@ -163,6 +163,27 @@ async fn a_lost_answer_is_resolved_by_reading_case_75() {
     assert_eq!(under_test.read().await.len(), 1);
 }
 
+/// A deleted row does not come back (case 40): a round that is replayed after a later one changes nothing.
+#[tokio::test]
+async fn a_replayed_round_brings_no_deleted_row_back_case_40() {
+    let folder = tempfile::tempdir().unwrap();
+    let under_test = Table::new(folder.path(), WriteMode::Upsert);
+    let mut sink = under_test.sink();
+    sink.open(1).await.unwrap();
+    let mut rounds = Vec::new();
+    for (seq, batch) in [(1, rows(&[("c", 1, Some("a"), None)])), (2, rows(&[("d", 1, None, None)]))] {
+        sink.stage(batch).await.unwrap();
+        let prepared = sink.prepare().await.unwrap().unwrap();
+        let mark = Mark { seq, fence: 1, ..Mark::default() };
+        sink.commit(&prepared, mark).await.unwrap();
+        rounds.push((prepared, mark));
+    }
+    for (prepared, mark) in &rounds {
+        assert_eq!(sink.commit(prepared, *mark).await.unwrap(), Outcome::AlreadyCommitted);
+    }
+    assert_eq!(under_test.read().await, Vec::new());
+}
+
 /// Of many processes that append at once, each round stands once (case 76, and a foreign writer between).
 #[tokio::test]
 async fn pipelines_that_share_a_table_lose_and_double_nothing_case_76() {

@@ -80,7 +80,7 @@ impl Encoding {
 
 /// A file being written.
 pub(crate) enum FileEncoder {
-    Text(TextFile),
+    Text(Box<TextFile>),
     Parquet(Box<FileWriter>),
 }
 
@@ -114,7 +114,7 @@ impl FileEncoder {
                 Packer::Zstd(encoder.map_err(packing_error)?)
             }
         };
-        Ok(Self::Text(TextFile {
+        Ok(Self::Text(Box::new(TextFile {
             location: location.clone(),
             name: name.to_owned(),
             form: encoding.form,
@@ -122,7 +122,7 @@ impl FileEncoder {
             writer: BufWriter::new(Arc::clone(location.store()), location.path(name)),
             begun: false,
             size: 0,
-        }))
+        })))
     }
 
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {

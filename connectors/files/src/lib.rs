@@ -74,8 +74,12 @@ static SOURCE: [OptionSpec; 11] = [
 
 static SINK: [OptionSpec; 3] = [
     OptionSpec::new("path", OptionKind::Text, "folder to write, below the connection").required(),
-    OptionSpec::new("format", OptionKind::Word(&["json", "csv", "parquet"]), "form of the files; json is one row a line")
-        .default("json"),
+    OptionSpec::new(
+        "format",
+        OptionKind::Word(&["json", "csv", "parquet"]),
+        "form of the files; json is one row a line",
+    )
+    .default("json"),
     OptionSpec::new(
         "compression",
         OptionKind::Word(&["none", "gzip", "zstd", "snappy"]),

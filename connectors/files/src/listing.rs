@@ -85,8 +85,8 @@ impl Ledger {
                 .with("files", self.seen.len())
                 .help("read each run's own files with `interval = run`, or split the folder between pipelines"));
         }
-        let text = serde_json::to_string(self)
-            .map_err(|error| Error::bug("a position is not JSON").caused_by(error))?;
+        let text =
+            serde_json::to_string(self).map_err(|error| Error::bug("a position is not JSON").caused_by(error))?;
         let mut checkpoint = Checkpoint::default();
         checkpoint.set(PARTITION, text);
         Ok(checkpoint)

@@ -38,9 +38,8 @@ impl Pattern {
     }
 
     fn parse(text: &str, run: Option<&RunContext>) -> Result<Self> {
-        let wrong = |reason: String| {
-            Error::user("R0601", "`path` is not a pattern").with("path", text).with("reason", reason)
-        };
+        let wrong =
+            |reason: String| Error::user("R0601", "`path` is not a pattern").with("path", text).with("reason", reason);
         let text = text.trim_start_matches('/');
         let mut translation = Translation::default();
         translation.translate(text).map_err(wrong)?;
@@ -53,9 +52,8 @@ impl Pattern {
             folders: BTreeSet::from([folder(text, None)]),
         };
         if let Some(run) = run.filter(|_| !pattern.times.is_empty()) {
-            let times = times(&pattern.times, run).ok_or_else(|| {
-                Error::user("R0602", "the run is too long for a path with times").with("path", text)
-            })?;
+            let times = times(&pattern.times, run)
+                .ok_or_else(|| Error::user("R0602", "the run is too long for a path with times").with("path", text))?;
             let letters: Vec<char> = pattern.times.iter().map(|(_, letter)| *letter).collect();
             pattern.allowed = Some(times.iter().map(|time| written(&letters, time)).collect());
             let folders: BTreeSet<String> = times.iter().map(|time| folder(text, Some(time))).collect();

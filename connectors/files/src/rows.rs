@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::cell::{Cell, from_json, from_text, to_array};
 use crate::json::Values;
-use crate::load::{Contents, Format};
 use crate::listing::Entry;
+use crate::load::{Contents, Format};
 
 /// Rows of a batch read from a Parquet file.
 const BATCH_ROWS: usize = 8192;
@@ -230,7 +230,9 @@ fn open_csv(text: String, delimiter: u8, layout: &Layout) -> std::result::Result
     let lacking = layout.data_columns().zip(&cells).find(|(_, cell)| cell.is_none());
     match lacking {
         Some((column, _)) if !layout.may_lack => Err(format!("its header lacks the column `{}`", column.field.name())),
-        _ if !cells.is_empty() && cells.iter().all(Option::is_none) => Err("its header names no declared column".into()),
+        _ if !cells.is_empty() && cells.iter().all(Option::is_none) => {
+            Err("its header names no declared column".into())
+        }
         _ => Ok(CsvInput { reader, names, cells }),
     }
 }
@@ -312,7 +314,8 @@ fn open_parquet(bytes: &Bytes, layout: &Layout) -> std::result::Result<Input, St
         builder.with_batch_size(BATCH_ROWS).build().map_err(|error| broken(&error))
     };
     for batch in reader()? {
-        declared_columns(&batch.map_err(|error| broken(&error))?, layout).map_err(|error| error.message().to_owned())?;
+        declared_columns(&batch.map_err(|error| broken(&error))?, layout)
+            .map_err(|error| error.message().to_owned())?;
     }
     Ok(Input::Parquet { reader: reader()?, rest: None })
 }
@@ -418,11 +421,10 @@ mod tests {
         let lines = format!("{line}\n\n{{broken\n[1]\n{{\"id\": \"x\"}}\n{{\"id\": 2}}\n");
         let chunk = read(Format::Json, &lines, layout()).unwrap();
         assert_eq!((ids(&chunk), chunk.misfits.len()), (vec![1, 2], 3));
-        assert_eq!(chunk.misfits[0], (
-            r#"{"_line":"{broken"}"#.to_owned(),
-            "the line is not JSON".to_owned(),
-            "acme/a.csv:3".to_owned()
-        ));
+        assert_eq!(
+            chunk.misfits[0],
+            (r#"{"_line":"{broken"}"#.to_owned(), "the line is not JSON".to_owned(), "acme/a.csv:3".to_owned())
+        );
         let chunk = read(Format::Json, &format!(" [{line},\n {{\"id\": true}} , {line}]\n"), layout()).unwrap();
         assert_eq!((ids(&chunk), chunk.misfits.len()), (vec![1, 1], 1));
         assert_eq!(chunk.misfits[0].2, "acme/a.csv:2");

@@ -62,8 +62,8 @@ impl FilesSink {
         }
         let location = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
         let prefix = spec.connection.text("prefix").unwrap_or("");
-        let path = spec.settings.text("path").unwrap_or(&spec.table);
-        let folder = format!("{prefix}{}", path.trim_matches('/'));
+        // The table's name is the path with everything filled in, `${table}` too.
+        let folder = format!("{prefix}{}", spec.table.trim_matches('/'));
         if folder.split('/').any(|part| part == ".." || part == ".") {
             return Err(Error::user("R0407", "a table's path may not climb out of its connection").with("path", folder));
         }
@@ -215,15 +215,10 @@ impl Sink for FilesSink {
             return Ok(None);
         }
         let bytes = files.iter().map(|(_, size)| *size).sum();
-        let staged = Staged {
-            files,
-            extension: self.encoding.extension().to_owned(),
-            run: self.interval(),
-            truncate,
-        };
+        let staged = Staged { files, extension: self.encoding.extension().to_owned(), run: self.interval(), truncate };
         failpoint::hit("files.prepared").await?;
-        let payload = serde_json::to_value(&staged)
-            .map_err(|error| Error::bug("a staged round is not JSON").caused_by(error))?;
+        let payload =
+            serde_json::to_value(&staged).map_err(|error| Error::bug("a staged round is not JSON").caused_by(error))?;
         Ok(Some(Prepared { table: self.spec.table.clone(), identity: self.identity.clone(), rows, bytes, payload }))
     }
 
@@ -237,9 +232,12 @@ impl Sink for FilesSink {
                     .help("its records were removed while the pipeline ran; start again to make them anew")
             })?;
             if newest.identity != prepared.identity {
-                return Err(Error::incident("R0215", "the table was dropped and made again since the round was staged")
-                    .with("table", &prepared.table)
-                    .help("give the pipeline a new name to start anew, or bring the old records back"));
+                return Err(Error::incident(
+                    "R0215",
+                    "the table was dropped and made again since the round was staged",
+                )
+                .with("table", &prepared.table)
+                .help("give the pipeline a new name to start anew, or bring the old records back"));
             }
             if newest.mark.fence > mark.fence {
                 return Ok(Outcome::Fenced(newest.mark.fence));

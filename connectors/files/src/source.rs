@@ -48,11 +48,8 @@ impl FilesSource {
     pub(crate) fn new(spec: SourceSpec) -> Result<Self> {
         let location = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
         let path = pattern_text(&spec.connection, &spec.settings)?;
-        let pattern = if reads_interval(&spec.settings) {
-            Pattern::of_run(&path, &spec.run)?
-        } else {
-            Pattern::any_time(&path)?
-        };
+        let pattern =
+            if reads_interval(&spec.settings) { Pattern::of_run(&path, &spec.run)? } else { Pattern::any_time(&path)? };
         let layout = Arc::new(layout(&spec)?);
         let retirement = Retirement::new(&location, &spec.settings, &spec.pipeline, &spec.node)?;
         Ok(Self {
@@ -256,8 +253,7 @@ fn declared_schema(declared: &[(String, Value)]) -> Result<SchemaRef> {
             Value::Call(call, arguments) => format!("{call}({})", argument_texts(arguments)),
             _ => String::new(),
         };
-        let data_type = parse_column_type(&text)
-            .map_err(|reason| Error::user("R0603", reason).with("column", name))?;
+        let data_type = parse_column_type(&text).map_err(|reason| Error::user("R0603", reason).with("column", name))?;
         fields.push(Field::new(name, data_type, true));
     }
     Ok(Arc::new(Schema::new(fields)))
@@ -295,9 +291,7 @@ pub(crate) async fn discover(discovery: &Discovery) -> Result<Vec<TableSpec>> {
                 }
                 Err(error) => Err(error.to_string()),
             },
-            Ok(contents) => {
-                inference.add(&contents, sample, delimiter(settings)?, settings.bool_or("header", true))
-            }
+            Ok(contents) => inference.add(&contents, sample, delimiter(settings)?, settings.bool_or("header", true)),
             Err(reason) => Err(reason),
         };
         reasons.extend(found.err());

@@ -1,5 +1,7 @@
 //! Source and sink through the connector, on a local folder.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,7 +115,8 @@ impl Landing {
     }
 
     fn files(&self, folder: &str) -> usize {
-        std::fs::read_dir(self.path(folder)).map_or(0, |entries| entries.filter(|e| e.as_ref().unwrap().path().is_file()).count())
+        std::fs::read_dir(self.path(folder))
+            .map_or(0, |entries| entries.filter(|e| e.as_ref().unwrap().path().is_file()).count())
     }
 }
 
@@ -203,10 +206,7 @@ async fn a_run_reads_the_files_of_its_interval_anew() {
     for (minute, id) in [("0959", 1), ("1000", 2), ("1004", 3), ("1005", 4)] {
         landing.write(&format!("logs/2026/05/01/{minute}/a.json"), format!("{{\"id\":{id}}}\n"));
     }
-    let settings = [
-        ("path", Value::Text("logs/%Y/%m/%d/%H%M/*.json".into())),
-        ("interval", Value::Name("run".into())),
-    ];
+    let settings = [("path", Value::Text("logs/%Y/%m/%d/%H%M/*.json".into())), ("interval", Value::Name("run".into()))];
     let at = |text| parse_micros(text).unwrap();
     let run = RunContext { id: "r1".into(), start: at("2026-05-01T10:00:00Z"), end: at("2026-05-01T10:05:00Z") };
     let mut source = landing.source(&settings, &run);
@@ -236,7 +236,8 @@ async fn inputs_go_only_after_their_rows_are_durable() {
 
     landing.write("in/acme/2.csv", "id,amount\n2,1\n");
     landing.write("in/acme/3.csv", "id,amount\n3,1\n");
-    let delete = [("after_success", Value::Name("delete".into())), ("keep_inputs", Value::Duration(Duration::from_secs(60)))];
+    let delete =
+        [("after_success", Value::Name("delete".into())), ("keep_inputs", Value::Duration(Duration::from_secs(60)))];
     let mut source = landing.source(&delete, &RunContext::default());
     source.open(first.last()).await.unwrap();
     let second = drain(&mut source).await;
@@ -274,12 +275,14 @@ fn mark(seq: u64, fence: u64) -> Mark {
 
 #[tokio::test]
 async fn what_the_sink_writes_the_source_reads_back_exactly() {
-    for (format, compression, files) in
-        [("json", "gzip", "*.json.gz"), ("json", "none", "*.json"), ("csv", "zstd", "*.csv.zst"), ("parquet", "snappy", "*.parquet")]
-    {
+    for (format, compression, files) in [
+        ("json", "gzip", "*.json.gz"),
+        ("json", "none", "*.json"),
+        ("csv", "zstd", "*.csv.zst"),
+        ("parquet", "snappy", "*.parquet"),
+    ] {
         let landing = Landing::new().await;
-        let settings =
-            [("format", Value::Name(format.into())), ("compression", Value::Name(compression.into()))];
+        let settings = [("format", Value::Name(format.into())), ("compression", Value::Name(compression.into()))];
         let mut sink = landing.sink(&settings, WriteMode::Append, RunContext::default());
         sink.open(1).await.unwrap();
         sink.stage(rows(&[1, 2])).await.unwrap();

@@ -49,9 +49,7 @@ impl Dice {
 
 /// Returns the hash of a column's name (FNV-1a), which stays when columns change their order.
 pub(crate) fn name_hash(name: &str) -> u64 {
-    name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    })
+    name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3))
 }
 
 fn mix(mut bits: u64) -> u64 {

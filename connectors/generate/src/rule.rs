@@ -75,9 +75,8 @@ impl Column {
     /// Returns the value of every ordinal; `None` is NULL. `end` is what `recent` counts back from.
     pub(crate) fn values(&self, seed: u64, ordinals: &[Option<u64>], end: Micros) -> Result<ArrayRef> {
         let cells = ordinals.iter().map(|at| at.map(|at| Dice::new(seed, at, self.hash)));
-        let whole = |least: i64, greatest: i64| {
-            move |cell: Option<Dice>| cell.map(|mut dice| dice.within(least, greatest))
-        };
+        let whole =
+            |least: i64, greatest: i64| move |cell: Option<Dice>| cell.map(|mut dice| dice.within(least, greatest));
         let texts = |make: &dyn Fn(&mut Dice) -> String| -> ArrayRef {
             Arc::new(cells.clone().map(|cell| cell.map(|mut dice| make(&mut dice))).collect::<StringArray>())
         };
@@ -193,9 +192,7 @@ fn choice(items: &[Value]) -> Result<Rule, String> {
             })
             .collect::<Option<_>>()
             .map(Rule::Doubles),
-        Some(_) => {
-            items.iter().map(|item| item.as_text().map(str::to_owned)).collect::<Option<_>>().map(Rule::Texts)
-        }
+        Some(_) => items.iter().map(|item| item.as_text().map(str::to_owned)).collect::<Option<_>>().map(Rule::Texts),
     };
     rule.ok_or_else(one_kind)
 }
@@ -281,15 +278,28 @@ mod tests {
         assert!(recent.values().iter().all(|at| (end - 60_000_000..end).contains(at)));
         let sequence = made(&call("sequence", vec![]), 0);
         assert_eq!(sequence.as_primitive::<Int64Type>().values()[..3], [1, 2, 3]);
-        let choice = made(&call("choice", vec![Value::List(vec![Value::Text("a".into()), Value::Text("b".into())])]), 0);
+        let choice =
+            made(&call("choice", vec![Value::List(vec![Value::Text("a".into()), Value::Text("b".into())])]), 0);
         assert!(choice.as_string::<i32>().iter().all(|text| matches!(text, Some("a" | "b"))));
     }
 
     #[test]
     fn every_type_of_the_language_can_be_made_up() {
         for word in [
-            "bool", "smallint", "int", "bigint", "real", "double", "varchar", "bytea", "date", "time", "timestamp",
-            "timestamptz", "uuid", "json",
+            "bool",
+            "smallint",
+            "int",
+            "bigint",
+            "real",
+            "double",
+            "varchar",
+            "bytea",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "uuid",
+            "json",
         ] {
             assert_eq!(made(&Value::Name(word.into()), 0).null_count(), 0, "{word}");
         }

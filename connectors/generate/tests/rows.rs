@@ -1,5 +1,7 @@
 //! The source through its connector, as the engine drives it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

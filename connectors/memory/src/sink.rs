@@ -9,8 +9,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use lakehead_core::{
-    COMMITTED_AT, Error, Mark, OP, Op, Outcome, POSITION, Prepared, Result, Sink, SinkPosition, UNCHANGED, WriteMode,
-    data_fields, is_unchanged,
+    Error, Mark, OP, Op, Outcome, Prepared, Result, Sink, SinkPosition, UNCHANGED, WriteMode, is_unchanged,
 };
 
 /// One table.
@@ -85,22 +84,15 @@ impl MemorySink {
             let row = rows.slice(n, 1);
             match self.mode {
                 WriteMode::Upsert => self.upsert(table, &row)?,
-                WriteMode::Changelog => table.push(row.project(&self.changelog_columns(&row))?),
-                _ => table.push(data_of(&row)?),
+                _ => table.push(pad(&row, &self.schema)?),
             }
         }
         Ok(())
     }
 
-    fn changelog_columns(&self, row: &RecordBatch) -> Vec<usize> {
-        let kept = |name: &str| [OP, POSITION, COMMITTED_AT].contains(&name) || !lakehead_core::is_reserved(name);
-        let schema = row.schema();
-        (0..row.num_columns()).filter(|&n| kept(schema.field(n).name())).collect()
-    }
-
     fn upsert(&self, table: &mut Vec<RecordBatch>, row: &RecordBatch) -> Result<()> {
         let op = Op::parse(text(row, OP).as_deref()).ok_or_else(|| Error::bug("a change of an unknown kind"))?;
-        let data = data_of(row)?;
+        let data = pad(row, &self.schema)?;
         let key = self.key_of(&data)?;
         let mut old = None;
         for place in 0..table.len() {
@@ -140,11 +132,6 @@ impl MemorySink {
         }
         Ok(key)
     }
-}
-
-fn data_of(row: &RecordBatch) -> Result<RecordBatch> {
-    let schema = data_fields(&row.schema());
-    pad(row, &Arc::new(schema))
 }
 
 fn pad(row: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {

@@ -21,8 +21,7 @@ mod stage;
 use std::sync::Arc;
 
 use lakehead_core::{
-    Connector, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole,
-    WriteMode,
+    Connector, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole, WriteMode,
 };
 use lakehead_lakefile::{Location, ObjectRecords};
 

@@ -52,9 +52,7 @@ fn lake_type(data_type: &DataType) -> Option<DataType> {
         T::Time32(_) | T::Time64(_) => T::Time64(TimeUnit::Microsecond),
         T::Decimal128(precision, scale) if *scale >= 0 => T::Decimal128(*precision, *scale),
         T::Timestamp(_, zone) => T::Timestamp(TimeUnit::Microsecond, zone.as_ref().map(|_| "UTC".into())),
-        T::List(item) | T::LargeList(item) => {
-            T::List(Arc::new(Field::new("item", lake_type(item.data_type())?, true)))
-        }
+        T::List(item) | T::LargeList(item) => T::List(Arc::new(Field::new("item", lake_type(item.data_type())?, true))),
         _ => return None,
     })
 }
@@ -173,7 +171,8 @@ mod tests {
         let text = DataType::Utf8;
         let rows = schema(&[("id", DataType::Int64), ("_op", text.clone())]);
         assert_eq!(table_schema(&rows).unwrap().fields().len(), 1);
-        let letters = schema(&[("_node", text.clone()), ("_reason", text.clone()), ("_op", text.clone()), ("_raw", text)]);
+        let letters =
+            schema(&[("_node", text.clone()), ("_reason", text.clone()), ("_op", text.clone()), ("_raw", text)]);
         assert_eq!(table_schema(&letters).unwrap().fields().len(), 4);
     }
 

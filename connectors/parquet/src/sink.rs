@@ -6,8 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lakehead_core::{
-    Created, Error, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint,
-    format_micros,
+    Created, Error, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint, format_micros,
 };
 use lakehead_lakefile::Location;
 use uuid::Uuid;
@@ -15,7 +14,7 @@ use uuid::Uuid;
 use crate::manifest::{Manifest, ManifestFile, ManifestLog};
 use crate::publish::{final_files, publish, remove, sweep, sweep_staging};
 use crate::schema::{is_dead_letters, manifest_columns, merge_schemas, parse_columns, table_schema, to_lake};
-use crate::stage::{Staged, StageWriters, discard, fence_of, refuse_changes};
+use crate::stage::{StageWriters, Staged, discard, fence_of, refuse_changes};
 
 /// Writes one table.
 pub(crate) struct ParquetSink {
@@ -241,8 +240,8 @@ impl Sink for ParquetSink {
         }
         let bytes = staged.files.iter().map(|file| file.size).sum();
         failpoint::hit("parquet.prepared").await?;
-        let payload = serde_json::to_value(&staged)
-            .map_err(|error| Error::bug("a staged round is not JSON").caused_by(error))?;
+        let payload =
+            serde_json::to_value(&staged).map_err(|error| Error::bug("a staged round is not JSON").caused_by(error))?;
         Ok(Some(Prepared { table: self.spec.table.clone(), identity: self.identity.clone(), rows, bytes, payload }))
     }
 
@@ -254,9 +253,12 @@ impl Sink for ParquetSink {
         loop {
             let newest = self.newest().await?;
             if newest.identity != prepared.identity {
-                return Err(Error::incident("R0215", "the table was dropped and made again since the round was staged")
-                    .with("table", &prepared.table)
-                    .help("give the pipeline a new name to start anew, or bring the old table back"));
+                return Err(Error::incident(
+                    "R0215",
+                    "the table was dropped and made again since the round was staged",
+                )
+                .with("table", &prepared.table)
+                .help("give the pipeline a new name to start anew, or bring the old table back"));
             }
             let found = newest.mark(&self.spec.pipeline);
             if found.fence > mark.fence {

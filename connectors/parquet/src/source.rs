@@ -218,10 +218,10 @@ mod tests {
     #[test]
     fn folders_of_hive_are_columns() {
         let found = hive_partition("day=2026-05-01/city=S%C3%A3o%2FX/other/part.parquet");
-        assert_eq!(found, [
-            ("day".to_owned(), Some("2026-05-01".to_owned())),
-            ("city".to_owned(), Some("São/X".to_owned()))
-        ]);
+        assert_eq!(
+            found,
+            [("day".to_owned(), Some("2026-05-01".to_owned())), ("city".to_owned(), Some("São/X".to_owned()))]
+        );
         assert_eq!(hive_partition("d=__HIVE_DEFAULT_PARTITION__/x.parquet"), [("d".to_owned(), None)]);
         assert_eq!(hive_partition("x=1.parquet"), []);
     }

@@ -1,5 +1,7 @@
 //! The laws of a sink, and what the source and a lister of the folder see.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -101,7 +103,9 @@ impl Lake {
             let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
             entries
                 .map(|entry| entry.unwrap().path())
-                .map(|path| if path.is_dir() { count(&path) } else { usize::from(path.to_string_lossy().contains(".parquet")) })
+                .map(|path| {
+                    if path.is_dir() { count(&path) } else { usize::from(path.to_string_lossy().contains(".parquet")) }
+                })
                 .sum()
         }
         count(&self.table())
@@ -113,10 +117,13 @@ fn schema() -> SchemaRef {
 }
 
 fn rows(pairs: &[(i64, i32)]) -> RecordBatch {
-    RecordBatch::try_new(schema(), vec![
-        Arc::new(pairs.iter().map(|(id, _)| Some(*id)).collect::<Int64Array>()),
-        Arc::new(pairs.iter().map(|(_, day)| Some(*day)).collect::<Date32Array>()),
-    ])
+    RecordBatch::try_new(
+        schema(),
+        vec![
+            Arc::new(pairs.iter().map(|(id, _)| Some(*id)).collect::<Int64Array>()),
+            Arc::new(pairs.iter().map(|(_, day)| Some(*day)).collect::<Date32Array>()),
+        ],
+    )
     .unwrap()
 }
 
@@ -154,7 +161,9 @@ async fn a_round_is_invisible_until_its_commit_and_there_once_after_it() {
     let mut third = Lake::sink(lake.spec("p"));
     assert_eq!(third.open(3).await.unwrap().mark, mark(1, 2));
     assert_eq!(Lake::sink(lake.spec("p")).open(2).await.unwrap_err().code(), "R0201");
-    assert!(!lake.folder.path().join("lake/_staging/p").read_dir().unwrap().any(|entry| entry.unwrap().path().is_file()));
+    assert!(
+        !lake.folder.path().join("lake/_staging/p").read_dir().unwrap().any(|entry| entry.unwrap().path().is_file())
+    );
 }
 
 #[tokio::test]
@@ -194,11 +203,7 @@ async fn an_attempt_that_was_given_up_leaves_nothing_for_those_who_list() {
 
 #[tokio::test]
 async fn an_overwrite_replaces_what_it_says_and_no_more() {
-    for (by, expected) in [
-        (vec![], vec![10]),
-        (vec!["day"], vec![2, 10]),
-        (vec!["run_interval"], vec![10]),
-    ] {
+    for (by, expected) in [(vec![], vec![10]), (vec!["day"], vec![2, 10]), (vec!["run_interval"], vec![10])] {
         let lake = Lake::new().await;
         let names = by.iter().map(|name| Value::Name((*name).into())).collect();
         let mut spec = lake.spec("p");
@@ -237,7 +242,8 @@ async fn an_added_column_reads_null_in_older_files_and_a_truncate_empties_the_ta
     sink.stage(RecordBatch::try_new(wide.clone(), columns).unwrap()).await.unwrap();
     let round = sink.prepare().await.unwrap().unwrap();
     sink.commit(&round, mark(2, 1)).await.unwrap();
-    let notes: Vec<_> = lake.rows().await.iter().map(|rows| rows.column_by_name("note").unwrap().null_count()).collect();
+    let notes: Vec<_> =
+        lake.rows().await.iter().map(|rows| rows.column_by_name("note").unwrap().null_count()).collect();
     assert_eq!(notes, [1, 0]);
     let retyped = Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, true)]));
     assert_eq!(sink.evolve(&retyped).await.unwrap_err().code(), "R0202");

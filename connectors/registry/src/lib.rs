@@ -4,10 +4,10 @@ use lakehead_core::Connector;
 
 /// Every connector that is built in.
 pub static CONNECTORS: &[&Connector] = &[
-    //     &lakehead_consolelakehead_console::STDOUT,
-    //     &lakehead_consolelakehead_console::WEBHOOK,
+    &lakehead_console::STDOUT,
+    &lakehead_console::WEBHOOK,
     &lakehead_delta::CONNECTOR,
-    // &lakehead_files::CONNECTOR,
+    &lakehead_files::CONNECTOR,
     &lakehead_generate::CONNECTOR,
     &lakehead_parquet::CONNECTOR,
     &lakehead_postgres::CONNECTOR,

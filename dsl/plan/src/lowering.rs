@@ -78,6 +78,14 @@ pub fn plan(input: &Input<'_>) -> Planned {
             planned.sources.append(&mut lowering.declared);
             let failed = lowering.found.iter().any(Diagnostic::is_error);
             diagnostics.append(&mut lowering.found);
+            let missing = lowering.missing;
+            if missing {
+                // Not to be run here, but its tables may be read: their columns follow from the lock file.
+                let mut unbuilt = Lowering::new(input, &definitions, file, tree, &written, last_round);
+                unbuilt.schema_only = true;
+                let tables = unbuilt.lower().map(|plan| sinks::written_tables(&plan)).unwrap_or_default();
+                written.extend(tables);
+            }
             if let Some(plan) = plan.filter(|_| !failed) {
                 for (key, schema) in sinks::written_tables(&plan) {
                     written.insert(key, schema);
@@ -146,6 +154,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) not_yet: Vec<(String, String)>,
     pub(crate) declared: Vec<SourceDeclaration>,
     source_failed: bool,
+    /// Whether only the columns that the pipeline writes are wanted: a connector may be missing.
+    pub(crate) schema_only: bool,
     /// Whether a connector is missing: the only thing that is then reported.
     pub(crate) missing: bool,
 }
@@ -187,12 +197,15 @@ impl<'a> Lowering<'a> {
             not_yet: Vec::new(),
             declared: Vec::new(),
             source_failed: false,
+            schema_only: false,
             missing: false,
         }
     }
 
     fn lower(&mut self) -> Option<Plan> {
-        self.report_missing_connectors();
+        if !self.schema_only {
+            self.report_missing_connectors();
+        }
         if self.missing {
             return None;
         }

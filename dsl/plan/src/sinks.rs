@@ -105,6 +105,9 @@ fn settings(
         let diagnostic = crate::definitions::unknown("E0218", "lifecycle", &name, lowering.file, &names);
         lowering.found.push(diagnostic);
     }
+    if settings.text("on_delete") == Some("soft") || settings.text("on_reject") == Some("delete") {
+        lowering.not_yet.push(("on_delete = soft / on_reject = delete".to_owned(), format!("sink to {}", connection.name)));
+    }
     for unsupported in NOT_YET_SINK {
         if settings.get(unsupported).is_some() && !role.options.iter().any(|own| own.name == unsupported) {
             lowering.not_yet.push((unsupported.to_owned(), format!("sink to {}", connection.name)));
@@ -355,6 +358,9 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
     let role = role(lowering, &connection, stage.connection.span)?;
     let settings = settings(lowering, &stage.settings, &connection, role, stage.connection.span)?;
     let table = settings.text("table").or_else(|| settings.text("path")).unwrap_or("").to_owned();
+    if table.contains("${error.") {
+        lowering.not_yet.push(("${error.code}".to_owned(), format!("dead_letter {}", connection.name)));
+    }
     Some(SinkPlan {
         node: "dead_letter".into(),
         connector: connection.kind,

@@ -17,7 +17,8 @@ use crate::values::Context;
 /// Finds a connection by name; the built-in ones need no definition.
 pub(crate) fn connection(lowering: &mut Lowering<'_>, name: &ast::Name) -> Option<Connection> {
     if let Some(connection) = lowering.definitions.connections.get(&name.text) {
-        return connection.connector.is_some().then(|| connection.clone());
+        let usable = connection.connector.is_some() || lowering.schema_only;
+        return usable.then(|| connection.clone());
     }
     let built_in = lowering.input.connectors.iter().find(|c| c.built_in && c.name == name.text);
     if let Some(connector) = built_in {
@@ -46,6 +47,9 @@ pub(crate) fn connection(lowering: &mut Lowering<'_>, name: &ast::Name) -> Optio
 pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Source) {
     let name = stage.node_name().clone();
     let Some(connection) = connection(lowering, &stage.connection) else { return };
+    if connection.connector.is_none() {
+        return lower_unbuilt(lowering, stage, &connection);
+    }
     let Some(role) = connection.connector.and_then(|connector| connector.source) else {
         lowering.error("E0214", format!("nothing can be read from `{}`", connection.kind), stage.connection.span, "only writes");
         return;
@@ -103,6 +107,37 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Source) {
     lowering.nodes.push(Node { name: name.text, kind: NodeKind::Source(node) });
 }
 
+/// A source whose connector is not built in: its columns are taken from the lock file, for the pipelines that read what
+/// this one writes.
+fn lower_unbuilt(lowering: &mut Lowering<'_>, stage: &ast::Source, connection: &Connection) {
+    let context = Context { definitions: lowering.definitions, file: lowering.file, holes: &[] };
+    let mut settings = Settings::default();
+    for setting in &stage.settings.list {
+        if let Some(value) = crate::values::value(&context, &setting.value, true, &mut Vec::new()) {
+            settings.set(setting.name.text.clone(), value);
+        }
+    }
+    let node = stage.node_name().clone();
+    let object = settings.text("topic").or_else(|| settings.text("stream")).map(str::to_owned);
+    let object = object.unwrap_or_else(|| object_name(lowering, &node, &settings));
+    let Some(entry) = lowering.input.lock.get(&connection.name, &object) else { return };
+    let table = TableSpec { name: node.text.clone(), ..entry.table.clone() };
+    let found = Found { table, origin: String::new(), full_identity: true };
+    let tables = add_tables(lowering, &node, vec![found], false, false);
+    let plan = SourcePlan {
+        connector: connection.kind.clone(),
+        connection_name: connection.name.clone(),
+        connection: Settings::default(),
+        settings,
+        tables,
+        endless: true,
+        changes: false,
+        on_misfit: OnMisfit::Fail,
+        schema_changes: SchemaChanges::Fail,
+    };
+    lowering.nodes.push(Node { name: node.text, kind: NodeKind::Source(plan) });
+}
+
 /// One table with what is known of it.
 struct Found {
     table: TableSpec,
@@ -158,7 +193,7 @@ fn tables(
     let node = stage.node_name();
     if let Some(Value::Map(columns)) = settings.get("columns") {
         let schema = declared(lowering, stage, columns, connection.kind == "generate")?;
-        let table = TableSpec { name: node.text.clone(), schema, key: settings.texts("key") };
+        let table = TableSpec { name: node.text.clone(), schema, key: declared_key(settings) };
         return Some(vec![Found { table, origin: "the columns are declared in the source".into(), full_identity: true }]);
     }
     if settings.get("tables").is_some() {
@@ -195,6 +230,19 @@ fn tables(
             .help("run `lakehead lock`, or say `columns = { name = type, … }`"),
     );
     None
+}
+
+/// The key that a source declares, by itself or among the settings of its made-up changes.
+fn declared_key(settings: &Settings) -> Vec<String> {
+    let changes = match settings.get("changes") {
+        Some(Value::Map(pairs)) => pairs.iter().find(|(name, _)| name == "key").map(|(_, value)| value),
+        _ => None,
+    };
+    match changes {
+        Some(Value::List(items)) => items.iter().filter_map(Value::as_text).map(str::to_owned).collect(),
+        Some(value) => value.as_text().map(str::to_owned).into_iter().collect(),
+        None => settings.texts("key"),
+    }
 }
 
 fn object_name(lowering: &Lowering<'_>, node: &ast::Name, settings: &Settings) -> String {

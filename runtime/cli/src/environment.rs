@@ -86,7 +86,7 @@ pub(crate) fn fill_settings(
 fn read_secret(name: &str, sources: &BTreeMap<String, SecretSource>) -> Result<Secret> {
     match sources.get(name) {
         Some(SecretSource::Environment(variable)) => std::env::var(variable).map(Secret::new).map_err(|_| {
-            Error::user("R0601", "a secret's environment variable is not set")
+            Error::user("R0951", "a secret's environment variable is not set")
                 .with("secret", name)
                 .with("variable", variable)
                 .help(format!("export {variable}=…"))
@@ -94,7 +94,7 @@ fn read_secret(name: &str, sources: &BTreeMap<String, SecretSource>) -> Result<S
         Some(SecretSource::File(path)) => std::fs::read_to_string(path)
             .map(|text| Secret::new(text.trim_end_matches(['\r', '\n'])))
             .map_err(|error| {
-                Error::user("R0602", "a secret's file cannot be read")
+                Error::user("R0952", "a secret's file cannot be read")
                     .with("secret", name)
                     .with("file", path)
                     .help("make the file readable for the user who runs lakehead")

@@ -7,7 +7,6 @@ mod environment;
 mod failure;
 mod parts;
 mod project;
-mod schedule;
 mod show;
 mod verbs;
 

@@ -20,7 +20,7 @@ pub(crate) struct Building<'a> {
 /// Refuses settings that are checked and not carried out: nothing is accepted and ignored.
 pub(crate) fn refuse_not_yet(plan: &Plan) -> Result<()> {
     let Some((setting, place)) = plan.not_yet.first() else { return Ok(()) };
-    Err(Error::user("R0801", "this version checks a setting that it does not carry out yet")
+    Err(Error::user("R0971", "this version checks a setting that it does not carry out yet")
         .with("pipeline", &plan.name)
         .with("setting", setting)
         .with("at", place)

@@ -29,7 +29,7 @@ pub(crate) struct Loaded {
 /// Reads and plans the project that `path` lies in.
 pub(crate) fn load(path: &Path, common: &Common, sql: &Sql) -> Result<Loaded> {
     let absolute = path.canonicalize().map_err(|error| {
-        Error::user("R0701", "the path is not there").with("path", path.display()).caused_by(error)
+        Error::user("R0901", "the path is not there").with("path", path.display()).caused_by(error)
     })?;
     let (folder, wanted) = if absolute.is_dir() {
         (absolute, None)
@@ -97,7 +97,7 @@ fn leave_out_broken(trees: &mut [(FileId, File)], found: &[Diagnostic]) {
 fn variables(common: &Common) -> Result<Vec<(String, String)>> {
     let split = |text: &String| {
         text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or_else(|| {
-            Error::user("R0702", "`--var` needs a name and a value").with("given", text).help("--var bucket=acme-lake")
+            Error::user("R0902", "`--var` needs a name and a value").with("given", text).help("--var bucket=acme-lake")
         })
     };
     common.variables.iter().map(split).collect()
@@ -105,7 +105,7 @@ fn variables(common: &Common) -> Result<Vec<(String, String)>> {
 
 fn find_root(folder: &Path) -> Result<PathBuf> {
     folder.ancestors().find(|dir| dir.join("lakehead.toml").is_file()).map(Path::to_path_buf).ok_or_else(|| {
-        Error::user("R0703", "there is no lakehead.toml here or above")
+        Error::user("R0903", "there is no lakehead.toml here or above")
             .with("folder", folder.display())
             .help("lakehead init NAME   makes a project")
     })
@@ -113,14 +113,14 @@ fn find_root(folder: &Path) -> Result<PathBuf> {
 
 fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|error| {
-        Error::user("R0704", "a file cannot be read").with("file", path.display()).caused_by(error)
+        Error::user("R0904", "a file cannot be read").with("file", path.display()).caused_by(error)
     })
 }
 
 fn read_project(root: &Path) -> Result<Project> {
     let path = root.join("lakehead.toml");
     Project::parse(&read_text(&path)?).map_err(|reason| {
-        Error::user("R0705", "lakehead.toml is not right").with("file", path.display()).with("reason", reason)
+        Error::user("R0905", "lakehead.toml is not right").with("file", path.display()).with("reason", reason)
             .help("name = \"acme\"\nedition = 1")
     })
 }
@@ -130,7 +130,7 @@ fn read_lock(path: &Path) -> Result<Lock> {
         return Ok(Lock::default());
     }
     Lock::parse(&read_text(path)?).map_err(|reason| {
-        Error::user("R0706", "lakehead.lock is not right").with("file", path.display()).with("reason", reason)
+        Error::user("R0906", "lakehead.lock is not right").with("file", path.display()).with("reason", reason)
             .help("lakehead lock   writes it anew")
     })
 }
@@ -150,7 +150,7 @@ impl Files<'_> {
 
     fn add_folder(&mut self, folder: &Path) -> Result<()> {
         let unreadable = |error: std::io::Error| {
-            Error::user("R0704", "a folder cannot be read").with("folder", folder.display()).caused_by(error)
+            Error::user("R0904", "a folder cannot be read").with("folder", folder.display()).caused_by(error)
         };
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(unreadable)? {
@@ -172,7 +172,7 @@ impl Files<'_> {
             return Ok(());
         }
         if self.seen.len() > FILES_MAX {
-            return Err(Error::user("R0707", "there are more pipeline files than a project may hold").with("limit", FILES_MAX));
+            return Err(Error::user("R0907", "there are more pipeline files than a project may hold").with("limit", FILES_MAX));
         }
         let text = read_text(&path)?;
         let id = self.map.add(self.shown(&path), text.clone());

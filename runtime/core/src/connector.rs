@@ -174,7 +174,7 @@ pub struct SinkSpec {
     pub node: String,
     /// The table's name, `mirror.orders`; for a files sink, the path.
     pub table: String,
-    /// The data columns that will be staged, layout columns included.
+    /// The columns that will be staged and kept, layout columns included; a reserved name among them is a column too.
     pub schema: SchemaRef,
     /// The columns that say which rows are the same.
     pub key: Vec<String>,

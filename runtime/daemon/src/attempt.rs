@@ -63,7 +63,7 @@ impl Attempt {
     }
 
     fn late(&self) -> Error {
-        Error::external("R0905", "an attempt took longer than it may")
+        Error::external("R1005", "an attempt took longer than it may")
             .with("pipeline", &self.plan.name)
             .with("run", &self.run.id)
             .with("timeout_seconds", self.timeout.unwrap_or_default().as_secs())

@@ -239,15 +239,16 @@ impl Board {
     pub fn metrics(&self) -> String {
         let counters = locked(&self.counters).clone();
         let mut text = String::new();
-        let mut family = |name: &str, kind: &str, help: &str, values: &dyn Fn(&Counters) -> Vec<(&'static str, f64)>| {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            for (pipeline, counters) in &counters {
-                let label = label(pipeline);
-                for (state, value) in values(counters) {
-                    let _ = writeln!(text, "{name}{{pipeline=\"{label}\"{state}}} {value}");
+        let mut family =
+            |name: &str, kind: &str, help: &str, values: &dyn Fn(&Counters) -> Vec<(&'static str, f64)>| {
+                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+                for (pipeline, counters) in &counters {
+                    let label = label(pipeline);
+                    for (state, value) in values(counters) {
+                        let _ = writeln!(text, "{name}{{pipeline=\"{label}\"{state}}} {value}");
+                    }
                 }
-            }
-        };
+            };
         let one = |value: &AtomicU64| vec![("", count(value))];
         family("lakehead_rows_read_total", "counter", "Rows read.", &|c| one(&c.rows_read));
         family("lakehead_rows_written_total", "counter", "Rows committed, dead letters left out.", &|c| {

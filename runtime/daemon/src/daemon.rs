@@ -279,12 +279,12 @@ impl Daemon {
         pipeline.look = Some(ticks + self.limits.arrival_poll);
         let settle = pipeline.plan.trigger.within;
         match found {
-            Ok(fingerprint) if pipeline.arrivals.seen(fingerprint, settle, ticks) => {
-                if let Some(why) = pipeline.take_occasion(now, None) {
+            Ok(fingerprint) => {
+                let starts = pipeline.arrivals.seen(fingerprint, settle, ticks);
+                if let Some(why) = starts.then(|| pipeline.take_occasion(now, None)).flatten() {
                     self.left_out(&plan.name, now, now, why);
                 }
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::warn!(pipeline = %plan.name, %error, "arrivals could not be looked for");
                 pipeline.last_error = Some((error.code().to_owned(), error.message().to_owned()));

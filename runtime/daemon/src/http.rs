@@ -25,25 +25,25 @@ mod tests;
 /// Opens an address, `127.0.0.1:8686`.
 ///
 /// # Errors
-/// `R0906` where it is no address, `R0907` where others than this machine would reach it, `R0908` where it cannot be
+/// `R1006` where it is no address, `R1007` where others than this machine would reach it, `R1008` where it cannot be
 /// opened.
 pub async fn listen(address: &str) -> Result<TcpListener> {
     let found: Vec<SocketAddr> = tokio::net::lookup_host(address)
         .await
         .map_err(|error| {
-            Error::user("R0906", "the address to listen on is none")
+            Error::user("R1006", "the address to listen on is none")
                 .with("address", address)
                 .help("--listen 127.0.0.1:8686")
                 .caused_by(error)
         })?
         .collect();
     if let Some(reachable) = found.iter().find(|address| !is_loopback(address.ip())) {
-        return Err(Error::user("R0907", "health and status are for this machine alone, in this version")
+        return Err(Error::user("R1007", "health and status are for this machine alone, in this version")
             .with("address", reachable)
             .help("--listen 127.0.0.1:8686   and a proxy with TLS and a login in front, where others are to read it"));
     }
     TcpListener::bind(found.as_slice()).await.map_err(|error| {
-        Error::user("R0908", "the address cannot be listened on")
+        Error::user("R1008", "the address cannot be listened on")
             .with("address", address)
             .help("another daemon may be on; --listen 127.0.0.1:0   takes a free port")
             .caused_by(error)
@@ -53,11 +53,11 @@ pub async fn listen(address: &str) -> Result<TcpListener> {
 /// Answers until it is dropped.
 ///
 /// # Errors
-/// `R0908` where the listener breaks.
+/// `R1008` where the listener breaks.
 pub async fn serve(listener: TcpListener, board: Arc<Board>) -> Result<()> {
     axum::serve(listener, router(board))
         .await
-        .map_err(|error| Error::external("R0908", "the address cannot be listened on any more").caused_by(error))
+        .map_err(|error| Error::external("R1008", "the address cannot be listened on any more").caused_by(error))
 }
 
 fn router(board: Arc<Board>) -> Router {

@@ -11,6 +11,8 @@ mod occasion;
 mod pipeline;
 pub mod schedule;
 
+/// What an implementation of [`Host`] is written with.
+pub use async_trait::async_trait;
 pub use board::{Board, PipelineState, PipelineStatus, Status};
 pub use daemon::{Daemon, Ended, Limits, Request, serve};
 pub use host::{Change, Host, LeftOut, Notice};

@@ -154,7 +154,7 @@ impl Pipeline {
         }
         let refused = self.plan.not_yet.first().filter(|_| self.plan.trigger.when != When::Manual).cloned();
         if let Some((setting, place)) = refused {
-            self.refuse("R0801", &format!("this version checks `{setting}` at {place} and does not carry it out yet"));
+            self.refuse("R0971", &format!("this version checks `{setting}` at {place} and does not carry it out yet"));
         }
     }
 
@@ -224,12 +224,7 @@ impl Pipeline {
     }
 
     /// Notes how a parent ended; returns the interval of the run that this starts.
-    pub(crate) fn parent_ended(
-        &mut self,
-        parent: &str,
-        state: RunState,
-        end: ParentEnd,
-    ) -> Option<(Micros, Micros)> {
+    pub(crate) fn parent_ended(&mut self, parent: &str, state: RunState, end: ParentEnd) -> Option<(Micros, Micros)> {
         let When::After(names, wanted) = &self.plan.trigger.when else { return None };
         if !self.plan.trigger.enabled || !names.iter().any(|name| name == parent) {
             return None;

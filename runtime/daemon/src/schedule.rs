@@ -59,10 +59,10 @@ impl Schedule {
             _ => return Ok(None),
         };
         let cron = Cron::from_str(text).map_err(|error| {
-            Error::user("R0901", "the trigger's cron text cannot be read").with("cron", text).caused_by(error)
+            Error::user("R1001", "the trigger's cron text cannot be read").with("cron", text).caused_by(error)
         })?;
         let zone = Tz::from_str(&trigger.timezone).map_err(|error| {
-            let unknown = Error::user("R0902", "the trigger's time zone is not known");
+            let unknown = Error::user("R1002", "the trigger's time zone is not known");
             unknown.with("timezone", &trigger.timezone).caused_by(error)
         })?;
         let pattern = &cron.pattern;
@@ -127,7 +127,7 @@ pub fn interval_of(trigger: &Trigger, fire: Micros) -> (Micros, Micros) {
 /// Returns the newest whole interval at `now`: the two last fires.
 ///
 /// # Errors
-/// `R0903` where the trigger has not fired twice.
+/// `R1003` where the trigger has not fired twice.
 pub fn latest_interval(trigger: &Trigger, now: Micros) -> Result<(Micros, Micros)> {
     let schedule = Schedule::of(trigger)?;
     let fires = schedule.and_then(|schedule| {
@@ -135,7 +135,7 @@ pub fn latest_interval(trigger: &Trigger, now: Micros) -> Result<(Micros, Micros
         Some((schedule.last_before(end)?, end))
     });
     fires.ok_or_else(|| {
-        Error::user("R0903", "the trigger has no whole interval yet")
+        Error::user("R1003", "the trigger has no whole interval yet")
             .with("now", format_micros(now))
             .help("a cron text with a year in the future fires then")
     })
@@ -152,7 +152,7 @@ pub fn run_of(trigger: &Trigger, fire: Micros) -> RunContext {
 /// `from` and `to`.
 ///
 /// # Errors
-/// `R0904` where there are more than [`INTERVALS_MAX`].
+/// `R1004` where there are more than [`INTERVALS_MAX`].
 pub fn intervals(trigger: &Trigger, from: Micros, to: Micros) -> Result<Vec<(Micros, Micros)>> {
     let Some(schedule) = Schedule::of(trigger)? else { return days(from, to) };
     let mut found = Vec::new();
@@ -178,7 +178,7 @@ fn days(from: Micros, to: Micros) -> Result<Vec<(Micros, Micros)>> {
 
 fn push(found: &mut Vec<(Micros, Micros)>, interval: (Micros, Micros)) -> Result<()> {
     if found.len() == INTERVALS_MAX {
-        return Err(Error::user("R0904", "the span holds more intervals than one backfill may have")
+        return Err(Error::user("R1004", "the span holds more intervals than one backfill may have")
             .with("limit", INTERVALS_MAX)
             .help("run it in parts: a year at a time, say"));
     }

@@ -8,7 +8,9 @@ use arrow::compute::CastOptions;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::BinaryExpr;
 use lakehead_core::{Error, Micros, Result, RunContext, Value};
@@ -265,7 +267,11 @@ impl Sql {
 
     fn physical(&self, expr: Expr, scope: &Scope) -> Result<Arc<dyn PhysicalExpr>> {
         let schema = df_schema(&scope.inputs).map_err(row_error)?;
-        let planned = self.context.state().create_physical_expr(expr, &schema).map_err(row_error)?;
+        // Some functions exist only in their simplified form (`coalesce` is a CASE).
+        let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+        let simplifier = ExprSimplifier::new(context);
+        let simplified = simplifier.coerce(expr, &schema).and_then(|expr| simplifier.simplify(expr)).map_err(row_error)?;
+        let planned = self.context.state().create_physical_expr(simplified, &schema).map_err(row_error)?;
         // Stock arithmetic on whole numbers wraps; here it is checked (the dialect page of the language).
         let checked = planned.transform_up(|node| {
             let rebuilt = node.downcast_ref::<BinaryExpr>().map(|binary| {

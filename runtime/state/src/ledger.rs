@@ -259,14 +259,14 @@ impl Ledger {
 }
 
 fn unusable(path: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::user("R0501", "the ledger cannot be opened")
+    Error::user("R0961", "the ledger cannot be opened")
         .with("file", path.display())
         .help("give the user who runs lakehead the right to write there, or change `state` in lakehead.toml")
         .caused_by(error)
 }
 
 fn failed(error: rusqlite::Error) -> Error {
-    Error::external("R0502", "the ledger did not answer").caused_by(error)
+    Error::external("R0962", "the ledger did not answer").caused_by(error)
 }
 
 #[cfg(test)]

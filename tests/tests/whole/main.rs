@@ -4,8 +4,12 @@
 
 mod acceptance;
 mod arrows;
+mod errors;
 mod lakehead;
 mod mirror;
 mod model;
+#[path = "../../../connectors/postgres/tests/server/mod.rs"]
+#[allow(dead_code, reason = "the postgres crate's tests use more of it")]
+mod server;
 mod stories;
 mod tidy;

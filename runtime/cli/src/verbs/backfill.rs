@@ -27,9 +27,9 @@ pub(crate) async fn backfill(arguments: &Backfill, common: &Common) -> Result<En
     refuse_not_yet(&plan)?;
     let (from, to) = (moment("--from", &arguments.from)?, moment("--to", &arguments.to)?);
     if to <= from {
-        return Err(Error::user("R0711", "`--to` is not behind `--from`").help("--from 2026-11-01 --to 2026-11-08"));
+        return Err(Error::user("R0911", "`--to` is not behind `--from`").help("--from 2026-11-01 --to 2026-11-08"));
     }
-    let intervals = crate::schedule::intervals(&plan.trigger, from, to)?;
+    let intervals = lakehead_daemon::schedule::intervals(&plan.trigger, from, to)?;
     let runner = Arc::new(Runner::new(&loaded, sql, Arc::new(Silent))?);
     let mut waiting = VecDeque::new();
     let mut done = 0_usize;
@@ -71,7 +71,7 @@ fn refuse(plan: &Plan) -> Result<()> {
     for node in &plan.nodes {
         match &node.kind {
             NodeKind::Source(source) if source.changes || source.endless => {
-                return Err(Error::user("R0712", "a change stream has no intervals to fill")
+                return Err(Error::user("R0912", "a change stream has no intervals to fill")
                     .with("pipeline", &plan.name)
                     .with("source", &node.name)
                     .help(format!("lakehead run {} --until caught-up   reads what is missing", plan.name)));
@@ -79,7 +79,7 @@ fn refuse(plan: &Plan) -> Result<()> {
             NodeKind::Sink(sink) => {
                 let repeatable = matches!(sink.mode, WriteMode::Overwrite | WriteMode::Upsert);
                 if !repeatable {
-                    return Err(Error::user("R0713", "an interval that runs twice would be in the table twice")
+                    return Err(Error::user("R0913", "an interval that runs twice would be in the table twice")
                         .with("pipeline", &plan.name)
                         .with("table", &sink.table)
                         .with("mode", sink.mode.word())
@@ -94,7 +94,7 @@ fn refuse(plan: &Plan) -> Result<()> {
 
 fn moment(name: &str, text: &str) -> Result<i64> {
     parse_micros(text).ok_or_else(|| {
-        Error::user("R0714", "this is not a moment").with("option", name).with("given", text)
+        Error::user("R0914", "this is not a moment").with("option", name).with("given", text)
             .help("2026-11-01   or   2026-11-01T00:00:00Z")
     })
 }

@@ -68,13 +68,13 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    Error::user("R0704", "a file cannot be read").with("file", path.display()).caused_by(error)
+    Error::user("R0904", "a file cannot be read").with("file", path.display()).caused_by(error)
 }
 
 /// Writes a file so that a crash leaves the old or the new text, never half of one.
 pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
     let failed = |error: std::io::Error| {
-        Error::user("R0709", "a file cannot be written").with("file", path.display()).caused_by(error)
+        Error::user("R0909", "a file cannot be written").with("file", path.display()).caused_by(error)
     };
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let beside = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));

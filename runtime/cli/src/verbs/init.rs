@@ -14,12 +14,12 @@ const HELLO: &str = include_str!("../../../../pipelines/hello.lake");
 pub(crate) async fn init(arguments: Init, common: &Common) -> Result<Ended> {
     let folder = &arguments.folder;
     if folder.join("lakehead.toml").exists() {
-        return Err(Error::user("R0715", "there is a project already")
+        return Err(Error::user("R0915", "there is a project already")
             .with("folder", folder.display())
             .help("lakehead check   looks at it"));
     }
     std::fs::create_dir_all(folder).map_err(|error| {
-        Error::user("R0709", "the folder cannot be made").with("folder", folder.display()).caused_by(error)
+        Error::user("R0909", "the folder cannot be made").with("folder", folder.display()).caused_by(error)
     })?;
     match &arguments.from {
         Some(url) => crate::verbs::init_postgres::mirror(folder, url).await?,

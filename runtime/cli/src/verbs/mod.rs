@@ -95,7 +95,7 @@ pub(crate) fn find_plan(loaded: &crate::project::Loaded, name: &str, common: &Co
         return Ok(None);
     }
     let names: Vec<&str> = loaded.planned.names.iter().map(String::as_str).collect();
-    let mut error = Error::user("R0708", "there is no such pipeline").with("pipeline", name);
+    let mut error = Error::user("R0908", "there is no such pipeline").with("pipeline", name);
     error = match lakehead_syntax::did_you_mean(name, names.iter().copied()) {
         Some(meant) => error.help(format!("did you mean `{meant}`?")),
         None => error.help(format!("pipelines are: {}", names.join(", "))),

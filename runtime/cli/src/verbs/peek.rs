@@ -15,7 +15,7 @@ use super::run::Runner;
 pub(crate) async fn table_source(runner: &Runner, plan: &Plan, sink: &SinkPlan) -> Result<Box<dyn Source>> {
     let role = lakehead_registry::connector(&sink.connector).and_then(|connector| connector.source);
     let role = role.ok_or_else(|| {
-        Error::user("R0717", "the sink's tables cannot be read back").with("connector", &sink.connector)
+        Error::user("R0917", "the sink's tables cannot be read back").with("connector", &sink.connector)
     })?;
     let settings = Settings::new([("table".to_owned(), Value::Text(sink.table.clone()))]);
     let table = TableSpec { name: sink.node.clone(), schema: Arc::clone(&sink.schema), key: sink.key.clone() };

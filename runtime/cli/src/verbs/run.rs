@@ -92,7 +92,7 @@ impl Runner {
         })
     }
 
-    fn list_tables(&self, plan: &Plan, summary: &Summary) -> Result<()> {
+    pub(crate) fn list_tables(&self, plan: &Plan, summary: &Summary) -> Result<()> {
         let sinks = plan.nodes.iter().filter_map(|node| match &node.kind {
             NodeKind::Sink(sink) => Some(sink),
             _ => None,
@@ -186,7 +186,7 @@ pub(crate) async fn run(arguments: &Run, common: &Common) -> Result<Ended> {
 /// Returns the run that a person starts by hand: for a schedule, its newest whole interval.
 pub(crate) fn manual_run(plan: &Plan, now: i64) -> Result<RunContext> {
     let (start, end) = match plan.trigger.when {
-        When::Cron(_) | When::Every(_) => crate::schedule::latest_interval(&plan.trigger, now)?,
+        When::Cron(_) | When::Every(_) => lakehead_daemon::schedule::latest_interval(&plan.trigger, now)?,
         _ => (now, now),
     };
     Ok(RunContext { id: format!("manual {}", format_micros(now)), start, end })
@@ -205,8 +205,11 @@ fn say_done(runner: &Runner, plan: &Plan, summary: &Summary, seconds: f64) {
     for table in tables.iter().filter(|table| table.pipeline == plan.name) {
         println!("  {:<32} version {:<5} {}", table.table, table.version, table.location);
     }
-    let first = tables.iter().find(|table| table.pipeline == plan.name);
-    if let Some(table) = first {
+    let main = plan.nodes.iter().find_map(|node| match &node.kind {
+        NodeKind::Sink(sink) => tables.iter().find(|t| t.table == sink.table && t.connection == sink.connection_name),
+        _ => None,
+    });
+    if let Some(table) = main {
         println!("query it:  {}", query_line(table));
     }
 }

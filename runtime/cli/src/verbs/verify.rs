@@ -75,7 +75,7 @@ async fn read_source(
     let parameters = Parameters::new(&plan.parameters, &run, "", now);
     let mut flow = Flow::new(plan.clone(), Arc::clone(&runner.engine.sql), parameters);
     if !flow.is_row_wise() {
-        return Err(Error::user("R0716", "only row-wise pipelines can be verified")
+        return Err(Error::user("R0916", "only row-wise pipelines can be verified")
             .with("pipeline", &plan.name)
             .help("verify the pipelines that fill its inputs"));
     }

@@ -165,7 +165,9 @@ impl Daemon {
         let mut pipeline = Pipeline::new(plan, fired.unwrap_or(now), self.board.counters(&name));
         pipeline.last_run = runs.iter().find(|run| run.ended.is_some()).cloned();
         if !matches!(pipeline.plan.trigger.when, When::Continuous | When::Manual) && pipeline.plan.trigger.enabled {
-            pipeline.waiting.extend(runs.iter().find_map(|run| Some((run, parse_micros(&run.run)?))).and_then(cut_short));
+            pipeline
+                .waiting
+                .extend(runs.iter().find_map(|run| Some((run, parse_micros(&run.run)?))).and_then(cut_short));
         }
         if let When::After(parents, _) = pipeline.plan.trigger.when.clone() {
             self.remember_parents(&mut pipeline, &parents, now)?;
@@ -175,12 +177,7 @@ impl Daemon {
     }
 
     /// Notes the parents that ended since the pipeline last fired: a restart loses no link of a chain.
-    fn remember_parents(
-        &self,
-        pipeline: &mut Pipeline,
-        parents: &[String],
-        now: Micros,
-    ) -> lakehead_core::Result<()> {
+    fn remember_parents(&self, pipeline: &mut Pipeline, parents: &[String], now: Micros) -> lakehead_core::Result<()> {
         for parent in parents {
             let runs = self.ledger.runs(parent, RUNS_SEEN)?;
             let ended = |run: &&RunRecord| matches!(run.state, RunState::Succeeded | RunState::Failed);
