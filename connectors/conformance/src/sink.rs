@@ -31,7 +31,7 @@ pub fn rows(rows: &[(&str, i64, Option<&str>, Option<&str>)]) -> RecordBatch {
 }
 
 /// Returns the data columns of the table under test.
-pub fn schema() -> SchemaRef {
+fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("body", DataType::Utf8, true)]))
 }
 

@@ -50,7 +50,11 @@ pub async fn source_laws(under_test: &dyn SourceUnderTest) -> Result<()> {
     let (whole, passed) = drain(under_test.source(), &Checkpoint::default()).await?;
     let whole = texts(&whole);
     assert!(!passed.is_empty(), "law 3: a source says where a round may end");
-    assert_eq!(passed.last().map(|(count, _)| *count), Some(whole.len()), "the last event before the end is a progress");
+    assert_eq!(
+        passed.last().map(|(count, _)| *count),
+        Some(whole.len()),
+        "the last event before the end is a progress"
+    );
     for (count, checkpoint) in &passed[..passed.len() - 1] {
         let (rest, _) = drain(under_test.source(), checkpoint).await?;
         assert_eq!(texts(&rest), whole[*count..], "law 1: resumed behind {count} rows");

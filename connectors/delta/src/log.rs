@@ -233,8 +233,6 @@ pub(crate) fn mark_actions(pipeline: &str, identity: &str, mark: Mark) -> Vec<Va
         ("doc", mark.document.unwrap_or(0)),
         ("record", mark.record.unwrap_or(0)),
     ];
-    let action = |(what, number): (&str, u64)| {
-        json!({ "txn": { "appId": app_id(pipeline, identity, what), "version": number.cast_signed() } })
-    };
+    let action = |(what, number): (&str, u64)| json!({ "txn": { "appId": app_id(pipeline, identity, what), "version": number.cast_signed() } });
     numbers.into_iter().map(action).collect()
 }

@@ -12,8 +12,8 @@ use arrow::row::OwnedRow;
 use futures::TryStreamExt;
 use lakehead_core::{Error, Result, UNCHANGED, is_unchanged};
 use lakehead_lakefile::{
-    FileFormat, FileWriter, KeyEncoder, KeySet, Location, WrittenFile, conform, decode_partition_value, file_schema,
-    read_file,
+    FileFormat, FileWriter, KeyEncoder, KeySet, Location, PartitionValues, WrittenFile, conform,
+    decode_partition_value, file_schema, read_file,
 };
 
 use crate::log::LiveFile;
@@ -26,7 +26,7 @@ pub(crate) struct Rewritten {
     /// Files that go.
     pub(crate) removed: Vec<LiveFile>,
     /// Files that take their place, with their partitions.
-    pub(crate) added: Vec<(WrittenFile, Vec<(String, Option<String>)>)>,
+    pub(crate) added: Vec<(WrittenFile, PartitionValues)>,
 }
 
 /// The least and greatest value of the first key column among changed keys, where it is a whole number.

@@ -221,12 +221,15 @@ mod tests {
             lakehead_core::reserved_field(OP),
             lakehead_core::reserved_field(UNCHANGED),
         ]);
-        RecordBatch::try_new(Arc::new(schema), vec![
-            Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>()),
-            Arc::new(rows.iter().map(|row| row.2).collect::<StringArray>()),
-            Arc::new(rows.iter().map(|row| Some(row.0)).collect::<StringArray>()),
-            Arc::new(rows.iter().map(|row| row.3).collect::<StringArray>()),
-        ])
+        RecordBatch::try_new(
+            Arc::new(schema),
+            vec![
+                Arc::new(rows.iter().map(|row| row.1).collect::<Int64Array>()),
+                Arc::new(rows.iter().map(|row| row.2).collect::<StringArray>()),
+                Arc::new(rows.iter().map(|row| Some(row.0)).collect::<StringArray>()),
+                Arc::new(rows.iter().map(|row| row.3).collect::<StringArray>()),
+            ],
+        )
         .unwrap()
     }
 

@@ -6,9 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use lakehead_core::{
-    Error, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint,
-};
+use lakehead_core::{Error, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint};
 use lakehead_lakefile::{FileFormat, KeyEncoder, KeySet, Location, read_file};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -17,9 +15,7 @@ use crate::actions::{add, remove};
 use crate::log::{LiveFile, Put, TableLog, TableState, mark_actions};
 use crate::merge::{KeyBounds, Merge, add_partition_columns};
 use crate::schema::{has_ntz, lake_schema, merge_schemas, parse_schema_string, protocol_for, schema_string, to_lake};
-use crate::stage::{
-    DataWriters, KeyedStage, Staged, StagedFile, Taken, part_name, refuse_changes, write_changes,
-};
+use crate::stage::{DataWriters, KeyedStage, Staged, StagedFile, Taken, part_name, refuse_changes, write_changes};
 
 /// Versions between two checkpoints.
 const CHECKPOINT_EVERY: u64 = 50;
@@ -348,8 +344,8 @@ impl Sink for DeltaSink {
         let files = staged.data.iter().map(|f| &f.file).chain(&staged.patches).chain(&staged.deletes);
         let bytes = files.map(|file| file.size).sum();
         failpoint::hit("delta.prepared").await?;
-        let payload = serde_json::to_value(&staged)
-            .map_err(|error| Error::bug("a staged round is not JSON").caused_by(error))?;
+        let payload =
+            serde_json::to_value(&staged).map_err(|error| Error::bug("a staged round is not JSON").caused_by(error))?;
         Ok(Some(Prepared { table: self.spec.table.clone(), identity: self.identity.clone(), rows, bytes, payload }))
     }
 
@@ -359,9 +355,12 @@ impl Sink for DeltaSink {
         loop {
             let state = self.state().await?;
             if state.identity != prepared.identity {
-                return Err(Error::incident("R0215", "the table was dropped and made again since the round was staged")
-                    .with("table", &prepared.table)
-                    .help("give the pipeline a new name to start anew, or bring the old table back"));
+                return Err(Error::incident(
+                    "R0215",
+                    "the table was dropped and made again since the round was staged",
+                )
+                .with("table", &prepared.table)
+                .help("give the pipeline a new name to start anew, or bring the old table back"));
             }
             let found = self.log.mark(&self.spec.pipeline, &state.identity).await?;
             if found.fence > mark.fence {

@@ -37,7 +37,8 @@ impl DeltaSource {
         loop {
             if let Some((file, batches)) = self.open.as_mut() {
                 if let Some(batch) = batches.next().await {
-                    let state = self.state.as_ref().ok_or_else(|| Error::bug("a source was read before it was opened"))?;
+                    let state =
+                        self.state.as_ref().ok_or_else(|| Error::bug("a source was read before it was opened"))?;
                     let batch = add_partition_columns(&batch?, &file.partition, &state.schema)?;
                     return Ok(Some(conform(&batch, &state.schema)?));
                 }

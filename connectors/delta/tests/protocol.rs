@@ -1,5 +1,5 @@
 //! What our commits rest on: the experiment of docs/decisions/0003, kept, and the laws of a sink on a real table.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

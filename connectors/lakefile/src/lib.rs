@@ -9,9 +9,9 @@ mod records;
 mod statistics;
 mod writer;
 
-pub use keys::{KeySet, KeyEncoder};
+pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
-pub use partition::{file_schema, PartitionValues, decode_partition_value, partition_path, split_by_partition};
+pub use partition::{PartitionValues, decode_partition_value, file_schema, partition_path, split_by_partition};
 pub use reader::{conform, read_file, read_schema};
 pub use records::ObjectRecords;
 pub use statistics::{ColumnStatistics, FileStatistics};
@@ -34,9 +34,7 @@ pub fn storage_error(error: object_store::Error, location: &str) -> Error {
                 Error::user("R0402", "the lake's location refuses these credentials")
                     .help("check the credentials in the environment and the bucket's policy")
             }
-            object_store::Error::NotFound { .. } => {
-                Error::incident("R0403", "an object that must be there is gone")
-            }
+            object_store::Error::NotFound { .. } => Error::incident("R0403", "an object that must be there is gone"),
             _ => Error::external("R0404", "the object store failed"),
         }
     };

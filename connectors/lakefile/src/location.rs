@@ -45,9 +45,8 @@ impl Location {
         let folder: PathBuf = folder.canonicalize().map_err(refused)?;
         let url = Url::from_directory_path(&folder)
             .map_err(|()| Error::user("R0406", "the path is not a folder").with("path", folder.display()))?;
-        let prefix = Path::from_absolute_path(&folder).map_err(|error| {
-            Error::user("R0406", "the path has a part that no store can hold").caused_by(error)
-        })?;
+        let prefix = Path::from_absolute_path(&folder)
+            .map_err(|error| Error::user("R0406", "the path has a part that no store can hold").caused_by(error))?;
         Ok(Self { store: Arc::new(LocalFileSystem::new()), prefix, url })
     }
 
@@ -84,8 +83,9 @@ impl Location {
         let mut prefix = self.prefix.clone();
         for part in relative.split('/').filter(|part| !part.is_empty()) {
             if part == ".." || part == "." || part.contains('\0') {
-                return Err(Error::user("R0407", "a table's path may not climb out of its connection")
-                    .with("path", relative));
+                return Err(
+                    Error::user("R0407", "a table's path may not climb out of its connection").with("path", relative)
+                );
             }
             prefix = prefix.join(part);
         }
@@ -99,7 +99,9 @@ impl Location {
             std::fs::create_dir_all(&folder).map_err(|error| {
                 Error::user("R0402", "the lake's location cannot be written")
                     .with("location", folder.display())
-                    .help("give the user who runs lakehead the right to write there, or change `path` of the connection")
+                    .help(
+                        "give the user who runs lakehead the right to write there, or change `path` of the connection",
+                    )
                     .caused_by(error)
             })?;
         }
@@ -141,9 +143,8 @@ impl Location {
 }
 
 fn open_s3(url: &Url, settings: &Settings) -> Result<object_store::aws::AmazonS3> {
-    let mut builder = AmazonS3Builder::from_env()
-        .with_url(url.as_str())
-        .with_conditional_put(S3ConditionalPut::ETagMatch);
+    let mut builder =
+        AmazonS3Builder::from_env().with_url(url.as_str()).with_conditional_put(S3ConditionalPut::ETagMatch);
     if let Some(region) = settings.text("region") {
         builder = builder.with_region(region);
     }

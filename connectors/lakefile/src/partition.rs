@@ -65,11 +65,7 @@ fn partition_texts(array: &ArrayRef) -> Result<StringArray> {
         }
         _ => arrow::compute::cast(array, &DataType::Utf8)?,
     };
-    texts
-        .as_any()
-        .downcast_ref::<StringArray>()
-        .cloned()
-        .ok_or_else(|| Error::bug("a partition value is not text"))
+    texts.as_any().downcast_ref::<StringArray>().cloned().ok_or_else(|| Error::bug("a partition value is not text"))
 }
 
 /// Returns the folder of a partition, `day=2026-05-01/`, empty for a table without partitions. Characters that a path
@@ -126,10 +122,13 @@ mod tests {
             Field::new("id", DataType::Int64, false),
             Field::new("day", DataType::Date32, true),
         ]));
-        let rows = RecordBatch::try_new(schema, vec![
-            Arc::new(Int64Array::from(vec![1, 2, 3])),
-            Arc::new(Date32Array::from(vec![Some(20_574), None, Some(20_574)])),
-        ])
+        let rows = RecordBatch::try_new(
+            schema,
+            vec![
+                Arc::new(Int64Array::from(vec![1, 2, 3])),
+                Arc::new(Date32Array::from(vec![Some(20_574), None, Some(20_574)])),
+            ],
+        )
         .unwrap();
         let split = split_by_partition(&rows, &["day".into()]).unwrap();
         let paths: Vec<_> = split.iter().map(|(values, rows)| (partition_path(values), rows.num_rows())).collect();

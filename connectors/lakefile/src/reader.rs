@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use lakehead_core::{Error, Result};
-use object_store::{ObjectStore, ObjectStoreExt};
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
@@ -46,8 +46,7 @@ pub async fn read_file(
 /// Reads the schema of a file.
 pub async fn read_schema(location: &Location, name: &str) -> Result<SchemaRef> {
     let reader = ObjectReader::new(location, name);
-    let builder =
-        ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| parquet_error(error, name))?;
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| parquet_error(error, name))?;
     Ok(Arc::clone(builder.schema()))
 }
 

@@ -36,10 +36,7 @@ impl RecordStore for ObjectRecords {
         for _ in 0..CREATE_ATTEMPTS_MAX {
             let options = PutOptions::from(PutMode::Create);
             let answer = self.folder.store().put_opts(&path, payload.clone(), options).await;
-            let error = match answer {
-                Ok(_) => return Ok(Created::Ours),
-                Err(error) => error,
-            };
+            let Err(error) = answer else { return Ok(Created::Ours) };
             // Anything but a clean success is resolved by reading (delivery 3.3, RESOLVE).
             match self.get(name).await? {
                 Some(found) if found == body => return Ok(Created::Ours),
@@ -72,8 +69,7 @@ impl RecordStore for ObjectRecords {
             Err(object_store::Error::NotFound { .. }) => Vec::new(),
             Err(error) => return Err(storage_error(error, &self.describe(folder))),
         };
-        let mut names: Vec<_> =
-            found.iter().filter_map(|meta| self.folder.name_of(&meta.location)).collect();
+        let mut names: Vec<_> = found.iter().filter_map(|meta| self.folder.name_of(&meta.location)).collect();
         names.sort();
         Ok(names)
     }

@@ -96,8 +96,7 @@ impl FileWriter {
         let metadata = self.writer.finish().await.map_err(|error| parquet_error(error, &self.name))?;
         let written = self.writer.bytes_written() as u64;
         let path = self.location.path(&self.name);
-        let found =
-            self.location.store().head(&path).await.map_err(|error| storage_error(error, path.as_ref()))?;
+        let found = self.location.store().head(&path).await.map_err(|error| storage_error(error, path.as_ref()))?;
         if found.size != written {
             return Err(Error::external("R0408", "the store holds another size than was written")
                 .with("file", &self.name)

@@ -65,7 +65,14 @@ pub struct MemorySink {
 
 impl MemorySink {
     /// Creates a sink for `table`.
-    pub fn new(store: &MemoryStore, pipeline: &str, table: &str, mode: WriteMode, key: &[String], schema: &SchemaRef) -> Self {
+    pub fn new(
+        store: &MemoryStore,
+        pipeline: &str,
+        table: &str,
+        mode: WriteMode,
+        key: &[String],
+        schema: &SchemaRef,
+    ) -> Self {
         Self {
             store: store.clone(),
             table: table.to_owned(),
@@ -95,8 +102,8 @@ impl MemorySink {
         let data = pad(row, &self.schema)?;
         let key = self.key_of(&data)?;
         let mut old = None;
-        for place in 0..table.len() {
-            if self.key_of(&table[place])? == key {
+        for (place, known) in table.iter().enumerate() {
+            if self.key_of(known)? == key {
                 old = Some(place);
                 break;
             }
@@ -214,7 +221,8 @@ impl Sink for MemorySink {
 
     async fn commit(&mut self, prepared: &Prepared, mark: Mark) -> Result<Outcome> {
         let mut tables = self.store.lock();
-        let table = tables.get_mut(&self.table).ok_or_else(|| Error::bug("a table was committed before it was opened"))?;
+        let table =
+            tables.get_mut(&self.table).ok_or_else(|| Error::bug("a table was committed before it was opened"))?;
         let found = table.marks.get(&self.pipeline).copied().unwrap_or_default();
         if found.fence > mark.fence {
             return Ok(Outcome::Fenced(found.fence));
@@ -223,7 +231,8 @@ impl Sink for MemorySink {
             return Ok(Outcome::AlreadyCommitted);
         }
         let staged = prepared.payload["staged"].as_u64().unwrap_or(u64::MAX);
-        let batches = table.staged.get(&staged).cloned().ok_or_else(|| Error::incident("R0403", "staged rows are gone"))?;
+        let batches =
+            table.staged.get(&staged).cloned().ok_or_else(|| Error::incident("R0403", "staged rows are gone"))?;
         let clears = prepared.payload["truncate"] == true || self.mode == WriteMode::Overwrite;
         let mut rows = if clears { Vec::new() } else { table.rows.clone() };
         for batch in &batches {

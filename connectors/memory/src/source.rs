@@ -18,12 +18,7 @@ pub struct MemorySource {
 impl MemorySource {
     /// Creates a source for `node`. A `Progress` in `events` says only where a round may end; its checkpoint is filled in.
     pub fn new(node: &str, events: Vec<SourceEvent>) -> Self {
-        Self {
-            node: node.to_owned(),
-            events: events.into(),
-            acknowledged: Arc::default(),
-            passed: 0,
-        }
+        Self { node: node.to_owned(), events: events.into(), acknowledged: Arc::default(), passed: 0 }
     }
 
     /// Returns what has been acknowledged, also after the source was moved away.

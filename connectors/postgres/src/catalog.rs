@@ -100,9 +100,7 @@ impl CatalogTable {
     pub(crate) fn change_key(&self) -> &[String] {
         match self.identity {
             ReplicaIdentity::Index => &self.identity_index,
-            ReplicaIdentity::Default | ReplicaIdentity::Full | ReplicaIdentity::Nothing => {
-                &self.primary_key
-            }
+            ReplicaIdentity::Default | ReplicaIdentity::Full | ReplicaIdentity::Nothing => &self.primary_key,
         }
     }
 
@@ -135,21 +133,14 @@ impl CatalogTable {
     }
 
     /// Returns the kinds of the columns that are read.
-    pub(crate) fn kinds(
-        &self,
-        types: &TypeMap,
-        scope: Scope<'_>,
-    ) -> Result<Vec<(&CatalogColumn, Kind)>> {
+    pub(crate) fn kinds(&self, types: &TypeMap, scope: Scope<'_>) -> Result<Vec<(&CatalogColumn, Kind)>> {
         let name = self.name();
         self.columns
             .iter()
             .filter(|column| scope.includes(&name, column))
             .map(|column| {
                 let kind = types.kind(column.type_oid, column.typmod);
-                Ok((
-                    column,
-                    kind.map_err(|refusal| refusal.in_column(&name, &column.name))?,
-                ))
+                Ok((column, kind.map_err(|refusal| refusal.in_column(&name, &column.name))?))
             })
             .collect()
     }
@@ -157,34 +148,23 @@ impl CatalogTable {
     /// Describes the table for the lock file.
     pub(crate) fn spec(&self, types: &TypeMap, scope: Scope<'_>) -> Result<TableSpec> {
         let kinds = self.kinds(types, scope)?;
-        let fields: Vec<Field> = kinds
-            .iter()
-            .map(|(column, kind)| kind.field(&column.name, !column.not_null))
-            .collect();
-        let key = if scope.changes {
-            self.change_key()
-        } else {
-            &self.primary_key
-        };
+        let fields: Vec<Field> =
+            kinds.iter().map(|(column, kind)| kind.field(&column.name, !column.not_null)).collect();
+        let key = if scope.changes { self.change_key() } else { &self.primary_key };
         let is_read = |name: &&String| kinds.iter().any(|(column, _)| column.name == **name);
         let key: Vec<String> = key.iter().filter(is_read).cloned().collect();
         if scope.changes && key.len() < self.change_key().len() {
-            return Err(Error::user(fault::SETTING, format!("`exclude_columns` leaves out a key column of `{}`", self.name()))
-                .with("table", self.name())
-                .with("key", self.change_key().join(", "))
-                .help("without its key a change does not say which row it means; leave only other columns out"));
+            return Err(Error::user(
+                fault::SETTING,
+                format!("`exclude_columns` leaves out a key column of `{}`", self.name()),
+            )
+            .with("table", self.name())
+            .with("key", self.change_key().join(", "))
+            .help("without its key a change does not say which row it means; leave only other columns out"));
         }
         // Part of a key is none.
-        let key = if key.len() == self.primary_key.len() || scope.changes {
-            key
-        } else {
-            Vec::new()
-        };
-        Ok(TableSpec {
-            name: self.name(),
-            schema: Arc::new(Schema::new(fields)),
-            key,
-        })
+        let key = if key.len() == self.primary_key.len() || scope.changes { key } else { Vec::new() };
+        Ok(TableSpec { name: self.name(), schema: Arc::new(Schema::new(fields)), key })
     }
 }
 
@@ -210,10 +190,7 @@ impl Scope<'_> {
 }
 
 /// Reads every table and view outside the system's own schemas; of those that `wanted` accepts also columns and keys.
-pub(crate) async fn tables(
-    session: &Session,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<CatalogTable>> {
+pub(crate) async fn tables(session: &Session, wanted: impl Fn(&str) -> bool) -> Result<Vec<CatalogTable>> {
     let sql = "select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, c.relispartition,
             c.relrowsecurity, pg_catalog.pg_get_userbyid(c.relowner)::text, pg_catalog.pg_has_role(c.relowner, 'USAGE'),
             greatest(c.reltuples, 0)::int8
@@ -244,11 +221,7 @@ pub(crate) async fn tables(
             identity_index: Vec::new(),
         });
     }
-    let oids: Vec<u32> = tables
-        .iter()
-        .filter(|table| wanted(&table.name()))
-        .map(|table| table.oid)
-        .collect();
+    let oids: Vec<u32> = tables.iter().filter(|table| wanted(&table.name())).map(|table| table.oid).collect();
     add_columns(session, &mut tables, &oids).await?;
     add_keys(session, &mut tables, &oids).await?;
     add_partitions(session, &mut tables, &oids).await?;
@@ -284,9 +257,7 @@ async fn add_keys(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) 
         where i.indrelid = any($1) and (i.indisprimary or i.indisreplident) and i.indisvalid";
     let mut keys: HashMap<u32, Vec<(bool, bool, Vec<String>)>> = HashMap::new();
     for row in session.rows("reading the keys", sql, &[&oids]).await? {
-        keys.entry(row.get(0))
-            .or_default()
-            .push((row.get(1), row.get(2), row.get(3)));
+        keys.entry(row.get(0)).or_default().push((row.get(1), row.get(2), row.get(3)));
     }
     for table in tables {
         for (is_primary, is_identity, columns) in keys.remove(&table.oid).unwrap_or_default() {
@@ -302,21 +273,14 @@ async fn add_keys(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) 
 }
 
 /// A partition has a replica identity of its own, whatever that of the partitioned table is.
-async fn add_partitions(
-    session: &Session,
-    tables: &mut [CatalogTable],
-    oids: &[u32],
-) -> Result<()> {
+async fn add_partitions(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) -> Result<()> {
     let sql = "select distinct root.oid from unnest($1::oid[]) root(oid)
         join pg_catalog.pg_class p on p.oid = root.oid and p.relkind = 'p'
         cross join lateral pg_catalog.pg_partition_tree(root.oid) t
         join pg_catalog.pg_class c on c.oid = t.relid
         where t.isleaf and c.relkind = 'r' and (c.relreplident = 'n' or c.relreplident = 'd'
             and not exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary))";
-    for row in session
-        .rows("reading the partitions", sql, &[&oids])
-        .await?
-    {
+    for row in session.rows("reading the partitions", sql, &[&oids]).await? {
         let oid: u32 = row.get(0);
         for table in tables.iter_mut().filter(|table| table.oid == oid) {
             table.has_bare_partition = true;
@@ -347,10 +311,7 @@ pub(crate) async fn matching(
     exclude: &Patterns,
     named: &[String],
 ) -> Result<Vec<CatalogTable>> {
-    let all = tables(session, |name| {
-        include.matches(name) && !exclude.matches(name)
-    })
-    .await?;
+    let all = tables(session, |name| include.matches(name) && !exclude.matches(name)).await?;
     let candidate = |table: &&CatalogTable| {
         let name = table.name();
         let is_named = named.contains(&name);
@@ -368,34 +329,20 @@ pub(crate) async fn matching(
 
 fn unknown(name: &str, all: &[CatalogTable]) -> Error {
     const SHOWN_MAX: usize = 50;
-    let known: Vec<String> = all
-        .iter()
-        .filter(|table| !table.is_partition)
-        .map(CatalogTable::name)
-        .collect();
+    let known: Vec<String> = all.iter().filter(|table| !table.is_partition).map(CatalogTable::name).collect();
     let error = Error::user(fault::TABLE_UNKNOWN, format!("no table matches `{name}`"))
         .with("pattern", name)
-        .with(
-            "tables",
-            known
-                .iter()
-                .take(SHOWN_MAX)
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", "),
-        );
+        .with("tables", known.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(", "));
     match known.iter().min_by_key(|table| distance(table, name)) {
         Some(nearest) if distance(nearest, name) <= 4 => error.help(format!("did the file mean `{nearest}`?")),
-        _ => error.help("a pattern is `schema.table` with `*`, `?` and `{a,b}`; without a dot it means the schema public"),
+        _ => error
+            .help("a pattern is `schema.table` with `*`, `?` and `{a,b}`; without a dot it means the schema public"),
     }
 }
 
 /// Returns how many letters differ between two names (Levenshtein), the schema `public` being understood.
 fn distance(left: &str, right: &str) -> usize {
-    let (left, right) = (
-        left.trim_start_matches("public."),
-        right.trim_start_matches("public."),
-    );
+    let (left, right) = (left.trim_start_matches("public."), right.trim_start_matches("public."));
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (above, letter) in left.chars().enumerate() {

@@ -13,9 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lakehead_core::{
-    BatchBudget, Checkpoint, Clock, Error, Result, Source, SourceEvent, SourceSpec, failpoint,
-};
+use lakehead_core::{BatchBudget, Checkpoint, Clock, Error, Result, Source, SourceEvent, SourceSpec, failpoint};
 use tokio::task::JoinHandle;
 
 use crate::catalog::{self, CatalogTable, Scope};
@@ -83,28 +81,13 @@ impl ChangeSource {
             None => default_slot(&spec.pipeline, &spec.node),
         };
         if slot != names::as_slot_name(&slot) || slot.is_empty() {
-            return Err(
-                Error::user(fault::SETTING, "the setting `slot` is no name of a slot")
-                    .with("slot", &slot)
-                    .help("use up to 63 lower case letters, digits and underscores"),
-            );
+            return Err(Error::user(fault::SETTING, "the setting `slot` is no name of a slot")
+                .with("slot", &slot)
+                .help("use up to 63 lower case letters, digits and underscores"));
         }
-        let publication = spec
-            .settings
-            .text("publication")
-            .unwrap_or(&slot)
-            .to_owned();
+        let publication = spec.settings.text("publication").unwrap_or(&slot).to_owned();
         let may_publish = spec.settings.bool_or("publication_create", false);
-        Ok(Self {
-            spec,
-            endpoint,
-            slot,
-            publication,
-            may_publish,
-            excluded,
-            identity: None,
-            stage: Stage::Closed,
-        })
+        Ok(Self { spec, endpoint, slot, publication, may_publish, excluded, identity: None, stage: Stage::Closed })
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
@@ -112,12 +95,7 @@ impl ChangeSource {
     }
 
     async fn catalog_tables(&self, session: &Session) -> Result<Vec<CatalogTable>> {
-        let names: Vec<&str> = self
-            .spec
-            .tables
-            .iter()
-            .map(|table| table.name.as_str())
-            .collect();
+        let names: Vec<&str> = self.spec.tables.iter().map(|table| table.name.as_str()).collect();
         let tables = catalog::named(session, &names).await?;
         for (table, spec) in tables.iter().zip(&self.spec.tables) {
             table.require_changes()?;
@@ -138,16 +116,11 @@ impl ChangeSource {
         let mut wire = self.replicate().await?;
         let system = System::identify(&mut wire).await?;
         let created = slot::create(&mut wire, &self.slot).await?;
-        let begun = self
-            .begin_snapshot(&session, wire, &system, &created, publications)
-            .await;
+        let begun = self.begin_snapshot(&session, wire, &system, &created, publications).await;
         if begun.is_err() {
             // A slot that nobody reads keeps the server's log for ever. Where it cannot be dropped now, the next start
             // does it.
-            let sql = format!(
-                "select pg_catalog.pg_drop_replication_slot({})",
-                names::literal(&self.slot)
-            );
+            let sql = format!("select pg_catalog.pg_drop_replication_slot({})", names::literal(&self.slot));
             if let Err(error) = session.run("dropping the slot", &sql).await {
                 tracing::warn!(slot = self.slot, %error, "the slot of a failed start is left behind");
             }
@@ -175,14 +148,8 @@ impl ChangeSource {
         // The reader holds the snapshot now, and streaming makes a connection of its own.
         drop(wire);
         let tables = self.catalog_tables(&reader).await?;
-        let mark = SnapshotMark {
-            position: format!("{}.0", created.consistent),
-            taken_at,
-        };
-        let scope = Scope {
-            changes: true,
-            excluded: &self.excluded,
-        };
+        let mark = SnapshotMark { position: format!("{}.0", created.consistent), taken_at };
+        let scope = Scope { changes: true, excluded: &self.excluded };
         let scan = Scan::plan(reader, &self.spec.tables, &tables, scope, Some(mark)).await?;
         self.identity = Some(self.identify(session, system, &tables).await?);
         let start = Start {
@@ -193,10 +160,7 @@ impl ChangeSource {
             target: server::log_end(session).await?,
             feedback_interval: server::feedback_interval(session).await?,
         };
-        self.stage = Stage::Snapshot {
-            scan: Box::new(scan),
-            start,
-        };
+        self.stage = Stage::Snapshot { scan: Box::new(scan), start };
         Ok(())
     }
 
@@ -211,8 +175,7 @@ impl ChangeSource {
         let found = Slot::find(&session, &self.slot).await?;
         let found = found.ok_or_else(|| slot::lost(&self.slot, "does not exist any more"))?;
         let confirmed = found.require_position(position)?;
-        let publications =
-            publication::verify(&session, &publication::wanted(&self.publication, &tables)).await?;
+        let publications = publication::verify(&session, &publication::wanted(&self.publication, &tables)).await?;
         self.identity = Some(self.identify(&session, &system, &tables).await?);
         let start = Start {
             position,
@@ -232,40 +195,25 @@ impl ChangeSource {
         wire.map_err(|error| slot::rights(error, &self.endpoint))
     }
 
-    async fn identify(
-        &self,
-        session: &Session,
-        system: &System,
-        tables: &[CatalogTable],
-    ) -> Result<Identity> {
+    async fn identify(&self, session: &Session, system: &System, tables: &[CatalogTable]) -> Result<Identity> {
         Ok(Identity {
             system: system.id.clone(),
             database: server::database_oid(session).await?,
             slot: self.slot.clone(),
             timeline: system.timeline,
-            tables: tables
-                .iter()
-                .map(|table| (table.name(), table.oid))
-                .collect(),
+            tables: tables.iter().map(|table| (table.name(), table.oid)).collect(),
         })
     }
 
     fn stream(&self, feed: Feed, start: &Start) -> Result<Stream> {
         let assembler = Assembler::new(&self.spec.tables, &start.oids, start.position)?;
-        let lookup = Lookup::new(
-            self.endpoint.clone(),
-            self.clock(),
-            self.slot.clone(),
-            self.excluded.clone(),
-        );
+        let lookup = Lookup::new(self.endpoint.clone(), self.clock(), self.slot.clone(), self.excluded.clone());
         Ok(Stream::new(feed, assembler, lookup, start.target))
     }
 
     fn progress(&self, end: Lsn) -> Result<SourceEvent> {
-        let identity = self
-            .identity
-            .as_ref()
-            .ok_or_else(|| Error::bug("a position is wanted before the source is open"))?;
+        let identity =
+            self.identity.as_ref().ok_or_else(|| Error::bug("a position is wanted before the source is open"))?;
         let mut checkpoint = Checkpoint::default();
         checkpoint.set(self.slot.clone(), lsn::write_position(identity, end)?);
         Ok(SourceEvent::Progress(checkpoint))
@@ -273,16 +221,9 @@ impl ChangeSource {
 
     /// Starts to stream in a task of its own, behind the snapshot.
     fn start_streaming(&self, start: &Start) -> JoinHandle<Result<Feed>> {
-        let (endpoint, clock, slot, start) = (
-            self.endpoint.clone(),
-            self.clock(),
-            self.slot.clone(),
-            start.clone(),
-        );
+        let (endpoint, clock, slot, start) = (self.endpoint.clone(), self.clock(), self.slot.clone(), start.clone());
         tokio::spawn(async move {
-            let wire = Wire::connect(&endpoint, &*clock)
-                .await
-                .map_err(|error| slot::rights(error, &endpoint))?;
+            let wire = Wire::connect(&endpoint, &*clock).await.map_err(|error| slot::rights(error, &endpoint))?;
             start_feed(wire, &slot, &start, clock).await
         })
     }
@@ -318,16 +259,13 @@ impl Source for ChangeSource {
                     let start = start.clone();
                     failpoint::hit("postgres.snapshot.end").await?;
                     let progress = self.progress(start.position)?;
-                    self.stage = Stage::Starting {
-                        task: self.start_streaming(&start),
-                        start,
-                    };
+                    self.stage = Stage::Starting { task: self.start_streaming(&start), start };
                     return Ok(progress);
                 }
                 Stage::Starting { task, start } => {
-                    let feed = task.await.map_err(|error| {
-                        Error::bug("the task that starts to stream ended").caused_by(error)
-                    })?;
+                    let feed = task
+                        .await
+                        .map_err(|error| Error::bug("the task that starts to stream ended").caused_by(error))?;
                     let start = start.clone();
                     let mut stream = match feed {
                         Ok(feed) => self.stream(feed, &start)?,
@@ -354,12 +292,12 @@ impl Source for ChangeSource {
             return Ok(());
         };
         let (identity, position) = lsn::read_position(position)?;
-        if self.identity.as_ref().is_some_and(|ours| {
-            ours.system != identity.system || ours.timeline != identity.timeline
-        }) {
-            return Err(Error::bug(
-                "a position of another server is to be acknowledged",
-            ));
+        if self
+            .identity
+            .as_ref()
+            .is_some_and(|ours| ours.system != identity.system || ours.timeline != identity.timeline)
+        {
+            return Err(Error::bug("a position of another server is to be acknowledged"));
         }
         match &mut self.stage {
             Stage::Streaming(stream) => stream.acknowledge(position),
@@ -385,17 +323,8 @@ impl Source for ChangeSource {
     }
 }
 
-async fn start_feed(
-    mut wire: Wire,
-    slot: &str,
-    start: &Start,
-    clock: Arc<dyn Clock>,
-) -> Result<Feed> {
-    let publications: Vec<String> = start
-        .publications
-        .iter()
-        .map(|name| names::quote(name))
-        .collect();
+async fn start_feed(mut wire: Wire, slot: &str, start: &Start, clock: Arc<dyn Clock>) -> Result<Feed> {
+    let publications: Vec<String> = start.publications.iter().map(|name| names::quote(name)).collect();
     let sql = format!(
         "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, binary 'true')",
         names::quote(slot),
@@ -408,29 +337,16 @@ async fn start_feed(
         Some("55000") => slot::lost(slot, "was invalidated").caused_by(error),
         _ => error,
     })?;
-    Ok(Feed::start(
-        wire,
-        start.confirmed,
-        start.feedback_interval,
-        clock,
-    ))
+    Ok(Feed::start(wire, start.confirmed, start.feedback_interval, clock))
 }
 
 fn sqlstate(error: &Error) -> Option<&str> {
-    error
-        .context()
-        .iter()
-        .find(|(name, _)| *name == "sqlstate")
-        .map(|(_, code)| code.as_str())
+    error.context().iter().find(|(name, _)| *name == "sqlstate").map(|(_, code)| code.as_str())
 }
 
 /// Returns the slot's name where none is set: it names the pipeline and the node, and is the same at every start.
 fn default_slot(pipeline: &str, node: &str) -> String {
-    let pipeline: String = pipeline
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .take(12)
-        .collect();
+    let pipeline: String = pipeline.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
     names::as_slot_name(&format!("lakehead_{pipeline}_{node}"))
 }
 
@@ -441,15 +357,16 @@ fn require_identity(table: &CatalogTable, key: &[String]) -> Result<()> {
         Error::user(fault::REPLICA_IDENTITY, format!("`{name}` {what}"))
             .with("table", &name)
             .with("identity", table.identity.words())
-            .help(format!("alter table {} replica identity default; with no primary key: replica identity full", table.quoted()))
+            .help(format!(
+                "alter table {} replica identity default; with no primary key: replica identity full",
+                table.quoted()
+            ))
     };
     if key.is_empty() || table.identity == catalog::ReplicaIdentity::Full {
         return Ok(());
     }
     if !table.may_publish_updates() {
-        return Err(refuse(
-            "has a key in the pipeline, and no replica identity that carries it",
-        ));
+        return Err(refuse("has a key in the pipeline, and no replica identity that carries it"));
     }
     if !key.iter().all(|column| table.change_key().contains(column)) {
         return Err(refuse("has a replica identity that does not carry its key"));
@@ -477,9 +394,7 @@ fn require_snapshots(identity: &Identity, tables: &[CatalogTable]) -> Result<()>
                     format!("`{name}` is new in a pipeline that has its snapshot already"),
                 )
                 .with("table", name)
-                .help(
-                    "read it in a pipeline of its own, or reset this one to read all tables anew",
-                ));
+                .help("read it in a pipeline of its own, or reset this one to read all tables anew"));
             }
         }
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int16Builder, Int32Builder, Int64Builder, ListArray, StringBuilder,
-    Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
+    Int16Builder, Int32Builder, Int64Builder, ListArray, StringBuilder, Time64MicrosecondBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
@@ -46,39 +46,20 @@ impl ValueFault {
         let (what, help) = match self {
             Self::Numeric(NumericFault::NotANumber) => ("NaN, which no decimal holds", POLICY),
             Self::Numeric(NumericFault::Infinite) => ("Infinity, which no decimal holds", POLICY),
-            Self::Numeric(NumericFault::TooWide) => (
-                "a number with more digits than its type has room for",
-                POLICY,
-            ),
-            Self::Infinite => (
-                "infinity, which no date or timestamp of the lake holds",
-                POLICY,
-            ),
+            Self::Numeric(NumericFault::TooWide) => ("a number with more digits than its type has room for", POLICY),
+            Self::Infinite => ("infinity, which no date or timestamp of the lake holds", POLICY),
             Self::OutOfRange => ("a time outside the range of the lake", POLICY),
-            Self::NotUtf8 => (
-                "text that is not UTF-8",
-                "convert the database to the encoding UTF8",
-            ),
-            Self::Dimensions => (
-                "an array of more than one dimension, which is no list",
-                POLICY,
-            ),
-            Self::Bounds => (
-                "an array that does not begin at index 1, which no list holds",
-                POLICY,
-            ),
-            Self::Numeric(NumericFault::Malformed) | Self::Malformed => (
-                "bytes that are no value of its type",
-                "report this; it is either a fault of ours or of the server",
-            ),
+            Self::NotUtf8 => ("text that is not UTF-8", "convert the database to the encoding UTF8"),
+            Self::Dimensions => ("an array of more than one dimension, which is no list", POLICY),
+            Self::Bounds => ("an array that does not begin at index 1, which no list holds", POLICY),
+            Self::Numeric(NumericFault::Malformed) | Self::Malformed => {
+                ("bytes that are no value of its type", "report this; it is either a fault of ours or of the server")
+            }
         };
-        Error::incident(
-            fault::VALUE,
-            format!("column `{column}` of `{table}` holds {what}"),
-        )
-        .with("table", table)
-        .with("column", column)
-        .help(help)
+        Error::incident(fault::VALUE, format!("column `{column}` of `{table}` holds {what}"))
+            .with("table", table)
+            .with("column", column)
+            .help(help)
     }
 }
 
@@ -100,12 +81,7 @@ pub(crate) enum Column {
     Date(Date32Builder),
     Time(Time64MicrosecondBuilder),
     Timestamp(TimestampMicrosecondBuilder),
-    List {
-        item: FieldRef,
-        ends: Vec<i32>,
-        valid: Vec<bool>,
-        values: Box<Column>,
-    },
+    List { item: FieldRef, ends: Vec<i32>, valid: Vec<bool>, values: Box<Column> },
 }
 
 impl Column {
@@ -118,16 +94,14 @@ impl Column {
             DataType::Int64 => Self::Int8(Int64Builder::new()),
             DataType::Float32 => Self::Float4(Float32Builder::new()),
             DataType::Float64 => Self::Float8(Float64Builder::new()),
-            DataType::Decimal128(..) => {
-                Self::Decimal(Decimal128Builder::new().with_data_type(data_type.clone()))
-            }
+            DataType::Decimal128(..) => Self::Decimal(Decimal128Builder::new().with_data_type(data_type.clone())),
             DataType::Utf8 => Self::Text(StringBuilder::new()),
             DataType::Binary => Self::Bytes(BinaryBuilder::new()),
             DataType::Date32 => Self::Date(Date32Builder::new()),
             DataType::Time64(TimeUnit::Microsecond) => Self::Time(Time64MicrosecondBuilder::new()),
-            DataType::Timestamp(TimeUnit::Microsecond, _) => Self::Timestamp(
-                TimestampMicrosecondBuilder::new().with_data_type(data_type.clone()),
-            ),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                Self::Timestamp(TimestampMicrosecondBuilder::new().with_data_type(data_type.clone()))
+            }
             DataType::List(item) => Self::List {
                 item: Arc::clone(item),
                 ends: Vec::new(),
@@ -181,9 +155,7 @@ impl Column {
                 column.append_value(f64::from_bits(u64::from_be_bytes(exact(bytes)?)));
             }
             (Self::Decimal(column), Kind::Numeric { precision, scale }) => {
-                column.append_value(
-                    numeric::decode(bytes, *precision, *scale).map_err(ValueFault::Numeric)?,
-                );
+                column.append_value(numeric::decode(bytes, *precision, *scale).map_err(ValueFault::Numeric)?);
             }
             (Self::Bytes(column), Kind::Bytea) => column.append_value(bytes),
             (Self::Date(column), Kind::Date) => {
@@ -203,15 +175,7 @@ impl Column {
                 let text = bytes.strip_prefix(&[1]).ok_or(ValueFault::Malformed)?;
                 column.append_value(utf8(text)?);
             }
-            (
-                Self::List {
-                    ends,
-                    valid,
-                    values,
-                    ..
-                },
-                Kind::Array(item),
-            ) => {
+            (Self::List { ends, valid, values, .. }, Kind::Array(item)) => {
                 let count = array_items(bytes, item, values)?;
                 ends.push(ends.last().copied().unwrap_or(0) + count);
                 valid.push(true);
@@ -244,21 +208,11 @@ impl Column {
             Self::Date(column) => Arc::new(column.finish()),
             Self::Time(column) => Arc::new(column.finish()),
             Self::Timestamp(column) => Arc::new(column.finish()),
-            Self::List {
-                item,
-                ends,
-                valid,
-                values,
-            } => {
+            Self::List { item, ends, valid, values } => {
                 let offsets: Vec<i32> = std::iter::once(0).chain(ends.drain(..)).collect();
                 let nulls = NullBuffer::from(std::mem::take(valid));
                 let offsets = OffsetBuffer::new(offsets.into());
-                Arc::new(ListArray::try_new(
-                    Arc::clone(item),
-                    offsets,
-                    values.finish()?,
-                    Some(nulls),
-                )?)
+                Arc::new(ListArray::try_new(Arc::clone(item), offsets, values.finish()?, Some(nulls))?)
             }
         })
     }
@@ -281,19 +235,13 @@ fn date(days: i32) -> Result<i32, ValueFault> {
 
 /// 24:00:00 is a time in PostgreSQL and nowhere else.
 fn time(micros: i64) -> Result<i64, ValueFault> {
-    if (0..DAY_MICROS).contains(&micros) {
-        Ok(micros)
-    } else {
-        Err(ValueFault::OutOfRange)
-    }
+    if (0..DAY_MICROS).contains(&micros) { Ok(micros) } else { Err(ValueFault::OutOfRange) }
 }
 
 fn timestamp(micros: i64) -> Result<i64, ValueFault> {
     match micros {
         i64::MIN | i64::MAX => Err(ValueFault::Infinite),
-        _ => micros
-            .checked_add(EPOCH_MICROS)
-            .ok_or(ValueFault::OutOfRange),
+        _ => micros.checked_add(EPOCH_MICROS).ok_or(ValueFault::OutOfRange),
     }
 }
 
@@ -323,11 +271,7 @@ fn array_items(bytes: &[u8], item: &Kind, values: &mut Column) -> Result<i32, Va
     let (dimensions, _has_null, _element) = (word()?, word()?, word()?);
     match dimensions {
         0 => {
-            return if rest.is_empty() {
-                Ok(0)
-            } else {
-                Err(ValueFault::Malformed)
-            };
+            return if rest.is_empty() { Ok(0) } else { Err(ValueFault::Malformed) };
         }
         1 => {}
         _ => return Err(ValueFault::Dimensions),
@@ -352,11 +296,7 @@ fn array_items(bytes: &[u8], item: &Kind, values: &mut Column) -> Result<i32, Va
         values.append(item, value)?;
         rest = tail;
     }
-    if rest.is_empty() {
-        Ok(count)
-    } else {
-        Err(ValueFault::Malformed)
-    }
+    if rest.is_empty() { Ok(count) } else { Err(ValueFault::Malformed) }
 }
 
 #[cfg(test)]
@@ -381,66 +321,34 @@ mod tests {
     fn a_one_dimensional_array_is_a_list_and_any_other_is_refused() {
         let kind = Kind::Array(Box::new(Kind::Int4));
         let mut column = Column::new(&kind.data_type()).unwrap();
-        column
-            .append(&kind, &array(&[1, 1, 23, 2, 1], &[Some(7), None]))
-            .unwrap();
+        column.append(&kind, &array(&[1, 1, 23, 2, 1], &[Some(7), None])).unwrap();
         column.append_null();
         column.append(&kind, &array(&[0, 0, 23], &[])).unwrap();
-        assert_eq!(
-            column.append(&kind, &array(&[2, 0, 23, 1, 1, 1, 1], &[Some(1)])),
-            Err(ValueFault::Dimensions)
-        );
-        assert_eq!(
-            column.append(&kind, &array(&[1, 0, 23, 1, 2], &[Some(1)])),
-            Err(ValueFault::Bounds)
-        );
-        assert_eq!(
-            column.append(&kind, &array(&[1, 0, 23, 9, 1], &[Some(1)])),
-            Err(ValueFault::Malformed)
-        );
+        assert_eq!(column.append(&kind, &array(&[2, 0, 23, 1, 1, 1, 1], &[Some(1)])), Err(ValueFault::Dimensions));
+        assert_eq!(column.append(&kind, &array(&[1, 0, 23, 1, 2], &[Some(1)])), Err(ValueFault::Bounds));
+        assert_eq!(column.append(&kind, &array(&[1, 0, 23, 9, 1], &[Some(1)])), Err(ValueFault::Malformed));
     }
 
     #[test]
     fn a_list_column_keeps_its_offsets() {
         let kind = Kind::Array(Box::new(Kind::Int4));
         let mut column = Column::new(&kind.data_type()).unwrap();
-        column
-            .append(&kind, &array(&[1, 1, 23, 2, 1], &[Some(7), None]))
-            .unwrap();
+        column.append(&kind, &array(&[1, 1, 23, 2, 1], &[Some(7), None])).unwrap();
         column.append_null();
         let list = column.finish().unwrap();
         let list = list.as_list::<i32>();
         assert_eq!((list.len(), list.null_count()), (2, 1));
         let first = list.value(0);
-        assert_eq!(
-            (first.as_primitive::<Int32Type>().value(0), first.is_null(1)),
-            (7, true)
-        );
+        assert_eq!((first.as_primitive::<Int32Type>().value(0), first.is_null(1)), (7, true));
     }
 
     #[test]
     fn times_that_the_lake_does_not_hold_are_refused_and_never_null() {
         for (kind, bytes, expected) in [
-            (
-                Kind::Date,
-                i32::MAX.to_be_bytes().to_vec(),
-                ValueFault::Infinite,
-            ),
-            (
-                Kind::Timestamp,
-                i64::MIN.to_be_bytes().to_vec(),
-                ValueFault::Infinite,
-            ),
-            (
-                Kind::TimestampTz,
-                (i64::MAX - 1).to_be_bytes().to_vec(),
-                ValueFault::OutOfRange,
-            ),
-            (
-                Kind::Time,
-                DAY_MICROS.to_be_bytes().to_vec(),
-                ValueFault::OutOfRange,
-            ),
+            (Kind::Date, i32::MAX.to_be_bytes().to_vec(), ValueFault::Infinite),
+            (Kind::Timestamp, i64::MIN.to_be_bytes().to_vec(), ValueFault::Infinite),
+            (Kind::TimestampTz, (i64::MAX - 1).to_be_bytes().to_vec(), ValueFault::OutOfRange),
+            (Kind::Time, DAY_MICROS.to_be_bytes().to_vec(), ValueFault::OutOfRange),
             (Kind::Text, vec![0xff], ValueFault::NotUtf8),
             (Kind::Jsonb, b"\x02{}".to_vec(), ValueFault::Malformed),
             (Kind::Int4, vec![0; 3], ValueFault::Malformed),

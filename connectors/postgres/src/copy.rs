@@ -32,9 +32,7 @@ pub(crate) struct CopyReader {
 
 impl std::fmt::Debug for CopyReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CopyReader")
-            .field("table", &self.table)
-            .finish_non_exhaustive()
+        f.debug_struct("CopyReader").field("table", &self.table).finish_non_exhaustive()
     }
 }
 
@@ -47,11 +45,11 @@ impl CopyReader {
         kinds: Vec<(String, Kind)>,
     ) -> Result<Self> {
         let sql = format!("copy ({select}) to stdout (format binary)");
-        let stream = session.client.copy_out(&sql).await.map_err(|error| {
-            session
-                .error(&error, "starting to copy")
-                .with("table", table)
-        })?;
+        let stream = session
+            .client
+            .copy_out(&sql)
+            .await
+            .map_err(|error| session.error(&error, "starting to copy").with("table", table))?;
         Ok(Self {
             table: table.to_owned(),
             kinds,
@@ -88,10 +86,7 @@ impl CopyReader {
                     return Ok(false);
                 }
                 None => {
-                    let cut = Error::external(
-                        fault::CONNECTION_LOST,
-                        "the copy ended before its trailer",
-                    );
+                    let cut = Error::external(fault::CONNECTION_LOST, "the copy ended before its trailer");
                     return Err(cut.with("table", &self.table).with("rows", self.rows_read));
                 }
             }
@@ -114,12 +109,7 @@ impl CopyReader {
     }
 
     /// Reads every whole row of `bytes` and returns how many bytes they took.
-    fn parse(
-        &mut self,
-        bytes: &[u8],
-        rows: &mut Rows,
-        change: Option<Change<'_>>,
-    ) -> Result<usize> {
+    fn parse(&mut self, bytes: &[u8], rows: &mut Rows, change: Option<Change<'_>>) -> Result<usize> {
         let mut at = 0;
         if !self.header_read {
             let Some(length) = header_length(bytes)? else {
@@ -130,8 +120,7 @@ impl CopyReader {
         }
         while let Some(count) = bytes.get(at..at + 2) {
             if self.trailer_read {
-                return Err(fault::unreadable("the copy goes on behind its trailer")
-                    .with("table", &self.table));
+                return Err(fault::unreadable("the copy goes on behind its trailer").with("table", &self.table));
             }
             let count = i16::from_be_bytes([count[0], count[1]]);
             if count == -1 {
@@ -140,10 +129,7 @@ impl CopyReader {
                 continue;
             }
             if usize::try_from(count) != Ok(self.kinds.len()) {
-                return Err(
-                    fault::unreadable("a copied row has another number of columns")
-                        .with("table", &self.table),
-                );
+                return Err(fault::unreadable("a copied row has another number of columns").with("table", &self.table));
             }
             let Some(length) = row_length(&bytes[at + 2..], self.kinds.len())? else {
                 break;
@@ -160,20 +146,16 @@ impl CopyReader {
     fn append(&self, row: &[u8], rows: &mut Rows) -> Result<()> {
         let mut rest = row;
         for ((name, kind), column) in self.kinds.iter().zip(&mut rows.columns) {
-            let (length, tail) = rest
-                .split_first_chunk::<4>()
-                .ok_or_else(|| fault::unreadable("a copied row is cut"))?;
+            let (length, tail) =
+                rest.split_first_chunk::<4>().ok_or_else(|| fault::unreadable("a copied row is cut"))?;
             let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
                 column.append_null();
                 rest = tail;
                 continue;
             };
-            let (value, tail) = tail
-                .split_at_checked(length)
-                .ok_or_else(|| fault::unreadable("a copied row is cut"))?;
-            column
-                .append(kind, value)
-                .map_err(|reason| reason.in_column(&self.table, name))?;
+            let (value, tail) =
+                tail.split_at_checked(length).ok_or_else(|| fault::unreadable("a copied row is cut"))?;
+            column.append(kind, value).map_err(|reason| reason.in_column(&self.table, name))?;
             rest = tail;
         }
         Ok(())
@@ -186,9 +168,7 @@ fn header_length(bytes: &[u8]) -> Result<Option<usize>> {
         return Ok(None);
     };
     if !head.starts_with(SIGNATURE) {
-        return Err(fault::unreadable(
-            "the copy does not begin with the binary signature",
-        ));
+        return Err(fault::unreadable("the copy does not begin with the binary signature"));
     }
     let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     // The upper half of the flags is critical by the format's own rule: an unknown one must not be ignored.
@@ -210,8 +190,7 @@ fn row_length(bytes: &[u8], columns: usize) -> Result<Option<usize>> {
         match i32::from_be_bytes([length[0], length[1], length[2], length[3]]) {
             -1 => {}
             length => {
-                at += usize::try_from(length)
-                    .map_err(|_| fault::unreadable("a copied value has a negative length"))?;
+                at += usize::try_from(length).map_err(|_| fault::unreadable("a copied value has a negative length"))?;
             }
         }
     }

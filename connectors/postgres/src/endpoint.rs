@@ -45,41 +45,24 @@ impl Endpoint {
             "insecure" => Protection::Insecure,
             "disabled" => Protection::Disabled,
             other => {
-                return Err(
-                    Error::user(fault::SETTING, "the setting `tls` has an unknown word")
-                        .with("tls", other),
-                );
+                return Err(Error::user(fault::SETTING, "the setting `tls` has an unknown word").with("tls", other));
             }
         };
         let endpoint = Self {
             host: settings.required_text("host")?.to_owned(),
-            port: u16::try_from(port).map_err(|_| {
-                Error::user(fault::SETTING, "the setting `port` is not a port").with("port", port)
-            })?,
+            port: u16::try_from(port)
+                .map_err(|_| Error::user(fault::SETTING, "the setting `port` is not a port").with("port", port))?,
             database: settings.required_text("database")?.to_owned(),
             user: settings.required_text("user")?.to_owned(),
             password: settings.secret("password").map(Secret::new),
             protection,
             ca: settings.text("ca").map(|ca| root.join(ca)),
-            application_name: settings
-                .text("application_name")
-                .unwrap_or("lakehead")
-                .to_owned(),
-            connect_timeout: settings
-                .duration("connect_timeout")
-                .unwrap_or(Duration::from_secs(10)),
+            application_name: settings.text("application_name").unwrap_or("lakehead").to_owned(),
+            connect_timeout: settings.duration("connect_timeout").unwrap_or(Duration::from_secs(10)),
         };
-        for text in [
-            &endpoint.host,
-            &endpoint.database,
-            &endpoint.user,
-            &endpoint.application_name,
-        ] {
+        for text in [&endpoint.host, &endpoint.database, &endpoint.user, &endpoint.application_name] {
             if text.contains('\0') {
-                return Err(Error::user(
-                    fault::SETTING,
-                    "a setting of the connection holds a NUL character",
-                ));
+                return Err(Error::user(fault::SETTING, "a setting of the connection holds a NUL character"));
             }
         }
         Ok(endpoint)
@@ -92,10 +75,7 @@ impl Endpoint {
 
     /// Adds which server it was to an error.
     pub(crate) fn at(&self, error: Error) -> Error {
-        error.with(
-            "server",
-            format!("{}:{}/{}", self.host, self.port, self.database),
-        )
+        error.with("server", format!("{}:{}/{}", self.host, self.port, self.database))
     }
 }
 
@@ -117,21 +97,10 @@ pub fn settings_from_url(url: &str) -> Result<Settings> {
     let user = config.get_user().ok_or_else(unreadable)?.to_owned();
     let mut settings = Settings::default();
     settings.set("host", Value::Text(host));
-    settings.set(
-        "port",
-        Value::Int(i64::from(
-            config.get_ports().first().copied().unwrap_or(5432),
-        )),
-    );
-    settings.set(
-        "database",
-        Value::Text(config.get_dbname().unwrap_or(&user).to_owned()),
-    );
+    settings.set("port", Value::Int(i64::from(config.get_ports().first().copied().unwrap_or(5432))));
+    settings.set("database", Value::Text(config.get_dbname().unwrap_or(&user).to_owned()));
     if let Some(password) = config.get_password() {
-        settings.set(
-            "password",
-            Value::Secret(Secret::new(String::from_utf8_lossy(password))),
-        );
+        settings.set("password", Value::Secret(Secret::new(String::from_utf8_lossy(password))));
     }
     settings.set("user", Value::Text(user));
     let word = match mode.as_deref() {
@@ -159,11 +128,7 @@ fn without_tls_parameters(url: &str) -> (String, Option<String>, Option<String>)
             _ => rest.push(pair),
         }
     }
-    let plain = if rest.is_empty() {
-        base.to_owned()
-    } else {
-        format!("{base}?{}", rest.join("&"))
-    };
+    let plain = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
     (plain, mode, ca)
 }
 
@@ -173,17 +138,9 @@ mod tests {
 
     #[test]
     fn an_address_becomes_settings_and_a_weak_sslmode_becomes_a_full_check() {
-        let settings =
-            settings_from_url("postgres://app:pw@db.local:6543/shop?sslmode=prefer").unwrap();
+        let settings = settings_from_url("postgres://app:pw@db.local:6543/shop?sslmode=prefer").unwrap();
         let endpoint = Endpoint::from_settings(&settings, Path::new("/")).unwrap();
-        assert_eq!(
-            (
-                endpoint.host.as_str(),
-                endpoint.port,
-                endpoint.user.as_str()
-            ),
-            ("db.local", 6543, "app")
-        );
+        assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.user.as_str()), ("db.local", 6543, "app"));
         assert_eq!(endpoint.protection, Protection::VerifyFull);
         assert_eq!(settings.secret("password"), Some("pw"));
         assert!(!format!("{endpoint:?}").contains("pw\""));

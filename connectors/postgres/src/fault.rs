@@ -53,10 +53,7 @@ pub(crate) struct ServerError {
 
 /// Returns whether the sentence of an error of this class can hold values of rows.
 fn may_hold_values(code: &str) -> bool {
-    ![
-        "08", "0A", "25", "28", "3D", "3F", "42", "53", "55", "57", "58",
-    ]
-    .contains(&code.get(..2).unwrap_or(""))
+    !["08", "0A", "25", "28", "3D", "3F", "42", "53", "55", "57", "58"].contains(&code.get(..2).unwrap_or(""))
 }
 
 impl ServerError {
@@ -102,16 +99,9 @@ impl ServerError {
 }
 
 /// Returns the error of ours for one of the SQL client.
-pub(crate) fn client_error(
-    error: &tokio_postgres::Error,
-    endpoint: &Endpoint,
-    doing: &str,
-) -> Error {
+pub(crate) fn client_error(error: &tokio_postgres::Error, endpoint: &Endpoint, doing: &str) -> Error {
     if let Some(answer) = error.as_db_error() {
-        let answer = ServerError {
-            code: answer.code().code().to_owned(),
-            message: answer.message().to_owned(),
-        };
+        let answer = ServerError { code: answer.code().code().to_owned(), message: answer.message().to_owned() };
         return answer.into_error(endpoint, doing);
     }
     let mut cause = std::error::Error::source(error);
@@ -125,20 +115,12 @@ pub(crate) fn client_error(
         cause = inner.source();
     }
     let text = error.to_string();
-    endpoint
-        .at(Error::external(
-            CONNECTION_LOST,
-            format!("the connection ended while {doing}"),
-        ))
-        .with("cause", text)
+    endpoint.at(Error::external(CONNECTION_LOST, format!("the connection ended while {doing}"))).with("cause", text)
 }
 
 pub(crate) fn no_password(endpoint: &Endpoint) -> Error {
     endpoint
-        .at(Error::user(
-            PASSWORD,
-            "the server asks for a password and the connection has none",
-        ))
+        .at(Error::user(PASSWORD, "the server asks for a password and the connection has none"))
         .help("set the `password` of the connection")
 }
 
@@ -152,12 +134,7 @@ pub(crate) fn lost(endpoint: &Endpoint, error: &io::Error, doing: &str) -> Error
             return tls_error(endpoint, tls);
         }
     }
-    endpoint
-        .at(Error::external(
-            CONNECTION_LOST,
-            format!("the connection broke while {doing}"),
-        ))
-        .with("cause", error)
+    endpoint.at(Error::external(CONNECTION_LOST, format!("the connection broke while {doing}"))).with("cause", error)
 }
 
 /// The server asked for the password in a form that a listener could read or replay.

@@ -51,29 +51,11 @@ impl Feed {
     /// Takes over a connection on which START_REPLICATION has been answered.
     ///
     /// `confirmed` is what the slot has confirmed already: the position reported until one is acknowledged.
-    pub(crate) fn start(
-        wire: Wire,
-        confirmed: Lsn,
-        interval: Duration,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(crate) fn start(wire: Wire, confirmed: Lsn, interval: Duration, clock: Arc<dyn Clock>) -> Self {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
-        let (standing, heard) = watch::channel(Standing {
-            flushed: confirmed,
-            is_closing: false,
-        });
-        let pump = Pump {
-            wire,
-            standing: heard,
-            received: confirmed,
-            interval,
-            clock,
-        };
-        Self {
-            chunks,
-            standing,
-            task: tokio::spawn(pump.run(sender)),
-        }
+        let (standing, heard) = watch::channel(Standing { flushed: confirmed, is_closing: false });
+        let pump = Pump { wire, standing: heard, received: confirmed, interval, clock };
+        Self { chunks, standing, task: tokio::spawn(pump.run(sender)) }
     }
 
     /// Returns what has come already.
@@ -101,8 +83,7 @@ impl Feed {
 
     /// Closes the connection and waits until the server has let the slot go.
     pub(crate) async fn close(mut self, clock: &dyn Clock) {
-        self.standing
-            .send_modify(|standing| standing.is_closing = true);
+        self.standing.send_modify(|standing| standing.is_closing = true);
         self.chunks.close();
         tokio::select! {
             _ = &mut self.task => {}
@@ -215,10 +196,7 @@ enum Occasion<'a> {
 }
 
 /// Waits for room in the queue, then for bytes. Cancel-safe.
-async fn next_chunk<'a>(
-    chunks: &'a mpsc::Sender<Result<Bytes>>,
-    wire: &mut Wire,
-) -> Result<Occasion<'a>> {
+async fn next_chunk<'a>(chunks: &'a mpsc::Sender<Result<Bytes>>, wire: &mut Wire) -> Result<Occasion<'a>> {
     let Ok(permit) = chunks.reserve().await else {
         return Ok(Occasion::HangUp);
     };
@@ -267,17 +245,11 @@ pub(crate) fn frame(letter: u8, body: &[u8]) -> Result<Frame<'_>> {
         (b'd', Some((b'k', rest))) => {
             let end = rest.first_chunk::<8>().ok_or_else(cut)?;
             let is_asking = rest.get(16).ok_or_else(cut)? == &1;
-            Ok(Frame::Keepalive {
-                end: Lsn(u64::from_be_bytes(*end)),
-                is_asking,
-            })
+            Ok(Frame::Keepalive { end: Lsn(u64::from_be_bytes(*end)), is_asking })
         }
         (b'N' | b'S', _) => Ok(Frame::Aside),
         (b'E', _) => Ok(Frame::Failure(server_error(body))),
-        _ => Err(
-            fault::unreadable("the stream has a frame that is not known")
-                .with("letter", letter.escape_ascii()),
-        ),
+        _ => Err(fault::unreadable("the stream has a frame that is not known").with("letter", letter.escape_ascii())),
     }
 }
 
@@ -305,8 +277,6 @@ mod tests {
         assert!(frame(b'd', b"x").is_err());
         assert!(frame(b'd', b"w123").is_err());
         assert!(frame(b'q', b"").is_err());
-        assert!(
-            matches!(frame(b'E', b"C55000\0\0").unwrap(), Frame::Failure(answer) if answer.code == "55000")
-        );
+        assert!(matches!(frame(b'E', b"C55000\0\0").unwrap(), Frame::Failure(answer) if answer.code == "55000"));
     }
 }

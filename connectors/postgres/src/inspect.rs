@@ -81,11 +81,7 @@ pub async fn inspect(connection: &Settings, root: &Path) -> Result<Inspection> {
         from pg_catalog.pg_roles r where r.rolname = current_user";
     let row = session.row("inspecting the server", sql, &[]).await?;
     let publications = session
-        .rows(
-            "listing publications",
-            "select pubname::text from pg_catalog.pg_publication order by 1",
-            &[],
-        )
+        .rows("listing publications", "select pubname::text from pg_catalog.pg_publication order by 1", &[])
         .await?;
     Ok(Inspection {
         version: row.get(0),
@@ -118,28 +114,13 @@ async fn slots(session: &Session) -> Result<Vec<SlotInfo>> {
 async fn tables(session: &Session) -> Result<Vec<TableInfo>> {
     let found = catalog::tables(session, |_| true).await?;
     let mut types = TypeMap::default();
-    types
-        .load(
-            session,
-            found
-                .iter()
-                .flat_map(|table| &table.columns)
-                .map(|column| column.type_oid),
-        )
-        .await?;
-    Ok(found
-        .iter()
-        .filter(|table| !table.is_partition)
-        .map(|table| describe(table, &types))
-        .collect())
+    types.load(session, found.iter().flat_map(|table| &table.columns).map(|column| column.type_oid)).await?;
+    Ok(found.iter().filter(|table| !table.is_partition).map(|table| describe(table, &types)).collect())
 }
 
 fn describe(table: &CatalogTable, types: &TypeMap) -> TableInfo {
     let none = Patterns::default();
-    let scope = Scope {
-        changes: true,
-        excluded: &none,
-    };
+    let scope = Scope { changes: true, excluded: &none };
     let mut hindrances = Vec::new();
     if let Err(error) = table.require_changes() {
         hindrances.push(error.message().to_owned());
@@ -184,17 +165,9 @@ pub fn grants(user: &str, tables: &[(&str, &str)], publication: &str) -> Vec<Str
     let mut schemas: Vec<&str> = tables.iter().map(|(schema, _)| *schema).collect();
     schemas.sort_unstable();
     schemas.dedup();
-    let list = tables
-        .iter()
-        .map(|(schema, table)| names::qualified(schema, table))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let list = tables.iter().map(|(schema, table)| names::qualified(schema, table)).collect::<Vec<_>>().join(", ");
     let mut statements = vec![format!("alter role {user} with login replication")];
-    statements.extend(
-        schemas
-            .iter()
-            .map(|schema| format!("grant usage on schema {} to {user}", names::quote(schema))),
-    );
+    statements.extend(schemas.iter().map(|schema| format!("grant usage on schema {} to {user}", names::quote(schema))));
     statements.push(format!("grant select on {list} to {user}"));
     statements.push(format!(
         "create publication {} for table {list} with (publish_via_partition_root = true)",

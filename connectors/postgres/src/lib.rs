@@ -36,8 +36,8 @@ mod wire;
 pub use endpoint::settings_from_url;
 
 use lakehead_core::{
-    Boxed, Connector, Discovery, Error, OptionKind, OptionSpec, Result, Settings, Source,
-    SourceRole, SourceSpec, SystemClock, TableSpec,
+    Boxed, Connector, Discovery, Error, OptionKind, OptionSpec, Result, Settings, Source, SourceRole, SourceSpec,
+    SystemClock, TableSpec,
 };
 
 use crate::catalog::Scope;
@@ -52,23 +52,13 @@ pub static CONNECTOR: Connector = Connector {
     summary: "PostgreSQL 14 and later: change capture, whole tables, queries",
     built_in: false,
     connection: &CONNECTION,
-    source: Some(SourceRole {
-        options: &SOURCE,
-        endless,
-        changes: endless,
-        build,
-        discover,
-    }),
+    source: Some(SourceRole { options: &SOURCE, endless, changes: endless, build, discover }),
     sink: None,
 };
 
 static CONNECTION: [OptionSpec; 9] = [
-    OptionSpec::new(
-        "host",
-        OptionKind::Text,
-        "name or address of the server, or the folder of its unix socket",
-    )
-    .required(),
+    OptionSpec::new("host", OptionKind::Text, "name or address of the server, or the folder of its unix socket")
+        .required(),
     OptionSpec::new("port", OptionKind::Int, "port of the server").default("5432"),
     OptionSpec::new("database", OptionKind::Text, "database to read").required(),
     OptionSpec::new("user", OptionKind::Text, "role to log in as").required(),
@@ -79,23 +69,9 @@ static CONNECTION: [OptionSpec; 9] = [
         "what is checked of the server's certificate",
     )
     .default("verify_full"),
-    OptionSpec::new(
-        "ca",
-        OptionKind::Text,
-        "file of a root certificate to trust beside the system's",
-    ),
-    OptionSpec::new(
-        "application_name",
-        OptionKind::Text,
-        "what the server's views show",
-    )
-    .default("\"lakehead\""),
-    OptionSpec::new(
-        "connect_timeout",
-        OptionKind::Duration,
-        "how long to wait for the server",
-    )
-    .default("10s"),
+    OptionSpec::new("ca", OptionKind::Text, "file of a root certificate to trust beside the system's"),
+    OptionSpec::new("application_name", OptionKind::Text, "what the server's views show").default("\"lakehead\""),
+    OptionSpec::new("connect_timeout", OptionKind::Duration, "how long to wait for the server").default("10s"),
 ];
 
 static SOURCE: [OptionSpec; 8] = [
@@ -104,16 +80,8 @@ static SOURCE: [OptionSpec; 8] = [
         OptionKind::Word(&["cdc", "snapshot", "query"]),
         "cdc: snapshot, then every change; snapshot: whole tables each run; query: the rows of `query`",
     ),
-    OptionSpec::new(
-        "tables",
-        OptionKind::Texts,
-        "tables to read: `schema.table` with `*`, `?` and `{a,b}`",
-    ),
-    OptionSpec::new(
-        "exclude",
-        OptionKind::Texts,
-        "tables to leave out, written likewise",
-    ),
+    OptionSpec::new("tables", OptionKind::Texts, "tables to read: `schema.table` with `*`, `?` and `{a,b}`"),
+    OptionSpec::new("exclude", OptionKind::Texts, "tables to leave out, written likewise"),
     OptionSpec::new(
         "exclude_columns",
         OptionKind::Texts,
@@ -124,17 +92,9 @@ static SOURCE: [OptionSpec; 8] = [
         OptionKind::Text,
         "name of the replication slot; without it, one made of pipeline and node",
     ),
-    OptionSpec::new(
-        "publication",
-        OptionKind::Text,
-        "name of the publication; without it, the slot's name",
-    ),
-    OptionSpec::new(
-        "publication_create",
-        OptionKind::Bool,
-        "whether the publication may be made and extended",
-    )
-    .default("false"),
+    OptionSpec::new("publication", OptionKind::Text, "name of the publication; without it, the slot's name"),
+    OptionSpec::new("publication_create", OptionKind::Bool, "whether the publication may be made and extended")
+        .default("false"),
     OptionSpec::new("query", OptionKind::Text, "query whose rows are read"),
 ];
 
@@ -154,11 +114,9 @@ fn capture(settings: &Settings) -> Result<Capture> {
         Some("query") => Ok(Capture::Query),
         None if settings.get("query").is_some() => Ok(Capture::Query),
         None => Ok(Capture::Snapshot),
-        Some(other) => Err(Error::user(
-            fault::SETTING,
-            "the setting `capture` has an unknown word",
-        )
-        .with("capture", other)),
+        Some(other) => {
+            Err(Error::user(fault::SETTING, "the setting `capture` has an unknown word").with("capture", other))
+        }
     }
 }
 
@@ -169,11 +127,9 @@ fn endless(settings: &Settings) -> bool {
 fn build(spec: SourceSpec) -> Result<Box<dyn Source>> {
     let capture = capture(&spec.settings)?;
     if capture != Capture::Query && spec.settings.get("cursor").is_some() {
-        return Err(
-            Error::user(fault::SETTING, "a `cursor` belongs to `capture = query`")
-                .with("node", &spec.node)
-                .help("set `query = \"select * from …\"`, or leave `cursor` out"),
-        );
+        return Err(Error::user(fault::SETTING, "a `cursor` belongs to `capture = query`")
+            .with("node", &spec.node)
+            .help("set `query = \"select * from …\"`, or leave `cursor` out"));
     }
     Ok(match capture {
         Capture::Changes => Box::new(cdc::ChangeSource::new(spec)?),
@@ -192,9 +148,7 @@ async fn discover_tables(discovery: &Discovery) -> Result<Vec<TableSpec>> {
     let capture = capture(settings)?;
     let session = Session::connect(&endpoint, &clock).await?;
     if capture == Capture::Query {
-        return Ok(vec![
-            query::discover(&session, &discovery.node, settings).await?,
-        ]);
+        return Ok(vec![query::discover(&session, &discovery.node, settings).await?]);
     }
     let named = settings.texts("tables");
     if named.is_empty() {
@@ -207,19 +161,8 @@ async fn discover_tables(discovery: &Discovery) -> Result<Vec<TableSpec>> {
     let excluded = Patterns::parse("exclude_columns", &settings.texts("exclude_columns"))?;
     let tables = catalog::matching(&session, &include, &exclude, &named).await?;
     let mut types = TypeMap::default();
-    types
-        .load(
-            &session,
-            tables
-                .iter()
-                .flat_map(|table| &table.columns)
-                .map(|column| column.type_oid),
-        )
-        .await?;
-    let scope = Scope {
-        changes: capture == Capture::Changes,
-        excluded: &excluded,
-    };
+    types.load(&session, tables.iter().flat_map(|table| &table.columns).map(|column| column.type_oid)).await?;
+    let scope = Scope { changes: capture == Capture::Changes, excluded: &excluded };
     let describe = |table: &catalog::CatalogTable| {
         if scope.changes {
             table.require_changes()?;

@@ -31,10 +31,7 @@ pub(crate) enum Link {
     /// TCP without TLS; holds the server's first bytes until it has named its way of authentication.
     Plain(TcpStream, Option<BytesMut>),
     /// TCP with TLS, and the data of SCRAM's channel binding.
-    Secure(
-        Box<tokio_rustls::client::TlsStream<TcpStream>>,
-        Option<Vec<u8>>,
-    ),
+    Secure(Box<tokio_rustls::client::TlsStream<TcpStream>>, Option<Vec<u8>>),
 }
 
 impl Link {
@@ -49,41 +46,29 @@ impl Link {
     async fn connect_untimed(endpoint: &Endpoint) -> Result<Self> {
         if endpoint.is_local_socket() {
             let path = format!("{}/.s.PGSQL.{}", endpoint.host, endpoint.port);
-            let socket = UnixStream::connect(path)
-                .await
-                .map_err(|error| unreachable(endpoint, &error))?;
+            let socket = UnixStream::connect(path).await.map_err(|error| unreachable(endpoint, &error))?;
             return Ok(Self::Local(socket));
         }
         let config = tls::client_config(endpoint)?;
         let addresses: Vec<_> = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
             .await
             .map_err(|error| {
-                let unknown = Error::external(
-                    fault::HOST_UNKNOWN,
-                    format!("the host `{}` has no address", endpoint.host),
-                )
-                .with("cause", error)
-                .help("check the connection's `host` and this machine's name resolution");
+                let unknown =
+                    Error::external(fault::HOST_UNKNOWN, format!("the host `{}` has no address", endpoint.host))
+                        .with("cause", error)
+                        .help("check the connection's `host` and this machine's name resolution");
                 endpoint.at(unknown)
             })?
             .collect();
-        let socket = TcpStream::connect(addresses.as_slice())
-            .await
-            .map_err(|error| unreachable(endpoint, &error))?;
-        socket
-            .set_nodelay(true)
-            .map_err(|error| unreachable(endpoint, &error))?;
+        let socket = TcpStream::connect(addresses.as_slice()).await.map_err(|error| unreachable(endpoint, &error))?;
+        socket.set_nodelay(true).map_err(|error| unreachable(endpoint, &error))?;
         match config {
             None => Ok(Self::Plain(socket, Some(BytesMut::new()))),
             Some(config) => Self::secure(endpoint, socket, config).await,
         }
     }
 
-    async fn secure(
-        endpoint: &Endpoint,
-        mut socket: TcpStream,
-        config: Arc<rustls::ClientConfig>,
-    ) -> Result<Self> {
+    async fn secure(endpoint: &Endpoint, mut socket: TcpStream, config: Arc<rustls::ClientConfig>) -> Result<Self> {
         let mut request = BytesMut::new();
         frontend::ssl_request(&mut request);
         let lost = |error: io::Error| fault::lost(endpoint, &error, "asking for tls");
@@ -98,21 +83,14 @@ impl Link {
         let name = match endpoint.host.parse::<IpAddr>() {
             Ok(address) => ServerName::IpAddress(address.into()),
             Err(_) => ServerName::try_from(endpoint.host.clone()).map_err(|_| {
-                endpoint.at(Error::user(
-                    fault::HOST_UNKNOWN,
-                    "the connection's `host` is not a host name",
-                ))
+                endpoint.at(Error::user(fault::HOST_UNKNOWN, "the connection's `host` is not a host name"))
             })?,
         };
         let stream = TlsConnector::from(config)
             .connect(name, socket)
             .await
             .map_err(|error| fault::lost(endpoint, &error, "the tls handshake"))?;
-        let certificate = stream
-            .get_ref()
-            .1
-            .peer_certificates()
-            .and_then(|chain| chain.first());
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let binding = certificate.and_then(|certificate| tls::server_end_point(certificate));
         Ok(Self::Secure(Box::new(stream), binding))
     }
@@ -140,10 +118,7 @@ pub(crate) fn timed_out(endpoint: &Endpoint) -> Error {
 
 fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Error {
     endpoint
-        .at(Error::external(
-            fault::HOST_REFUSED,
-            "the server cannot be reached",
-        ))
+        .at(Error::external(fault::HOST_REFUSED, "the server cannot be reached"))
         .with("cause", error)
         .help("check that the server runs and listens there (`listen_addresses`, `port`)")
 }
@@ -156,10 +131,7 @@ fn inspect_greeting(greeting: &[u8]) -> io::Result<bool> {
     while let Some((head, body)) = rest.split_at_checked(5) {
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
         if head[0] == b'R' {
-            return match body
-                .first_chunk::<4>()
-                .map(|code| u32::from_be_bytes(*code))
-            {
+            return match body.first_chunk::<4>().map(|code| u32::from_be_bytes(*code)) {
                 Some(3 | 5) => Err(io::Error::other(WeakAuthentication)),
                 Some(_) => Ok(true),
                 None => Ok(false),
@@ -171,19 +143,13 @@ fn inspect_greeting(greeting: &[u8]) -> io::Result<bool> {
         rest = next;
     }
     if greeting.len() > GREETING_BYTES_MAX {
-        return Err(io::Error::other(
-            "the server sends no authentication request",
-        ));
+        return Err(io::Error::other("the server sends no authentication request"));
     }
     Ok(false)
 }
 
 impl AsyncRead for Link {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Local(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Secure(stream, _) => Pin::new(stream).poll_read(cx, buf),
@@ -205,11 +171,7 @@ impl AsyncRead for Link {
 }
 
 impl AsyncWrite for Link {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Local(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Plain(socket, _) => Pin::new(socket).poll_write(cx, buf),
@@ -236,8 +198,7 @@ impl AsyncWrite for Link {
 
 impl TlsStream for Link {
     fn channel_binding(&self) -> ChannelBinding {
-        self.end_point()
-            .map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+        self.end_point().map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }
 }
 

@@ -23,15 +23,11 @@ impl FromStr for Lsn {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let halves = text.split_once('/').and_then(|(high, low)| {
-            Some((
-                u32::from_str_radix(high, 16).ok()?,
-                u32::from_str_radix(low, 16).ok()?,
-            ))
-        });
-        let (high, low) = halves.ok_or_else(|| {
-            fault::unreadable("a log position cannot be read").with("position", text)
-        })?;
+        let halves = text
+            .split_once('/')
+            .and_then(|(high, low)| Some((u32::from_str_radix(high, 16).ok()?, u32::from_str_radix(low, 16).ok()?)));
+        let (high, low) =
+            halves.ok_or_else(|| fault::unreadable("a log position cannot be read").with("position", text))?;
         Ok(Self(u64::from(high) << 32 | u64::from(low)))
     }
 }
@@ -60,22 +56,14 @@ struct Document {
 
 /// Writes the text of a position.
 pub(crate) fn write_position(identity: &Identity, lsn: Lsn) -> Result<String> {
-    let document = Document {
-        lsn: lsn.to_string(),
-        identity: identity.clone(),
-    };
-    serde_json::to_string(&document)
-        .map_err(|error| Error::bug("a position cannot be written").caused_by(error))
+    let document = Document { lsn: lsn.to_string(), identity: identity.clone() };
+    serde_json::to_string(&document).map_err(|error| Error::bug("a position cannot be written").caused_by(error))
 }
 
 /// Reads the text of a position.
 pub(crate) fn read_position(text: &str) -> Result<(Identity, Lsn)> {
     let document: Document = serde_json::from_str(text).map_err(|error| {
-        Error::incident(
-            fault::IDENTITY,
-            "the checkpoint holds a position that is none of PostgreSQL",
-        )
-        .caused_by(error)
+        Error::incident(fault::IDENTITY, "the checkpoint holds a position that is none of PostgreSQL").caused_by(error)
     })?;
     Ok((document.identity, document.lsn.parse()?))
 }

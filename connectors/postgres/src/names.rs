@@ -18,11 +18,7 @@ pub(crate) fn qualified(schema: &str, name: &str) -> String {
 /// Quotes a text as a literal that reads the same under every setting of `standard_conforming_strings`.
 pub(crate) fn literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
-    if doubled.contains('\\') {
-        format!(" E'{}'", doubled.replace('\\', "\\\\"))
-    } else {
-        format!("'{doubled}'")
-    }
+    if doubled.contains('\\') { format!(" E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
 }
 
 /// Quotes a text as a literal of the replication protocol's own grammar, which knows no backslashes.
@@ -34,13 +30,7 @@ pub(crate) fn replication_literal(text: &str) -> String {
 pub(crate) fn as_slot_name(name: &str) -> String {
     name.chars()
         .map(|letter| letter.to_ascii_lowercase())
-        .map(|letter| {
-            if letter.is_ascii_alphanumeric() {
-                letter
-            } else {
-                '_'
-            }
-        })
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' })
         .take(63)
         .collect()
 }
@@ -53,29 +43,15 @@ impl Patterns {
     /// Reads the patterns of a setting.
     pub(crate) fn parse(setting: &str, patterns: &[String]) -> Result<Self> {
         let matcher = |pattern: &String| {
-            let full = if pattern.contains('.') {
-                pattern.clone()
-            } else {
-                format!("public.{pattern}")
-            };
-            let glob = GlobBuilder::new(&full)
-                .literal_separator(false)
-                .build()
-                .map_err(|error| {
-                    Error::user(
-                        fault::SETTING,
-                        format!("a pattern of `{setting}` cannot be read"),
-                    )
+            let full = if pattern.contains('.') { pattern.clone() } else { format!("public.{pattern}") };
+            let glob = GlobBuilder::new(&full).literal_separator(false).build().map_err(|error| {
+                Error::user(fault::SETTING, format!("a pattern of `{setting}` cannot be read"))
                     .with("pattern", pattern)
                     .with("reason", error.kind())
-                })?;
+            })?;
             Ok((pattern.clone(), glob.compile_matcher()))
         };
-        patterns
-            .iter()
-            .map(matcher)
-            .collect::<Result<_>>()
-            .map(Self)
+        patterns.iter().map(matcher).collect::<Result<_>>().map(Self)
     }
 
     /// Returns whether any pattern matches.
@@ -105,14 +81,10 @@ mod tests {
 
     #[test]
     fn patterns_name_tables_and_a_bare_one_means_public() {
-        let patterns =
-            Patterns::parse("tables", &["orders".into(), "sales.{a,b}*".into()]).unwrap();
-        for (name, expected) in [
-            ("public.orders", true),
-            ("sales.alpha", true),
-            ("sales.beta", true),
-            ("sales.c", false),
-        ] {
+        let patterns = Patterns::parse("tables", &["orders".into(), "sales.{a,b}*".into()]).unwrap();
+        for (name, expected) in
+            [("public.orders", true), ("sales.alpha", true), ("sales.beta", true), ("sales.c", false)]
+        {
             assert_eq!(patterns.matches(name), expected, "{name}");
         }
         let unmatched: Vec<_> = patterns.unmatched(&[]).collect();

@@ -79,63 +79,26 @@ mod tests {
     #[test]
     fn digits_of_base_ten_thousand_become_a_scaled_integer() {
         let check = |digits: &[u16], weight, precision, scale, expected| {
-            assert_eq!(
-                decode(&binary(digits, weight, 0), precision, scale),
-                Ok(expected),
-                "{digits:?}"
-            );
+            assert_eq!(decode(&binary(digits, weight, 0), precision, scale), Ok(expected), "{digits:?}");
         };
         check(&[], 0, 12, 2, 0);
         check(&[2500], -1, 12, 2, 25);
         check(&[1, 2345, 6700], 1, 12, 2, 1_234_567);
         check(&[1], 1, 12, 2, 1_000_000);
         check(&[1], -2, 12, 8, 1);
-        check(
-            &[99, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999],
-            9,
-            38,
-            0,
-            10_i128.pow(38) - 1,
-        );
-        check(
-            &[9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9900],
-            -1,
-            38,
-            38,
-            10_i128.pow(38) - 1,
-        );
+        check(&[99, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999], 9, 38, 0, 10_i128.pow(38) - 1);
+        check(&[9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9999, 9900], -1, 38, 38, 10_i128.pow(38) - 1);
         assert_eq!(decode(&binary(&[5], 0, 0x4000), 3, 2), Ok(-500));
     }
 
     #[test]
     fn what_is_no_decimal_of_the_column_is_refused() {
-        assert_eq!(
-            decode(&binary(&[], 0, 0xc000), 12, 2),
-            Err(NumericFault::NotANumber)
-        );
-        assert_eq!(
-            decode(&binary(&[], 0, 0xd000), 12, 2),
-            Err(NumericFault::Infinite)
-        );
-        assert_eq!(
-            decode(&binary(&[], 0, 0xf000), 12, 2),
-            Err(NumericFault::Infinite)
-        );
-        assert_eq!(
-            decode(&binary(&[100], 0, 0), 2, 0),
-            Err(NumericFault::TooWide)
-        );
-        assert_eq!(
-            decode(&binary(&[2501], -1, 0), 12, 2),
-            Err(NumericFault::TooWide)
-        );
-        assert_eq!(
-            decode(&binary(&[1], 9999, 0), 38, 0),
-            Err(NumericFault::TooWide)
-        );
-        assert_eq!(
-            decode(&[0, 1, 0, 0, 0, 0, 0, 0], 38, 0),
-            Err(NumericFault::Malformed)
-        );
+        assert_eq!(decode(&binary(&[], 0, 0xc000), 12, 2), Err(NumericFault::NotANumber));
+        assert_eq!(decode(&binary(&[], 0, 0xd000), 12, 2), Err(NumericFault::Infinite));
+        assert_eq!(decode(&binary(&[], 0, 0xf000), 12, 2), Err(NumericFault::Infinite));
+        assert_eq!(decode(&binary(&[100], 0, 0), 2, 0), Err(NumericFault::TooWide));
+        assert_eq!(decode(&binary(&[2501], -1, 0), 12, 2), Err(NumericFault::TooWide));
+        assert_eq!(decode(&binary(&[1], 9999, 0), 38, 0), Err(NumericFault::TooWide));
+        assert_eq!(decode(&[0, 1, 0, 0, 0, 0, 0, 0], 38, 0), Err(NumericFault::Malformed));
     }
 }

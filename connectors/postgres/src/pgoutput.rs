@@ -117,10 +117,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>> {
     let mut reader = Reader { rest: bytes };
     let message = match reader.byte()? {
         b'B' => {
-            let message = Message::Begin {
-                commit: reader.lsn()?,
-                committed_at: reader.time()?,
-            };
+            let message = Message::Begin { commit: reader.lsn()?, committed_at: reader.time()? };
             reader.u32()?;
             message
         }
@@ -128,10 +125,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>> {
             if reader.byte()? != 0 {
                 return Err(fault::unreadable("a commit has unknown flags"));
             }
-            let message = Message::Commit {
-                commit: reader.lsn()?,
-                end: reader.lsn()?,
-            };
+            let message = Message::Commit { commit: reader.lsn()?, end: reader.lsn()? };
             reader.time()?;
             message
         }
@@ -150,33 +144,24 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Message<'_>> {
         b'I' => {
             let relation = reader.u32()?;
             reader.expect_new()?;
-            Message::Insert {
-                relation,
-                new: reader.tuple()?,
-            }
+            Message::Insert { relation, new: reader.tuple()? }
         }
         b'U' => reader.update()?,
         b'D' => {
             let relation = reader.u32()?;
             let letter = reader.byte()?;
-            Message::Delete {
-                relation,
-                old: reader.old(letter)?,
-            }
+            Message::Delete { relation, old: reader.old(letter)? }
         }
         b'T' => reader.truncate()?,
         b'M' => reader.logical()?,
         other => {
             return Err(
-                fault::unreadable("the stream has a message that is not known")
-                    .with("message", other.escape_ascii()),
+                fault::unreadable("the stream has a message that is not known").with("message", other.escape_ascii())
             );
         }
     };
     if !reader.rest.is_empty() {
-        return Err(fault::unreadable(
-            "a message of the stream is longer than its contents",
-        ));
+        return Err(fault::unreadable("a message of the stream is longer than its contents"));
     }
     Ok(message)
 }
@@ -189,19 +174,15 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let (head, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or_else(|| fault::unreadable("a message of the stream is cut"))?;
+        let (head, rest) =
+            self.rest.split_at_checked(length).ok_or_else(|| fault::unreadable("a message of the stream is cut"))?;
         self.rest = rest;
         Ok(head)
     }
 
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (head, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or_else(|| fault::unreadable("a message of the stream is cut"))?;
+        let (head, rest) =
+            self.rest.split_first_chunk().ok_or_else(|| fault::unreadable("a message of the stream is cut"))?;
         self.rest = rest;
         Ok(*head)
     }
@@ -228,58 +209,36 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Result<&'a str> {
         let end = self.rest.iter().position(|byte| *byte == 0);
-        let text =
-            self.take(end.ok_or_else(|| fault::unreadable("a name in the stream has no end"))?)?;
+        let text = self.take(end.ok_or_else(|| fault::unreadable("a name in the stream has no end"))?)?;
         self.byte()?;
-        std::str::from_utf8(text)
-            .map_err(|_| fault::unreadable("a name in the stream is not UTF-8"))
+        std::str::from_utf8(text).map_err(|_| fault::unreadable("a name in the stream is not UTF-8"))
     }
 
     fn relation(&mut self) -> Result<Relation<'a>> {
         let (oid, schema, table) = (self.u32()?, self.text()?, self.text()?);
-        let identity = ReplicaIdentity::parse(self.byte()?).ok_or_else(|| {
-            fault::unreadable("a table in the stream has an unknown replica identity")
-        })?;
+        let identity = ReplicaIdentity::parse(self.byte()?)
+            .ok_or_else(|| fault::unreadable("a table in the stream has an unknown replica identity"))?;
         let count = self.u16()?;
         let columns = (0..count)
             .map(|_| {
                 let flags = self.byte()?;
                 if flags > 1 {
-                    return Err(fault::unreadable(
-                        "a column in the stream has unknown flags",
-                    ));
+                    return Err(fault::unreadable("a column in the stream has unknown flags"));
                 }
                 let (name, type_oid) = (self.text()?, self.u32()?);
                 let typmod = i32::from_be_bytes(self.fixed()?);
-                Ok(RelationColumn {
-                    name,
-                    is_key: flags == 1,
-                    type_oid,
-                    typmod,
-                })
+                Ok(RelationColumn { name, is_key: flags == 1, type_oid, typmod })
             })
             .collect::<Result<_>>()?;
         // pgoutput names the schema pg_catalog by an empty text.
-        let schema = if schema.is_empty() {
-            "pg_catalog"
-        } else {
-            schema
-        };
-        Ok(Relation {
-            oid,
-            schema,
-            table,
-            identity,
-            columns,
-        })
+        let schema = if schema.is_empty() { "pg_catalog" } else { schema };
+        Ok(Relation { oid, schema, table, identity, columns })
     }
 
     fn expect_new(&mut self) -> Result<()> {
         match self.byte()? {
             b'N' => Ok(()),
-            _ => Err(fault::unreadable(
-                "a change in the stream lacks its new row",
-            )),
+            _ => Err(fault::unreadable("a change in the stream lacks its new row")),
         }
     }
 
@@ -287,9 +246,7 @@ impl<'a> Reader<'a> {
         match letter {
             b'K' => Ok(OldTuple::Key(self.tuple()?)),
             b'O' => Ok(OldTuple::Full(self.tuple()?)),
-            _ => Err(fault::unreadable(
-                "a change in the stream has an old row of an unknown form",
-            )),
+            _ => Err(fault::unreadable("a change in the stream has an old row of an unknown form")),
         }
     }
 
@@ -303,11 +260,7 @@ impl<'a> Reader<'a> {
                 Some(old)
             }
         };
-        Ok(Message::Update {
-            relation,
-            old,
-            new: self.tuple()?,
-        })
+        Ok(Message::Update { relation, old, new: self.tuple()? })
     }
 
     fn truncate(&mut self) -> Result<Message<'a>> {
@@ -335,10 +288,7 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             self.datum()?;
         }
-        Ok(Tuple {
-            count,
-            body: &body[..body.len() - self.rest.len()],
-        })
+        Ok(Tuple { count, body: &body[..body.len() - self.rest.len()] })
     }
 
     fn datum(&mut self) -> Result<Datum<'a>> {
@@ -348,15 +298,9 @@ impl<'a> Reader<'a> {
             letter @ (b't' | b'b') => {
                 let length = self.u32()? as usize;
                 let value = self.take(length)?;
-                Ok(if letter == b't' {
-                    Datum::Text(value)
-                } else {
-                    Datum::Binary(value)
-                })
+                Ok(if letter == b't' { Datum::Text(value) } else { Datum::Binary(value) })
             }
-            _ => Err(fault::unreadable(
-                "a value in the stream has an unknown form",
-            )),
+            _ => Err(fault::unreadable("a value in the stream has an unknown form")),
         }
     }
 }
@@ -377,24 +321,12 @@ mod tests {
         begin.extend(0x10_u64.to_be_bytes());
         begin.extend(5_i64.to_be_bytes());
         begin.extend(7_u32.to_be_bytes());
-        assert_eq!(
-            parse(&begin).unwrap(),
-            Message::Begin {
-                commit: Lsn(16),
-                committed_at: EPOCH_MICROS + 5
-            }
-        );
+        assert_eq!(parse(&begin).unwrap(), Message::Begin { commit: Lsn(16), committed_at: EPOCH_MICROS + 5 });
         let mut commit = vec![b'C', 0];
         commit.extend(0x10_u64.to_be_bytes());
         commit.extend(0x20_u64.to_be_bytes());
         commit.extend(5_i64.to_be_bytes());
-        assert_eq!(
-            parse(&commit).unwrap(),
-            Message::Commit {
-                commit: Lsn(16),
-                end: Lsn(32)
-            }
-        );
+        assert_eq!(parse(&commit).unwrap(), Message::Commit { commit: Lsn(16), end: Lsn(32) });
         commit[1] = 1;
         assert!(parse(&commit).is_err());
     }
@@ -405,22 +337,11 @@ mod tests {
         bytes.extend(row(&[b"b\0\0\0\x01\x07", b"n"]));
         bytes.push(b'N');
         bytes.extend(row(&[b"b\0\0\0\x01\x08", b"u"]));
-        let Message::Update {
-            relation: 9,
-            old: Some(OldTuple::Key(old)),
-            new,
-        } = parse(&bytes).unwrap()
-        else {
+        let Message::Update { relation: 9, old: Some(OldTuple::Key(old)), new } = parse(&bytes).unwrap() else {
             panic!("not an update with an old key")
         };
-        assert_eq!(
-            old.values().collect::<Vec<_>>(),
-            [Datum::Binary(&[7]), Datum::Null]
-        );
-        assert_eq!(
-            new.values().collect::<Vec<_>>(),
-            [Datum::Binary(&[8]), Datum::Unchanged]
-        );
+        assert_eq!(old.values().collect::<Vec<_>>(), [Datum::Binary(&[7]), Datum::Null]);
+        assert_eq!(new.values().collect::<Vec<_>>(), [Datum::Binary(&[8]), Datum::Unchanged]);
     }
 
     #[test]
@@ -428,34 +349,16 @@ mod tests {
         let mut bytes = b"R\0\0\0\x09public\0t\0d\0\x01\x01id\0".to_vec();
         bytes.extend(20_u32.to_be_bytes());
         bytes.extend((-1_i32).to_be_bytes());
-        let Message::Relation(relation) = parse(&bytes).unwrap() else {
-            panic!("not a relation")
-        };
-        assert_eq!(
-            (relation.oid, relation.schema, relation.table),
-            (9, "public", "t")
-        );
-        assert_eq!(
-            relation.columns,
-            [RelationColumn {
-                name: "id",
-                is_key: true,
-                type_oid: 20,
-                typmod: -1
-            }]
-        );
+        let Message::Relation(relation) = parse(&bytes).unwrap() else { panic!("not a relation") };
+        assert_eq!((relation.oid, relation.schema, relation.table), (9, "public", "t"));
+        assert_eq!(relation.columns, [RelationColumn { name: "id", is_key: true, type_oid: 20, typmod: -1 }]);
     }
 
     #[test]
     fn what_is_not_known_or_cut_is_an_error_and_never_a_skip() {
-        for bytes in [
-            b"S\0\0".as_slice(),
-            b"",
-            b"I\0\0\0\x09K",
-            b"D\0\0\0\x09X\0\0",
-            b"T\0\0\0\0\x04",
-            b"I\0\0\0\x09N\0\x01x",
-        ] {
+        for bytes in
+            [b"S\0\0".as_slice(), b"", b"I\0\0\0\x09K", b"D\0\0\0\x09X\0\0", b"T\0\0\0\0\x04", b"I\0\0\0\x09N\0\x01x"]
+        {
             assert!(parse(bytes).is_err(), "{}", bytes.escape_ascii());
         }
         let mut whole = b"I\0\0\0\x09N".to_vec();
@@ -472,9 +375,7 @@ mod tests {
     fn a_truncate_names_every_table() {
         assert_eq!(
             parse(b"T\0\0\0\x02\x01\0\0\0\x09\0\0\0\x0a").unwrap(),
-            Message::Truncate {
-                relations: vec![9, 10]
-            }
+            Message::Truncate { relations: vec![9, 10] }
         );
     }
 }

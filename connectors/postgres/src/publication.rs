@@ -22,20 +22,12 @@ pub(crate) struct Wanted<'a> {
 
 impl Wanted<'_> {
     fn events(&self) -> &'static str {
-        if self.is_full {
-            "insert, update, delete, truncate"
-        } else {
-            "insert, truncate"
-        }
+        if self.is_full { "insert, update, delete, truncate" } else { "insert, truncate" }
     }
 
     fn members(tables: &[&CatalogTable]) -> String {
         // ONLY, as children by inheritance have keys of their own, or none. Partitions come with their table all the same.
-        tables
-            .iter()
-            .map(|table| format!("only {}", table.quoted()))
-            .collect::<Vec<_>>()
-            .join(", ")
+        tables.iter().map(|table| format!("only {}", table.quoted())).collect::<Vec<_>>().join(", ")
     }
 
     fn creation(&self) -> String {
@@ -48,25 +40,16 @@ impl Wanted<'_> {
     }
 
     fn addition(&self, tables: &[&CatalogTable]) -> String {
-        format!(
-            "alter publication {} add table {}",
-            names::quote(&self.name),
-            Self::members(tables)
-        )
+        format!("alter publication {} add table {}", names::quote(&self.name), Self::members(tables))
     }
 }
 
 /// Divides the tables between the publication and its second one.
 pub(crate) fn wanted<'a>(name: &str, tables: &'a [CatalogTable]) -> Vec<Wanted<'a>> {
-    let (full, inserts): (Vec<_>, Vec<_>) =
-        tables.iter().partition(|table| table.may_publish_updates());
+    let (full, inserts): (Vec<_>, Vec<_>) = tables.iter().partition(|table| table.may_publish_updates());
     let mut all = Vec::new();
     if !full.is_empty() {
-        all.push(Wanted {
-            name: name.to_owned(),
-            tables: full,
-            is_full: true,
-        });
+        all.push(Wanted { name: name.to_owned(), tables: full, is_full: true });
     }
     if !inserts.is_empty() {
         let names: Vec<String> = inserts.iter().map(|table| table.name()).collect();
@@ -74,11 +57,7 @@ pub(crate) fn wanted<'a>(name: &str, tables: &'a [CatalogTable]) -> Vec<Wanted<'
             tables = names.join(", "),
             "only inserts are captured: no replica identity says which row changed"
         );
-        all.push(Wanted {
-            name: format!("{name}_inserts"),
-            tables: inserts,
-            is_full: false,
-        });
+        all.push(Wanted { name: format!("{name}_inserts"), tables: inserts, is_full: false });
     }
     all
 }
@@ -111,24 +90,12 @@ impl Found {
 ///
 /// Creates and extends publications where `may_create` says so or where every table is ours; must run before the slot
 /// is created, as the slot decodes the log with the publications of that moment.
-pub(crate) async fn ensure(
-    session: &Session,
-    wanted: &[Wanted<'_>],
-    may_create: bool,
-) -> Result<Vec<String>> {
+pub(crate) async fn ensure(session: &Session, wanted: &[Wanted<'_>], may_create: bool) -> Result<Vec<String>> {
     let found = find(session, wanted).await?;
     let mut names = Vec::new();
     for want in wanted {
-        if let Some(base) = found
-            .iter()
-            .find(|publication| publication.name == want.name)
-        {
-            let missing: Vec<&CatalogTable> = want
-                .tables
-                .iter()
-                .copied()
-                .filter(|table| !base.has(table))
-                .collect();
+        if let Some(base) = found.iter().find(|publication| publication.name == want.name) {
+            let missing: Vec<&CatalogTable> = want.tables.iter().copied().filter(|table| !base.has(table)).collect();
             check(base, want)?;
             if !missing.is_empty() {
                 if !(may_create || base.is_owned) || base.all_tables {
@@ -156,18 +123,10 @@ pub(crate) async fn verify(session: &Session, wanted: &[Wanted<'_>]) -> Result<V
     let found = find(session, wanted).await?;
     let mut names = Vec::new();
     for want in wanted {
-        let base = found
-            .iter()
-            .find(|publication| publication.name == want.name)
-            .or_else(|| covering(&found, want));
+        let base = found.iter().find(|publication| publication.name == want.name).or_else(|| covering(&found, want));
         let base = base.ok_or_else(|| missing(want))?;
         check(base, want)?;
-        let absent: Vec<&CatalogTable> = want
-            .tables
-            .iter()
-            .copied()
-            .filter(|table| !base.has(table))
-            .collect();
+        let absent: Vec<&CatalogTable> = want.tables.iter().copied().filter(|table| !base.has(table)).collect();
         if !absent.is_empty() {
             return Err(incomplete(want, &absent));
         }
@@ -178,41 +137,24 @@ pub(crate) async fn verify(session: &Session, wanted: &[Wanted<'_>]) -> Result<V
 }
 
 fn covering<'a>(found: &'a [Found], want: &Wanted<'_>) -> Option<&'a Found> {
-    found
-        .iter()
-        .find(|publication| !want.is_full && want.tables.iter().all(|table| publication.has(table)))
+    found.iter().find(|publication| !want.is_full && want.tables.iter().all(|table| publication.has(table)))
 }
 
 async fn change(session: &Session, want: &Wanted<'_>, sql: &str) -> Result<()> {
     session
         .run("publishing the tables", sql)
         .await
-        .map_err(|error| {
-            if error.code() == fault::PERMISSION {
-                missing(want).caused_by(error)
-            } else {
-                error
-            }
-        })
+        .map_err(|error| if error.code() == fault::PERMISSION { missing(want).caused_by(error) } else { error })
 }
 
 async fn find(session: &Session, wanted: &[Wanted<'_>]) -> Result<Vec<Found>> {
-    let base = wanted
-        .iter()
-        .map(|want| want.name.trim_end_matches("_inserts").to_owned());
-    let names: Vec<String> = wanted
-        .iter()
-        .map(|want| want.name.clone())
-        .chain(base)
-        .collect();
+    let base = wanted.iter().map(|want| want.name.trim_end_matches("_inserts").to_owned());
+    let names: Vec<String> = wanted.iter().map(|want| want.name.clone()).chain(base).collect();
     let sql = "select p.pubname::text, pg_has_role(p.pubowner, 'USAGE'), p.puballtables, p.pubinsert, p.pubupdate,
             p.pubdelete, p.pubtruncate, p.pubviaroot
         from pg_catalog.pg_publication p where p.pubname = any($1)";
     let mut found: Vec<Found> = Vec::new();
-    for row in session
-        .rows("reading the publications", sql, &[&names])
-        .await?
-    {
+    for row in session.rows("reading the publications", sql, &[&names]).await? {
         found.push(Found {
             name: row.get(0),
             is_owned: row.get(1),
@@ -223,11 +165,8 @@ async fn find(session: &Session, wanted: &[Wanted<'_>]) -> Result<Vec<Found>> {
         });
     }
     // Row filters and column lists came with version 15.
-    let filtered = if session.version().await? >= 150_000 {
-        "r.prqual is not null or r.prattrs is not null"
-    } else {
-        "false"
-    };
+    let filtered =
+        if session.version().await? >= 150_000 { "r.prqual is not null or r.prattrs is not null" } else { "false" };
     let sql = format!(
         "select t.pubname::text, t.schemaname || '.' || t.tablename, exists (
             select from pg_catalog.pg_publication_rel r
@@ -237,19 +176,10 @@ async fn find(session: &Session, wanted: &[Wanted<'_>]) -> Result<Vec<Found>> {
             where p.pubname = t.pubname and n.nspname = t.schemaname and c.relname = t.tablename and ({filtered}))
         from pg_catalog.pg_publication_tables t where t.pubname = any($1)"
     );
-    for row in session
-        .rows("reading the published tables", &sql, &[&names])
-        .await?
-    {
+    for row in session.rows("reading the published tables", &sql, &[&names]).await? {
         let name: String = row.get(0);
-        if let Some(publication) = found
-            .iter_mut()
-            .find(|publication| publication.name == name)
-        {
-            publication.members.push(Member {
-                table: row.get(1),
-                is_filtered: row.get(2),
-            });
+        if let Some(publication) = found.iter_mut().find(|publication| publication.name == name) {
+            publication.members.push(Member { table: row.get(1), is_filtered: row.get(2) });
         }
     }
     Ok(found)
@@ -258,59 +188,43 @@ async fn find(session: &Session, wanted: &[Wanted<'_>]) -> Result<Vec<Found>> {
 /// Refuses a publication that would leave out changes of our tables without a word.
 fn check(found: &Found, want: &Wanted<'_>) -> Result<()> {
     let unfit = |what: &str, cure: String| {
-        Err(Error::user(
-            fault::PUBLICATION_UNFIT,
-            format!("the publication `{}` {what}", found.name),
-        )
-        .with("publication", &found.name)
-        .help(cure))
+        Err(Error::user(fault::PUBLICATION_UNFIT, format!("the publication `{}` {what}", found.name))
+            .with("publication", &found.name)
+            .help(cure))
     };
     let name = names::quote(&found.name);
     let [insert, update, delete, truncate] = found.publishes;
     if !(insert && truncate && (!want.is_full || update && delete)) {
-        let cure = format!(
-            "alter publication {name} set (publish = '{}')",
-            want.events()
-        );
+        let cure = format!("alter publication {name} set (publish = '{}')", want.events());
         return unfit("does not publish every change", cure);
     }
     for table in &want.tables {
-        let filtered = found
-            .members
-            .iter()
-            .any(|member| member.table == table.name() && member.is_filtered);
+        let filtered = found.members.iter().any(|member| member.table == table.name() && member.is_filtered);
         if filtered {
             let quoted = table.quoted();
-            let cure = format!(
-                "alter publication {name} drop table {quoted}; alter publication {name} add table {quoted}"
-            );
+            let cure =
+                format!("alter publication {name} drop table {quoted}; alter publication {name} add table {quoted}");
             return unfit(
-                &format!(
-                    "has a row filter or a column list for `{}`, so rows would be missing",
-                    table.name()
-                ),
+                &format!("has a row filter or a column list for `{}`, so rows would be missing", table.name()),
                 cure,
             );
         }
         if table.kind == b'p' && !found.via_root {
             let cure = format!("alter publication {name} set (publish_via_partition_root = true)");
-            return unfit(
-                &format!(
-                    "publishes the partitions of `{}` under their own names",
-                    table.name()
-                ),
-                cure,
-            );
+            return unfit(&format!("publishes the partitions of `{}` under their own names", table.name()), cure);
         }
     }
     Ok(())
 }
 
 fn missing(want: &Wanted<'_>) -> Error {
-    Error::user(fault::PUBLICATION_MISSING, format!("the publication `{}` is missing and may not be created by this user", want.name))
-        .with("publication", &want.name)
-        .help(format!("as the owner of the tables: {}", want.creation()))
-        .help("or let the role own the tables, have CREATE on the database, and set `publication_create = true`")
+    Error::user(
+        fault::PUBLICATION_MISSING,
+        format!("the publication `{}` is missing and may not be created by this user", want.name),
+    )
+    .with("publication", &want.name)
+    .help(format!("as the owner of the tables: {}", want.creation()))
+    .help("or let the role own the tables, have CREATE on the database, and set `publication_create = true`")
 }
 
 fn incomplete(want: &Wanted<'_>, absent: &[&CatalogTable]) -> Error {

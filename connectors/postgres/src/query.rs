@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
-use lakehead_core::{
-    BatchBudget, ChangeBatch, Checkpoint, Error, Result, Source, SourceEvent, SourceSpec, TableSpec,
-};
+use lakehead_core::{BatchBudget, ChangeBatch, Checkpoint, Error, Result, Source, SourceEvent, SourceSpec, TableSpec};
 use tokio_postgres::types::Type;
 
 use crate::copy::CopyReader;
@@ -62,9 +60,7 @@ impl QuerySource {
     pub(crate) fn new(spec: SourceSpec) -> Result<Self> {
         let endpoint = Endpoint::from_settings(&spec.connection, &spec.root)?;
         let [table] = spec.tables.as_slice() else {
-            return Err(
-                Error::bug("a query has exactly one table").with("tables", spec.tables.len())
-            );
+            return Err(Error::bug("a query has exactly one table").with("tables", spec.tables.len()));
         };
         let table = table.clone();
         let query = query_text(&spec.settings)?;
@@ -73,22 +69,14 @@ impl QuerySource {
             start_at: spec.settings.text("start_at").map(str::to_owned),
             lookback: spec.settings.duration("lookback").unwrap_or_default(),
         });
-        Ok(Self {
-            spec,
-            table,
-            endpoint,
-            query,
-            cursor,
-            stage: Stage::Closed,
-        })
+        Ok(Self { spec, table, endpoint, query, cursor, stage: Stage::Closed })
     }
 }
 
 /// Returns the query without the semicolon at its end.
 fn query_text(settings: &lakehead_core::Settings) -> Result<String> {
     let text = settings.text("query").ok_or_else(|| {
-        Error::user(fault::SETTING, "`capture = query` needs a `query`")
-            .help("query = \"select … from …\"")
+        Error::user(fault::SETTING, "`capture = query` needs a `query`").help("query = \"select … from …\"")
     })?;
     Ok(text.trim().trim_end_matches(';').to_owned())
 }
@@ -102,37 +90,19 @@ fn subselect(query: &str) -> String {
 async fn columns(session: &Session, node: &str, query: &str) -> Result<Vec<(String, Kind, Type)>> {
     let sql = format!("select * from {}", subselect(query));
     let statement = session.client.prepare(&sql).await;
-    let statement = statement.map_err(|error| {
-        session
-            .error(&error, "describing the query")
-            .with("node", node)
-    })?;
+    let statement = statement.map_err(|error| session.error(&error, "describing the query").with("node", node))?;
     if !statement.params().is_empty() {
-        return Err(Error::user(
-            fault::QUERY_UNFIT,
-            "the query has parameters, and there are no values for them",
-        )
-        .with("node", node));
+        return Err(Error::user(fault::QUERY_UNFIT, "the query has parameters, and there are no values for them")
+            .with("node", node));
     }
     let mut types = TypeMap::default();
-    types
-        .load(
-            session,
-            statement
-                .columns()
-                .iter()
-                .map(|column| column.type_().oid()),
-        )
-        .await?;
+    types.load(session, statement.columns().iter().map(|column| column.type_().oid())).await?;
     let mut columns: Vec<(String, Kind, Type)> = Vec::new();
     for column in statement.columns() {
         if columns.iter().any(|(name, ..)| name == column.name()) {
-            return Err(Error::user(
-                fault::QUERY_UNFIT,
-                format!("the query has two columns `{}`", column.name()),
-            )
-            .with("node", node)
-            .help("give one of them another name with `as`"));
+            return Err(Error::user(fault::QUERY_UNFIT, format!("the query has two columns `{}`", column.name()))
+                .with("node", node)
+                .help("give one of them another name with `as`"));
         }
         let kind = types.kind(column.type_().oid(), column.type_modifier());
         let kind = kind.map_err(|refusal| refusal.in_column(node, column.name()))?;
@@ -142,21 +112,10 @@ async fn columns(session: &Session, node: &str, query: &str) -> Result<Vec<(Stri
 }
 
 /// Describes the query for the lock file; whether its columns may be null is not known, so they may.
-pub(crate) async fn discover(
-    session: &Session,
-    node: &str,
-    settings: &lakehead_core::Settings,
-) -> Result<TableSpec> {
+pub(crate) async fn discover(session: &Session, node: &str, settings: &lakehead_core::Settings) -> Result<TableSpec> {
     let columns = columns(session, node, &query_text(settings)?).await?;
-    let fields: Vec<_> = columns
-        .iter()
-        .map(|(name, kind, _)| kind.field(name, true))
-        .collect();
-    Ok(TableSpec {
-        name: node.to_owned(),
-        schema: Schema::new(fields).into(),
-        key: Vec::new(),
-    })
+    let fields: Vec<_> = columns.iter().map(|(name, kind, _)| kind.field(name, true)).collect();
+    Ok(TableSpec { name: node.to_owned(), schema: Schema::new(fields).into(), key: Vec::new() })
 }
 
 /// Returns the bounds of a run: a condition, and the position behind it.
@@ -180,14 +139,7 @@ async fn bounds(
                 .help("use a column of the type timestamptz, timestamp or date that is stamped with now()"));
         }
     };
-    let now: String = session
-        .row(
-            "reading the time",
-            &format!("select now()::{type_name}::text"),
-            &[],
-        )
-        .await?
-        .get(0);
+    let now: String = session.row("reading the time", &format!("select now()::{type_name}::text"), &[]).await?.get(0);
     require_sight(session, cursor).await?;
     // Read after `now`: a transaction that is not in the list yet begins after it.
     let sql = format!(
@@ -199,16 +151,10 @@ async fn bounds(
         ) as open_transactions(began)",
         names::literal(&now)
     );
-    let upper: String = session
-        .row("looking for open transactions", &sql, &[])
-        .await?
-        .get(0);
+    let upper: String = session.row("looking for open transactions", &sql, &[]).await?.get(0);
     let column = names::quote(&cursor.column);
     let Some(lower) = last.or(cursor.start_at.as_deref()) else {
-        return Ok((
-            format!("{column} < {}::{type_name}", names::literal(&upper)),
-            upper,
-        ));
+        return Ok((format!("{column} < {}::{type_name}", names::literal(&upper)), upper));
     };
     let (lower, upper_literal) = (names::literal(lower), names::literal(&upper));
     let sql = format!("select greatest({lower}::{type_name}, {upper_literal}::{type_name})::text");
@@ -231,9 +177,12 @@ async fn require_sight(session: &Session, cursor: &Cursor) -> Result<()> {
     if session.row("reading the rights", sql, &[]).await?.get(0) {
         return Ok(());
     }
-    Err(Error::user(fault::QUERY_UNFIT, "this user cannot see open transactions of others, whose rows the cursor would miss")
-        .with("cursor", &cursor.column)
-        .help("grant pg_read_all_stats to the role, or set a `lookback` longer than any transaction, with an upsert"))
+    Err(Error::user(
+        fault::QUERY_UNFIT,
+        "this user cannot see open transactions of others, whose rows the cursor would miss",
+    )
+    .with("cursor", &cursor.column)
+    .help("grant pg_read_all_stats to the role, or set a `lookback` longer than any transaction, with an upsert"))
 }
 
 #[async_trait]
@@ -241,60 +190,31 @@ impl Source for QuerySource {
     async fn open(&mut self, from: &Checkpoint) -> Result<()> {
         let session = Session::connect(&self.endpoint, &*self.spec.clock).await?;
         let found = columns(&session, &self.spec.node, &self.query).await?;
-        let kinds: Vec<(String, Kind)> = found
-            .iter()
-            .map(|(name, kind, _)| (name.clone(), kind.clone()))
-            .collect();
-        let Layout {
-            schema,
-            has_grown,
-            places,
-        } = layout::reconcile(&self.table.name, &self.table.schema, &kinds)?;
+        let kinds: Vec<(String, Kind)> = found.iter().map(|(name, kind, _)| (name.clone(), kind.clone())).collect();
+        let Layout { schema, has_grown, places } = layout::reconcile(&self.table.name, &self.table.schema, &kinds)?;
         let mut ordered: Vec<(usize, (String, Kind))> = places.into_iter().zip(kinds).collect();
         ordered.sort_by_key(|(place, _)| *place);
         let kinds: Vec<(String, Kind)> = ordered.into_iter().map(|(_, column)| column).collect();
 
         let (condition, position) = match &self.cursor {
             Some(cursor) => {
-                let (condition, position) =
-                    bounds(&session, cursor, &found, from.get(&self.spec.node)).await?;
+                let (condition, position) = bounds(&session, cursor, &found, from.get(&self.spec.node)).await?;
                 (format!(" where {condition}"), position)
             }
             None => {
-                let now = session
-                    .row("reading the time", "select now()::text", &[])
-                    .await?
-                    .get(0);
+                let now = session.row("reading the time", "select now()::text", &[]).await?.get(0);
                 (String::new(), now)
             }
         };
         session.lift_time_limit().await?;
-        session
-            .run(
-                "starting to read",
-                "begin isolation level repeatable read read only",
-            )
-            .await?;
+        session.run("starting to read", "begin isolation level repeatable read read only").await?;
         let names: Vec<String> = kinds.iter().map(|(name, _)| names::quote(name)).collect();
-        let select = format!(
-            "select {} from {}{condition}",
-            names.join(", "),
-            subselect(&self.query)
-        );
+        let select = format!("select {} from {}{condition}", names.join(", "), subselect(&self.query));
         let reader = CopyReader::start(&session, &self.table.name, &select, kinds).await?;
         let mut end = Checkpoint::default();
         end.set(self.spec.node.clone(), position);
-        let reading = Box::new(Reading {
-            session,
-            reader,
-            rows: Rows::plain(&schema)?,
-            end,
-        });
-        self.stage = if has_grown {
-            Stage::Announcing(reading)
-        } else {
-            Stage::Reading(reading)
-        };
+        let reading = Box::new(Reading { session, reader, rows: Rows::plain(&schema)?, end });
+        self.stage = if has_grown { Stage::Announcing(reading) } else { Stage::Reading(reading) };
         Ok(())
     }
 
@@ -311,12 +231,7 @@ impl Source for QuerySource {
             return Ok(SourceEvent::End);
         };
         // The reader says "no more" again where it is asked again, so the last rows come before the end.
-        let Reading {
-            session,
-            reader,
-            rows,
-            end,
-        } = &mut **reading;
+        let Reading { session, reader, rows, end } = &mut **reading;
         reader.fill(session, rows, budget, None).await?;
         if let Some(rows) = rows.finish()? {
             return Ok(SourceEvent::Changes(ChangeBatch { table, rows }));

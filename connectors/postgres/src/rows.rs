@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use lakehead_core::{
-    COMMITTED_AT, Error, Micros, OP, Op, POSITION, Result, UNCHANGED, reserved_field,
-};
+use lakehead_core::{COMMITTED_AT, Error, Micros, OP, Op, POSITION, Result, UNCHANGED, reserved_field};
 
 use crate::column::Column;
 
@@ -62,11 +60,8 @@ impl Rows {
 
     /// Every column of a batch may be null: a delete carries only its key.
     fn new(data: &Schema, reserved: Option<Reserved>) -> Result<Self> {
-        let mut fields: Vec<Field> = data
-            .fields()
-            .iter()
-            .map(|field| field.as_ref().clone().with_nullable(true))
-            .collect();
+        let mut fields: Vec<Field> =
+            data.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
         let columns = fields
             .iter()
             .map(|field| {
@@ -81,14 +76,7 @@ impl Rows {
         if reserved.is_some() {
             fields.extend([OP, POSITION, COMMITTED_AT, UNCHANGED].map(reserved_field));
         }
-        Ok(Self {
-            data,
-            batch: Arc::new(Schema::new(fields)),
-            columns,
-            reserved,
-            count: 0,
-            bytes: 0,
-        })
+        Ok(Self { data, batch: Arc::new(Schema::new(fields)), columns, reserved, count: 0, bytes: 0 })
     }
 
     /// Returns the data columns.
@@ -116,9 +104,7 @@ impl Rows {
         reserved.op.append_value(change.op.letter());
         reserved.position.append_value(change.position);
         reserved.committed_at.append_value(change.committed_at);
-        reserved
-            .unchanged
-            .append_option((!change.unchanged.is_empty()).then_some(change.unchanged));
+        reserved.unchanged.append_option((!change.unchanged.is_empty()).then_some(change.unchanged));
         bytes
     }
 
@@ -127,11 +113,7 @@ impl Rows {
         if self.count == 0 {
             return Ok(None);
         }
-        let mut arrays: Vec<ArrayRef> = self
-            .columns
-            .iter_mut()
-            .map(Column::finish)
-            .collect::<Result<_>>()?;
+        let mut arrays: Vec<ArrayRef> = self.columns.iter_mut().map(Column::finish).collect::<Result<_>>()?;
         if let Some(reserved) = &mut self.reserved {
             arrays.push(Arc::new(reserved.op.finish()));
             arrays.push(Arc::new(reserved.position.finish()));

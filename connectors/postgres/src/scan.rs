@@ -6,9 +6,7 @@
 use std::collections::VecDeque;
 
 use arrow::datatypes::SchemaRef;
-use lakehead_core::{
-    BatchBudget, ChangeBatch, Micros, Op, Result, SourceEvent, TableSpec, failpoint,
-};
+use lakehead_core::{BatchBudget, ChangeBatch, Micros, Op, Result, SourceEvent, TableSpec, failpoint};
 
 use crate::catalog::{CatalogTable, Scope};
 use crate::copy::CopyReader;
@@ -61,55 +59,26 @@ impl Scan {
         mark: Option<SnapshotMark>,
     ) -> Result<Self> {
         // A policy that hides rows from this user makes the reading fail, instead of copying a part without a word.
-        session
-            .run("setting up the snapshot", "set local row_security = off")
-            .await?;
+        session.run("setting up the snapshot", "set local row_security = off").await?;
         let mut types = TypeMap::default();
-        types
-            .load(
-                &session,
-                tables
-                    .iter()
-                    .flat_map(|table| &table.columns)
-                    .map(|column| column.type_oid),
-            )
-            .await?;
+        types.load(&session, tables.iter().flat_map(|table| &table.columns).map(|column| column.type_oid)).await?;
         let mut waiting = VecDeque::new();
         for (spec, table) in specs.iter().zip(tables) {
-            let found: Vec<(String, Kind)> = table
-                .kinds(&types, scope)?
-                .into_iter()
-                .map(|(column, kind)| (column.name.clone(), kind))
-                .collect();
+            let found: Vec<(String, Kind)> =
+                table.kinds(&types, scope)?.into_iter().map(|(column, kind)| (column.name.clone(), kind)).collect();
             let layout = layout::reconcile(&spec.name, &spec.schema, &found)?;
-            let mut kinds: Vec<(usize, (String, Kind))> =
-                layout.places.into_iter().zip(found).collect();
+            let mut kinds: Vec<(usize, (String, Kind))> = layout.places.into_iter().zip(found).collect();
             kinds.sort_by_key(|(place, _)| *place);
             let kinds: Vec<(String, Kind)> = kinds.into_iter().map(|(_, column)| column).collect();
             let columns: Vec<String> = kinds.iter().map(|(name, _)| names::quote(name)).collect();
             // A partitioned table has no rows of its own; any other is read without its inheritance children, which
             // are published under their own names.
             let only = if table.kind == b'r' { "only " } else { "" };
-            let select = format!(
-                "select {} from {only}{}",
-                columns.join(", "),
-                table.quoted()
-            );
+            let select = format!("select {} from {only}{}", columns.join(", "), table.quoted());
             let (name, schema) = (spec.name.clone(), layout.schema);
-            waiting.push_back(Waiting {
-                name,
-                select,
-                kinds,
-                schema,
-                is_announced: !layout.has_grown,
-            });
+            waiting.push_back(Waiting { name, select, kinds, schema, is_announced: !layout.has_grown });
         }
-        Ok(Self {
-            session,
-            waiting,
-            running: None,
-            mark,
-        })
+        Ok(Self { session, waiting, running: None, mark })
     }
 
     /// Returns the next event, or `None` once every table has been read. Cancel-safe.
@@ -122,10 +91,7 @@ impl Scan {
                     committed_at: mark.taken_at,
                     unchanged: "",
                 });
-                let more = running
-                    .reader
-                    .fill(&self.session, &mut running.rows, budget, change)
-                    .await?;
+                let more = running.reader.fill(&self.session, &mut running.rows, budget, change).await?;
                 let batch = running.rows.finish()?;
                 let table = running.name.clone();
                 if !more {
@@ -143,25 +109,12 @@ impl Scan {
             };
             if !next.is_announced {
                 next.is_announced = true;
-                return Ok(Some(SourceEvent::Schema {
-                    table: next.name.clone(),
-                    schema: next.schema.clone(),
-                }));
+                return Ok(Some(SourceEvent::Schema { table: next.name.clone(), schema: next.schema.clone() }));
             }
             failpoint::hit("postgres.snapshot.table").await?;
-            let rows = if self.mark.is_some() {
-                Rows::changes(&next.schema)?
-            } else {
-                Rows::plain(&next.schema)?
-            };
-            let reader =
-                CopyReader::start(&self.session, &next.name, &next.select, next.kinds.clone())
-                    .await?;
-            self.running = Some(Running {
-                name: next.name.clone(),
-                reader,
-                rows,
-            });
+            let rows = if self.mark.is_some() { Rows::changes(&next.schema)? } else { Rows::plain(&next.schema)? };
+            let reader = CopyReader::start(&self.session, &next.name, &next.select, next.kinds.clone()).await?;
+            self.running = Some(Running { name: next.name.clone(), reader, rows });
             self.waiting.pop_front();
         }
     }

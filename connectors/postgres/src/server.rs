@@ -12,14 +12,7 @@ use crate::session::Session;
 
 /// Refuses a server whose log is too thin to decode changes from.
 pub(crate) async fn require_logical(session: &Session, endpoint: &Endpoint) -> Result<()> {
-    let level: String = session
-        .row(
-            "reading wal_level",
-            "select current_setting('wal_level')",
-            &[],
-        )
-        .await?
-        .get(0);
+    let level: String = session.row("reading wal_level", "select current_setting('wal_level')", &[]).await?.get(0);
     if level == "logical" {
         return Ok(());
     }
@@ -37,7 +30,8 @@ pub(crate) async fn database_oid(session: &Session) -> Result<u32> {
 
 /// Returns how far the log goes now.
 pub(crate) async fn log_end(session: &Session) -> Result<Lsn> {
-    let sql = "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end::text";
+    let sql =
+        "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end::text";
     let text: String = session.row("reading the position", sql, &[]).await?.get(0);
     text.parse()
 }
@@ -45,14 +39,7 @@ pub(crate) async fn log_end(session: &Session) -> Result<Lsn> {
 /// Returns how often to report: well within the server's patience, `wal_sender_timeout`.
 pub(crate) async fn feedback_interval(session: &Session) -> Result<Duration> {
     let sql = "select setting::int8 from pg_catalog.pg_settings where name = 'wal_sender_timeout'";
-    let patience: i64 = session
-        .row("reading wal_sender_timeout", sql, &[])
-        .await?
-        .get(0);
+    let patience: i64 = session.row("reading wal_sender_timeout", sql, &[]).await?.get(0);
     let third = Duration::from_millis(u64::try_from(patience / 3).unwrap_or(0));
-    Ok(if third.is_zero() {
-        FEEDBACK_INTERVAL_MAX
-    } else {
-        third.min(FEEDBACK_INTERVAL_MAX)
-    })
+    Ok(if third.is_zero() { FEEDBACK_INTERVAL_MAX } else { third.min(FEEDBACK_INTERVAL_MAX) })
 }

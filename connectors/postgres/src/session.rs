@@ -57,34 +57,21 @@ impl Session {
 
     async fn log_in(endpoint: &Endpoint, link: Link) -> Result<Self> {
         let mut config = Config::new();
-        config
-            .user(&endpoint.user)
-            .dbname(&endpoint.database)
-            .application_name(&endpoint.application_name);
+        config.user(&endpoint.user).dbname(&endpoint.database).application_name(&endpoint.application_name);
         if let Some(password) = &endpoint.password {
             config.password(password.reveal());
         }
-        let failed =
-            |error: tokio_postgres::Error| fault::client_error(&error, endpoint, "logging in");
+        let failed = |error: tokio_postgres::Error| fault::client_error(&error, endpoint, "logging in");
         let (client, driver) = if matches!(link, Link::Secure(..)) {
-            config
-                .ssl_mode(SslMode::Require)
-                .ssl_negotiation(SslNegotiation::Direct);
-            let (client, connection) = config
-                .connect_raw(link, Established)
-                .await
-                .map_err(failed)?;
+            config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+            let (client, connection) = config.connect_raw(link, Established).await.map_err(failed)?;
             (client, tokio::spawn(drive(connection)))
         } else {
             config.ssl_mode(SslMode::Disable);
             let (client, connection) = config.connect_raw(link, NoTls).await.map_err(failed)?;
             (client, tokio::spawn(drive(connection)))
         };
-        let session = Self {
-            client,
-            endpoint: endpoint.clone(),
-            driver,
-        };
+        let session = Self { client, endpoint: endpoint.clone(), driver };
         // The text of a timestamp or a float must not depend on the role's settings.
         let settings = format!(
             "set datestyle = 'ISO'; set intervalstyle = 'postgres'; set extra_float_digits = 3; set statement_timeout = {}",
@@ -106,36 +93,17 @@ impl Session {
 
     /// Runs statements without a result.
     pub(crate) async fn run(&self, doing: &str, sql: &str) -> Result<()> {
-        self.client
-            .batch_execute(sql)
-            .await
-            .map_err(|error| self.error(&error, doing))
+        self.client.batch_execute(sql).await.map_err(|error| self.error(&error, doing))
     }
 
     /// Runs a query.
-    pub(crate) async fn rows(
-        &self,
-        doing: &str,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>> {
-        self.client
-            .query(sql, values)
-            .await
-            .map_err(|error| self.error(&error, doing))
+    pub(crate) async fn rows(&self, doing: &str, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        self.client.query(sql, values).await.map_err(|error| self.error(&error, doing))
     }
 
     /// Runs a query of one row.
-    pub(crate) async fn row(
-        &self,
-        doing: &str,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Row> {
-        self.client
-            .query_one(sql, values)
-            .await
-            .map_err(|error| self.error(&error, doing))
+    pub(crate) async fn row(&self, doing: &str, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Row> {
+        self.client.query_one(sql, values).await.map_err(|error| self.error(&error, doing))
     }
 
     /// Returns the error of ours for one of the client.
@@ -145,13 +113,7 @@ impl Session {
 
     /// Returns the server's version as in `server_version_num`, 150018 for 15.18.
     pub(crate) async fn version(&self) -> Result<i32> {
-        let row = self
-            .row(
-                "asking for the version",
-                "select current_setting('server_version_num')::int4",
-                &[],
-            )
-            .await?;
+        let row = self.row("asking for the version", "select current_setting('server_version_num')::int4", &[]).await?;
         Ok(row.get(0))
     }
 }

@@ -24,7 +24,8 @@ pub(crate) struct Slot {
 impl Slot {
     /// Looks a slot up.
     pub(crate) async fn find(session: &Session, name: &str) -> Result<Option<Self>> {
-        let sql = "select slot_type = 'logical', coalesce(plugin::text, ''), coalesce(database = current_database(), false),
+        let sql =
+            "select slot_type = 'logical', coalesce(plugin::text, ''), coalesce(database = current_database(), false),
                 active_pid, confirmed_flush_lsn::text, coalesce(wal_status, '')
             from pg_catalog.pg_replication_slots where slot_name = $1";
         let rows = session.rows("looking the slot up", sql, &[&name]).await?;
@@ -55,36 +56,30 @@ impl Slot {
         } else {
             "uses another output plugin"
         };
-        Err(Error::user(
-            fault::SLOT_FOREIGN,
-            format!("the replication slot `{}` {what}", self.name),
-        )
-        .with("slot", &self.name)
-        .help("give this pipeline another name with `slot`"))
+        Err(Error::user(fault::SLOT_FOREIGN, format!("the replication slot `{}` {what}", self.name))
+            .with("slot", &self.name)
+            .help("give this pipeline another name with `slot`"))
     }
 
     fn require_idle(&self) -> Result<()> {
         let Some(pid) = self.active_pid else {
             return Ok(());
         };
-        Err(Error::external(fault::SLOT_IN_USE, format!("the replication slot `{}` is in use by another connection", self.name))
-            .with("slot", &self.name)
-            .with("active_pid", pid)
-            .help("another run of this pipeline may still be ending; if not, pg_terminate_backend ends that connection"))
+        Err(Error::external(
+            fault::SLOT_IN_USE,
+            format!("the replication slot `{}` is in use by another connection", self.name),
+        )
+        .with("slot", &self.name)
+        .with("active_pid", pid)
+        .help("another run of this pipeline may still be ending; if not, pg_terminate_backend ends that connection"))
     }
 
     /// Drops a slot that an earlier start left behind before anything was delivered from it.
     pub(crate) async fn drop_leftover(&self, session: &Session) -> Result<()> {
         self.require_ours()?;
         self.require_idle()?;
-        tracing::info!(
-            slot = self.name,
-            "dropping the slot of a start that delivered nothing"
-        );
-        let sql = format!(
-            "select pg_catalog.pg_drop_replication_slot({})",
-            names::literal(&self.name)
-        );
+        tracing::info!(slot = self.name, "dropping the slot of a start that delivered nothing");
+        let sql = format!("select pg_catalog.pg_drop_replication_slot({})", names::literal(&self.name));
         session.run("dropping the leftover slot", &sql).await
     }
 
@@ -94,23 +89,21 @@ impl Slot {
     pub(crate) fn require_position(&self, position: Lsn) -> Result<Lsn> {
         self.require_ours()?;
         if self.wal_status == "lost" {
-            return Err(lost(
-                &self.name,
-                "was invalidated: the server removed log that it still needed",
-            ));
+            return Err(lost(&self.name, "was invalidated: the server removed log that it still needed"));
         }
         self.require_idle()?;
-        let confirmed = self
-            .confirmed
-            .ok_or_else(|| lost(&self.name, "has no confirmed position"))?;
+        let confirmed = self.confirmed.ok_or_else(|| lost(&self.name, "has no confirmed position"))?;
         if confirmed <= position {
             return Ok(confirmed);
         }
-        Err(Error::incident(fault::GAP, format!("the replication slot `{}` is ahead of the lake: changes between are gone", self.name))
-            .with("slot", &self.name)
-            .with("lake_position", position)
-            .with("slot_position", confirmed)
-            .help("somebody else has read from this slot, or moved it; the tables must be read anew: reset the pipeline"))
+        Err(Error::incident(
+            fault::GAP,
+            format!("the replication slot `{}` is ahead of the lake: changes between are gone", self.name),
+        )
+        .with("slot", &self.name)
+        .with("lake_position", position)
+        .with("slot_position", confirmed)
+        .help("somebody else has read from this slot, or moved it; the tables must be read anew: reset the pipeline"))
     }
 }
 
@@ -131,33 +124,14 @@ pub(crate) struct Created {
 
 /// Creates the slot with an exported snapshot. Waits for the transactions that are open at that moment; blocks none.
 pub(crate) async fn create(wire: &mut Wire, name: &str) -> Result<Created> {
-    let sql = format!(
-        "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT",
-        names::quote(name)
-    );
-    tracing::info!(
-        slot = name,
-        "creating the slot, which waits for transactions that are open now"
-    );
-    let rows = wire
-        .query("creating the slot", &sql)
-        .await
-        .map_err(|error| rights(error, wire.endpoint()))?;
-    let mut row = rows
-        .into_iter()
-        .next()
-        .unwrap_or_default()
-        .into_iter()
-        .flatten();
+    let sql = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", names::quote(name));
+    tracing::info!(slot = name, "creating the slot, which waits for transactions that are open now");
+    let rows = wire.query("creating the slot", &sql).await.map_err(|error| rights(error, wire.endpoint()))?;
+    let mut row = rows.into_iter().next().unwrap_or_default().into_iter().flatten();
     let (Some(_), Some(consistent), Some(snapshot)) = (row.next(), row.next(), row.next()) else {
-        return Err(fault::unreadable(
-            "the answer to CREATE_REPLICATION_SLOT cannot be read",
-        ));
+        return Err(fault::unreadable("the answer to CREATE_REPLICATION_SLOT cannot be read"));
     };
-    Ok(Created {
-        consistent: consistent.parse()?,
-        snapshot,
-    })
+    Ok(Created { consistent: consistent.parse()?, snapshot })
 }
 
 /// Which server this is.
@@ -171,33 +145,19 @@ pub(crate) struct System {
 impl System {
     /// Asks the server who it is.
     pub(crate) async fn identify(wire: &mut Wire) -> Result<Self> {
-        let rows = wire
-            .query("identifying the server", "IDENTIFY_SYSTEM")
-            .await?;
+        let rows = wire.query("identifying the server", "IDENTIFY_SYSTEM").await?;
         let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
-        let (Some(Some(id)), Some(Some(timeline)), Some(Some(end))) =
-            (row.next(), row.next(), row.next())
-        else {
-            return Err(fault::unreadable(
-                "the answer to IDENTIFY_SYSTEM cannot be read",
-            ));
+        let (Some(Some(id)), Some(Some(timeline)), Some(Some(end))) = (row.next(), row.next(), row.next()) else {
+            return Err(fault::unreadable("the answer to IDENTIFY_SYSTEM cannot be read"));
         };
-        let timeline = timeline
-            .parse()
-            .map_err(|_| fault::unreadable("the timeline cannot be read"))?;
-        Ok(Self {
-            id,
-            timeline,
-            end: end.parse()?,
-        })
+        let timeline = timeline.parse().map_err(|_| fault::unreadable("the timeline cannot be read"))?;
+        Ok(Self { id, timeline, end: end.parse()? })
     }
 
     /// Refuses a server that is not the one the position was taken from: another cluster, a restored backup, a clone,
     /// a promoted standby.
     pub(crate) fn require(&self, identity: &Identity, database: u32, position: Lsn) -> Result<()> {
-        let differ = |what: &str,
-                      expected: &dyn std::fmt::Display,
-                      found: &dyn std::fmt::Display| {
+        let differ = |what: &str, expected: &dyn std::fmt::Display, found: &dyn std::fmt::Display| {
             Err(Error::incident(fault::IDENTITY, format!("the server is not the one of the checkpoint: {what}"))
                 .with("expected", expected)
                 .with("found", found)
@@ -229,13 +189,7 @@ pub(crate) fn rights(error: Error, endpoint: &Endpoint) -> Error {
         return error;
     }
     endpoint
-        .at(Error::user(
-            fault::NO_REPLICATION,
-            format!("user `{}` may not replicate", endpoint.user),
-        ))
-        .help(format!(
-            "as a superuser: alter role {} with replication",
-            names::quote(&endpoint.user)
-        ))
+        .at(Error::user(fault::NO_REPLICATION, format!("user `{}` may not replicate", endpoint.user)))
+        .help(format!("as a superuser: alter role {} with replication", names::quote(&endpoint.user)))
         .caused_by(error)
 }

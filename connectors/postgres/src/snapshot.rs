@@ -30,12 +30,7 @@ impl SnapshotSource {
     pub(crate) fn new(spec: SourceSpec) -> Result<Self> {
         let endpoint = Endpoint::from_settings(&spec.connection, &spec.root)?;
         let excluded = Patterns::parse("exclude_columns", &spec.settings.texts("exclude_columns"))?;
-        Ok(Self {
-            spec,
-            endpoint,
-            excluded,
-            stage: Stage::Closed,
-        })
+        Ok(Self { spec, endpoint, excluded, stage: Stage::Closed })
     }
 }
 
@@ -44,35 +39,17 @@ impl Source for SnapshotSource {
     async fn open(&mut self, _from: &Checkpoint) -> Result<()> {
         let session = Session::connect(&self.endpoint, &*self.spec.clock).await?;
         session.lift_time_limit().await?;
-        session
-            .run(
-                "starting the snapshot",
-                "begin isolation level repeatable read read only",
-            )
-            .await?;
-        let sql = "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text";
+        session.run("starting the snapshot", "begin isolation level repeatable read read only").await?;
+        let sql =
+            "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text";
         let lsn: String = session.row("reading the position", sql, &[]).await?.get(0);
-        let names: Vec<&str> = self
-            .spec
-            .tables
-            .iter()
-            .map(|table| table.name.as_str())
-            .collect();
+        let names: Vec<&str> = self.spec.tables.iter().map(|table| table.name.as_str()).collect();
         let tables = catalog::named(&session, &names).await?;
-        let scope = Scope {
-            changes: false,
-            excluded: &self.excluded,
-        };
+        let scope = Scope { changes: false, excluded: &self.excluded };
         let scan = Scan::plan(session, &self.spec.tables, &tables, scope, None).await?;
         let mut end = Checkpoint::default();
-        end.set(
-            self.spec.node.clone(),
-            serde_json::json!({ "snapshot": lsn }).to_string(),
-        );
-        self.stage = Stage::Reading {
-            scan: Box::new(scan),
-            end,
-        };
+        end.set(self.spec.node.clone(), serde_json::json!({ "snapshot": lsn }).to_string());
+        self.stage = Stage::Reading { scan: Box::new(scan), end };
         Ok(())
     }
 

@@ -97,11 +97,7 @@ impl Stream {
     fn quiet(&mut self) -> Option<Delivery> {
         let done = self.assembler.done();
         let is_first = self.target > Lsn::default();
-        if self.assembler.is_open()
-            || self.said_caught_up
-            || done < self.target
-            || !(is_first || self.is_idle)
-        {
+        if self.assembler.is_open() || self.said_caught_up || done < self.target || !(is_first || self.is_idle) {
             return None;
         }
         if !self.said_progress {
@@ -116,9 +112,7 @@ impl Stream {
     /// Takes in the message at the head of the chunk.
     async fn take_in(&mut self) -> Result<()> {
         let cut = || fault::unreadable("a message of the stream is cut");
-        let (length, letter) = message_head(&self.chunk)
-            .map_err(fault::unreadable)?
-            .ok_or_else(cut)?;
+        let (length, letter) = message_head(&self.chunk).map_err(fault::unreadable)?.ok_or_else(cut)?;
         if length > self.chunk.len() {
             return Err(cut());
         }
@@ -155,37 +149,19 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     /// Creates a lookup that knows the built-in types.
-    pub(crate) fn new(
-        endpoint: Endpoint,
-        clock: Arc<dyn Clock>,
-        slot: String,
-        excluded: Patterns,
-    ) -> Self {
-        Self {
-            endpoint,
-            clock,
-            slot,
-            excluded,
-            types: TypeMap::default(),
-        }
+    pub(crate) fn new(endpoint: Endpoint, clock: Arc<dyn Clock>, slot: String, excluded: Patterns) -> Self {
+        Self { endpoint, clock, slot, excluded, types: TypeMap::default() }
     }
 
     /// Looks up the types of a relation; only types that are not built in need the catalogue.
     async fn describe(&mut self, relation: &Relation<'_>) -> Result<Described> {
         let name = format!("{}.{}", relation.schema, relation.table);
-        let oids: Vec<u32> = relation
-            .columns
-            .iter()
-            .map(|column| column.type_oid)
-            .collect();
+        let oids: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
         if oids.iter().any(|oid| !self.types.knows(*oid)) {
             let session = Session::connect(&self.endpoint, &*self.clock).await?;
             self.types.load(&session, oids).await?;
         }
-        let scope = Scope {
-            changes: true,
-            excluded: &self.excluded,
-        };
+        let scope = Scope { changes: true, excluded: &self.excluded };
         let columns = relation.columns.iter().map(|column| {
             if scope.excludes(&name, column.name) {
                 return Ok(None);
@@ -195,12 +171,7 @@ impl Lookup {
             Ok(Some((column.name.to_owned(), kind, column.is_key)))
         });
         let columns = columns.collect::<Result<_>>()?;
-        Ok(Described {
-            oid: relation.oid,
-            name,
-            identity: relation.identity,
-            columns,
-        })
+        Ok(Described { oid: relation.oid, name, identity: relation.identity, columns })
     }
 
     /// Says what it means that the server ended the stream.
@@ -208,10 +179,14 @@ impl Lookup {
         let code = answer.code.clone();
         let error = answer.into_error(&self.endpoint, "streaming changes");
         match code.as_str() {
-            "42704" => Error::incident(fault::PUBLICATION_MISSING, "the publication was not there when a change was made")
-                .with("slot", &self.slot)
-                .help("create the publication before the slot; a slot made earlier never sees it: reset the pipeline")
-                .caused_by(error),
+            "42704" => {
+                Error::incident(fault::PUBLICATION_MISSING, "the publication was not there when a change was made")
+                    .with("slot", &self.slot)
+                    .help(
+                        "create the publication before the slot; a slot made earlier never sees it: reset the pipeline",
+                    )
+                    .caused_by(error)
+            }
             "55000" | "58P01" => slot::lost(&self.slot, "was invalidated").caused_by(error),
             _ => error,
         }

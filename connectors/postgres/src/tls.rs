@@ -23,32 +23,16 @@ pub(crate) fn client_config(endpoint: &Endpoint) -> Result<Option<Arc<ClientConf
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| {
-            Error::bug("the tls provider has no protocol versions").caused_by(error)
-        })?;
+        .map_err(|error| Error::bug("the tls provider has no protocol versions").caused_by(error))?;
     let config = match endpoint.protection {
-        Protection::VerifyFull => builder
-            .with_root_certificates(roots(endpoint)?)
-            .with_no_client_auth(),
+        Protection::VerifyFull => builder.with_root_certificates(roots(endpoint)?).with_no_client_auth(),
         Protection::VerifyCa => {
-            let verifier = Lenient {
-                roots: Some(roots(endpoint)?),
-                provider,
-            };
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(verifier))
-                .with_no_client_auth()
+            let verifier = Lenient { roots: Some(roots(endpoint)?), provider };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }
         Protection::Insecure | Protection::Disabled => {
-            let verifier = Lenient {
-                roots: None,
-                provider,
-            };
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(verifier))
-                .with_no_client_auth()
+            let verifier = Lenient { roots: None, provider };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }
     };
     Ok(Some(Arc::new(config)))
@@ -62,22 +46,15 @@ fn roots(endpoint: &Endpoint) -> Result<RootCertStore> {
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = &endpoint.ca {
         let unreadable = |reason: String| {
-            Error::user(
-                fault::CERTIFICATE_FILE,
-                "the root certificate file of `ca` cannot be read",
-            )
-            .with("file", path.display())
-            .with("reason", reason)
-            .help("give the path of a PEM file with at least one CERTIFICATE block")
+            Error::user(fault::CERTIFICATE_FILE, "the root certificate file of `ca` cannot be read")
+                .with("file", path.display())
+                .with("reason", reason)
+                .help("give the path of a PEM file with at least one CERTIFICATE block")
         };
         let mut count = 0;
-        for certificate in
-            CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))?
-        {
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))? {
             let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-            roots
-                .add(certificate)
-                .map_err(|error| unreadable(error.to_string()))?;
+            roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
             count += 1;
         }
         if count == 0 {
@@ -106,13 +83,7 @@ impl ServerCertVerifier for Lenient {
         if let Some(roots) = &self.roots {
             let certificate = ParsedCertificate::try_from(end_entity)?;
             let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                roots,
-                intermediates,
-                now,
-                algorithms,
-            )?;
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -123,12 +94,7 @@ impl ServerCertVerifier for Lenient {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -137,18 +103,11 @@ impl ServerCertVerifier for Lenient {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -182,9 +141,7 @@ fn der_element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
         if digits.len() > 4 {
             return None;
         }
-        length = digits
-            .iter()
-            .fold(0, |sum, digit| sum << 8 | usize::from(*digit));
+        length = digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit));
         rest = after;
     }
     (found == tag).then_some(())?;

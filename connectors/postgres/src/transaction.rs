@@ -113,24 +113,10 @@ impl Assembler {
         let mut tables = Vec::with_capacity(specs.len());
         for (spec, oid) in specs.iter().zip(oids) {
             let rows = Rows::changes(&spec.schema)?;
-            let (name, key, schema) = (
-                spec.name.clone(),
-                spec.key.clone(),
-                Arc::clone(&spec.schema),
-            );
-            tables.push(Table {
-                name,
-                oid: *oid,
-                key,
-                schema,
-                rows,
-            });
+            let (name, key, schema) = (spec.name.clone(), spec.key.clone(), Arc::clone(&spec.schema));
+            tables.push(Table { name, oid: *oid, key, schema, rows });
         }
-        let by_name = tables
-            .iter()
-            .enumerate()
-            .map(|(index, table)| (table.name.clone(), index))
-            .collect();
+        let by_name = tables.iter().enumerate().map(|(index, table)| (table.name.clone(), index)).collect();
         Ok(Self {
             tables,
             by_name,
@@ -182,12 +168,8 @@ impl Assembler {
         self.collected = Collected::default();
         for table in &mut self.tables {
             if let Some(rows) = table.rows.finish()? {
-                let batch = ChangeBatch {
-                    table: table.name.clone(),
-                    rows,
-                };
-                self.ready
-                    .push_back(Delivery::Event(SourceEvent::Changes(batch)));
+                let batch = ChangeBatch { table: table.name.clone(), rows };
+                self.ready.push_back(Delivery::Event(SourceEvent::Changes(batch)));
             }
         }
         if self.open.is_none() && self.announced < self.done {
@@ -200,29 +182,20 @@ impl Assembler {
     /// Takes in one message. A relation comes through [`Assembler::describe`] instead.
     pub(crate) fn apply(&mut self, message: &Message<'_>) -> Result<()> {
         match message {
-            Message::Begin {
-                commit,
-                committed_at,
-            } => {
+            Message::Begin { commit, committed_at } => {
                 if self.open.is_some() {
                     return Err(fault::unreadable("a transaction begins within another"));
                 }
                 // Positions lie between records, so a commit record that begins before one also ends before it.
                 let is_known = *commit < self.done;
-                self.open = Some(Open {
-                    commit: *commit,
-                    committed_at: *committed_at,
-                    ordinal: 0,
-                    is_known,
-                });
+                self.open = Some(Open { commit: *commit, committed_at: *committed_at, ordinal: 0, is_known });
             }
             Message::Commit { commit, end } => match self.open.take() {
                 Some(open) if open.commit == *commit => self.done = self.done.max(*end),
                 _ => {
-                    return Err(fault::unreadable(
-                        "a commit does not belong to the open transaction",
-                    )
-                    .with("commit", commit));
+                    return Err(
+                        fault::unreadable("a commit does not belong to the open transaction").with("commit", commit)
+                    );
                 }
             },
             Message::Origin | Message::Type | Message::Logical => {}
@@ -265,46 +238,24 @@ impl Assembler {
                 .with("found_oid", oid));
         }
         check_identity(table, &described)?;
-        let found: Vec<(String, Kind)> = described
-            .columns
-            .iter()
-            .flatten()
-            .map(|(name, kind, _)| (name.clone(), kind.clone()))
-            .collect();
+        let found: Vec<(String, Kind)> =
+            described.columns.iter().flatten().map(|(name, kind, _)| (name.clone(), kind.clone())).collect();
         let layout = layout::reconcile(&table.name, &table.schema, &found)?;
         if layout.has_grown {
             self.grow(index, layout.schema)?;
         }
         let mut columns: Vec<(usize, BoundColumn)> = Vec::with_capacity(found.len());
-        let sent = described
-            .columns
-            .iter()
-            .enumerate()
-            .filter_map(|(at, column)| column.as_ref().map(|column| (at, column)));
+        let sent =
+            described.columns.iter().enumerate().filter_map(|(at, column)| column.as_ref().map(|column| (at, column)));
         let key = &self.tables[index].key;
         for (place, (at, (name, kind, _))) in layout.places.into_iter().zip(sent) {
             // Without a key the whole old row is what tells rows apart.
             let is_key = key.is_empty() || key.contains(name);
-            columns.push((
-                place,
-                BoundColumn {
-                    name: name.clone(),
-                    at,
-                    kind: kind.clone(),
-                    is_key,
-                },
-            ));
+            columns.push((place, BoundColumn { name: name.clone(), at, kind: kind.clone(), is_key }));
         }
         columns.sort_by_key(|(place, _)| *place);
         let columns = columns.into_iter().map(|(_, column)| column).collect();
-        self.bindings.insert(
-            oid,
-            Some(Binding {
-                table: index,
-                columns,
-                width: described.columns.len(),
-            }),
-        );
+        self.bindings.insert(oid, Some(Binding { table: index, columns, width: described.columns.len() }));
         Ok(())
     }
 
@@ -314,36 +265,23 @@ impl Assembler {
         self.collected.rows -= table.rows.count();
         self.collected.bytes -= table.rows.bytes();
         if let Some(rows) = table.rows.finish()? {
-            let batch = ChangeBatch {
-                table: table.name.clone(),
-                rows,
-            };
-            self.ready
-                .push_back(Delivery::Event(SourceEvent::Changes(batch)));
+            let batch = ChangeBatch { table: table.name.clone(), rows };
+            self.ready.push_back(Delivery::Event(SourceEvent::Changes(batch)));
         }
         table.rows = Rows::changes(&schema)?;
         table.schema = Arc::clone(&schema);
-        self.ready.push_back(Delivery::Event(SourceEvent::Schema {
-            table: table.name.clone(),
-            schema,
-        }));
+        self.ready.push_back(Delivery::Event(SourceEvent::Schema { table: table.name.clone(), schema }));
         Ok(())
     }
 
     /// Returns the relation of a row that is to be delivered, having given it its ordinal.
     fn begin_row(&mut self, relation: u32) -> Result<Option<u32>> {
-        let open = self
-            .open
-            .as_mut()
-            .ok_or_else(|| fault::unreadable("a change lies outside every transaction"))?;
+        let open = self.open.as_mut().ok_or_else(|| fault::unreadable("a change lies outside every transaction"))?;
         open.ordinal += 1;
         match self.bindings.get(&relation) {
             Some(Some(_)) => Ok((!open.is_known).then_some(relation)),
             Some(None) => Ok(None),
-            None => Err(
-                fault::unreadable("a change of a table comes before its columns")
-                    .with("relation", relation),
-            ),
+            None => Err(fault::unreadable("a change of a table comes before its columns").with("relation", relation)),
         }
     }
 
@@ -358,14 +296,10 @@ impl Assembler {
                 return true;
             }
             let (old, new): (Vec<_>, Vec<_>) = (old.values().collect(), new.values().collect());
-            binding
-                .columns
-                .iter()
-                .filter(|column| column.is_key)
-                .any(|column| {
-                    let (before, after) = (old.get(column.at), new.get(column.at));
-                    after != Some(&Datum::Unchanged) && before != after
-                })
+            binding.columns.iter().filter(|column| column.is_key).any(|column| {
+                let (before, after) = (old.get(column.at), new.get(column.at));
+                after != Some(&Datum::Unchanged) && before != after
+            })
         });
         let full = match old {
             Some(OldTuple::Full(full)) => Some(full),
@@ -384,13 +318,7 @@ impl Assembler {
     }
 
     /// Adds a new row. A value that was not sent is taken from the full old row, or named in `_unchanged`.
-    fn add_new(
-        &mut self,
-        relation: u32,
-        op: Op,
-        new: Tuple<'_>,
-        full: Option<Tuple<'_>>,
-    ) -> Result<()> {
+    fn add_new(&mut self, relation: u32, op: Op, new: Tuple<'_>, full: Option<Tuple<'_>>) -> Result<()> {
         let (Some(Some(binding)), Some(open)) = (self.bindings.get(&relation), &self.open) else {
             return Ok(());
         };
@@ -426,15 +354,8 @@ impl Assembler {
         }
         write_position(&mut self.position, open);
         let (position, unchanged) = (self.position.as_str(), self.unchanged.as_str());
-        let bytes = table.rows.end_row(
-            new.bytes(),
-            Some(Change {
-                op,
-                position,
-                committed_at: open.committed_at,
-                unchanged,
-            }),
-        );
+        let bytes =
+            table.rows.end_row(new.bytes(), Some(Change { op, position, committed_at: open.committed_at, unchanged }));
         self.collected.add_row(bytes);
         Ok(())
     }
@@ -451,9 +372,7 @@ impl Assembler {
             let appended = match values[bound.at] {
                 Datum::Binary(bytes) if bound.is_key => column.append(&bound.kind, bytes),
                 Datum::Text(bytes) if bound.is_key => column.append_text(&bound.kind, bytes),
-                Datum::Null | Datum::Unchanged if bound.is_key && !table.key.is_empty() => {
-                    Err(ValueFault::Malformed)
-                }
+                Datum::Null | Datum::Unchanged if bound.is_key && !table.key.is_empty() => Err(ValueFault::Malformed),
                 _ => {
                     column.append_null();
                     Ok(())
@@ -463,12 +382,7 @@ impl Assembler {
         }
         write_position(&mut self.position, open);
         let position = self.position.as_str();
-        let change = Change {
-            op: Op::Delete,
-            position,
-            committed_at: open.committed_at,
-            unchanged: "",
-        };
+        let change = Change { op: Op::Delete, position, committed_at: open.committed_at, unchanged: "" };
         let bytes = table.rows.end_row(old.bytes(), Some(change));
         self.collected.add_row(bytes);
         Ok(())
@@ -489,8 +403,7 @@ impl Assembler {
         // Rows collected so far were there before the truncate, and the transaction is still open: no progress here.
         self.flush()?;
         for table in names {
-            self.ready
-                .push_back(Delivery::Event(SourceEvent::Truncate { table }));
+            self.ready.push_back(Delivery::Event(SourceEvent::Truncate { table }));
         }
         Ok(())
     }
@@ -504,10 +417,7 @@ fn write_position(text: &mut String, open: &Open) {
 
 fn sent<'a>(table: &str, tuple: Tuple<'a>, width: usize) -> Result<Vec<Datum<'a>>> {
     if tuple.len() != width {
-        return Err(
-            fault::unreadable("a row of the stream has another number of columns")
-                .with("table", table),
-        );
+        return Err(fault::unreadable("a row of the stream has another number of columns").with("table", table));
     }
     Ok(tuple.values().collect())
 }
@@ -517,26 +427,20 @@ fn check_identity(table: &Table, described: &Described) -> Result<()> {
     if table.key.is_empty() || described.identity == ReplicaIdentity::Full {
         return Ok(());
     }
-    let carried: Vec<&str> = described
-        .columns
-        .iter()
-        .flatten()
-        .filter(|(_, _, is_key)| *is_key)
-        .map(|(name, _, _)| name.as_str())
-        .collect();
-    if table
-        .key
-        .iter()
-        .all(|name| carried.contains(&name.as_str()))
-    {
+    let carried: Vec<&str> =
+        described.columns.iter().flatten().filter(|(_, _, is_key)| *is_key).map(|(name, _, _)| name.as_str()).collect();
+    if table.key.iter().all(|name| carried.contains(&name.as_str())) {
         return Ok(());
     }
     let words = described.identity.words();
-    Err(Error::incident(fault::REPLICA_IDENTITY, format!("the replica identity of `{}` does not hold its key any more", table.name))
-        .with("table", &table.name)
-        .with("identity", words)
-        .with("key", table.key.join(", "))
-        .help("give the table its primary key and `REPLICA IDENTITY DEFAULT` back, or use `REPLICA IDENTITY FULL`"))
+    Err(Error::incident(
+        fault::REPLICA_IDENTITY,
+        format!("the replica identity of `{}` does not hold its key any more", table.name),
+    )
+    .with("table", &table.name)
+    .with("identity", words)
+    .with("key", table.key.join(", "))
+    .help("give the table its primary key and `REPLICA IDENTITY DEFAULT` back, or use `REPLICA IDENTITY FULL`"))
 }
 
 fn incident(table: &str, what: &str) -> Error {
@@ -554,40 +458,23 @@ mod tests {
     /// A table `public.t (id int4)` with oid 9, described, with nothing delivered up to `from`.
     fn assembler(from: u64) -> Assembler {
         let schema = Arc::new(Schema::new(vec![Kind::Int4.field("id", false)]));
-        let spec = TableSpec {
-            name: "public.t".into(),
-            schema,
-            key: vec!["id".into()],
-        };
+        let spec = TableSpec { name: "public.t".into(), schema, key: vec!["id".into()] };
         let mut assembler = Assembler::new(&[spec], &[9], Lsn(from)).unwrap();
-        assembler
-            .describe(described("public.t", 9, ReplicaIdentity::Default))
-            .unwrap();
+        assembler.describe(described("public.t", 9, ReplicaIdentity::Default)).unwrap();
         assembler
     }
 
     fn described(name: &str, oid: u32, identity: ReplicaIdentity) -> Described {
         let is_key = identity == ReplicaIdentity::Default;
-        Described {
-            oid,
-            name: name.into(),
-            identity,
-            columns: vec![Some(("id".into(), Kind::Int4, is_key))],
-        }
+        Described { oid, name: name.into(), identity, columns: vec![Some(("id".into(), Kind::Int4, is_key))] }
     }
 
     fn begin(commit: u64) -> Message<'static> {
-        Message::Begin {
-            commit: Lsn(commit),
-            committed_at: 0,
-        }
+        Message::Begin { commit: Lsn(commit), committed_at: 0 }
     }
 
     fn commit(commit: u64, end: u64) -> Message<'static> {
-        Message::Commit {
-            commit: Lsn(commit),
-            end: Lsn(end),
-        }
+        Message::Commit { commit: Lsn(commit), end: Lsn(end) }
     }
 
     const INSERT: &[u8] = b"I\0\0\0\x09N\0\x01b\0\0\0\x04\0\0\0\x07";
@@ -616,22 +503,9 @@ mod tests {
     fn case_2_a_position_moves_only_past_whole_transactions() {
         let mut assembler = assembler(5);
         let insert = crate::pgoutput::parse(INSERT).unwrap();
-        run(
-            &mut assembler,
-            &[
-                begin(16),
-                crate::pgoutput::parse(INSERT).unwrap(),
-                commit(16, 24),
-                begin(32),
-                insert,
-            ],
-        );
+        run(&mut assembler, &[begin(16), crate::pgoutput::parse(INSERT).unwrap(), commit(16, 24), begin(32), insert]);
         assembler.nothing_until(Lsn(99));
-        assert_eq!(
-            delivered(&mut assembler),
-            ["2 rows"],
-            "the second transaction is open"
-        );
+        assert_eq!(delivered(&mut assembler), ["2 rows"], "the second transaction is open");
         run(&mut assembler, &[commit(32, 40)]);
         assert_eq!(delivered(&mut assembler), ["0/28"]);
         assembler.nothing_until(Lsn(99));
@@ -644,28 +518,14 @@ mod tests {
     fn a_transaction_that_was_delivered_before_is_dropped_whole() {
         let mut assembler = assembler(24);
         let insert = || crate::pgoutput::parse(INSERT).unwrap();
-        run(
-            &mut assembler,
-            &[
-                begin(16),
-                insert(),
-                commit(16, 24),
-                begin(24),
-                insert(),
-                insert(),
-                commit(24, 48),
-            ],
-        );
+        run(&mut assembler, &[begin(16), insert(), commit(16, 24), begin(24), insert(), insert(), commit(24, 48)]);
         assert_eq!(delivered(&mut assembler), ["2 rows", "0/30"]);
     }
 
     #[test]
     fn what_cannot_be_is_an_error_and_never_a_skip() {
         let insert = || crate::pgoutput::parse(INSERT).unwrap();
-        assert!(
-            assembler(0).apply(&insert()).is_err(),
-            "outside every transaction"
-        );
+        assert!(assembler(0).apply(&insert()).is_err(), "outside every transaction");
         assert!(assembler(0).apply(&commit(16, 24)).is_err());
         let mut open = assembler(0);
         run(&mut open, &[begin(16)]);
@@ -673,14 +533,7 @@ mod tests {
         assert!(open.apply(&commit(17, 24)).is_err());
         let mut unknown = assembler(0);
         run(&mut unknown, &[begin(16)]);
-        assert!(
-            unknown
-                .apply(&Message::Truncate {
-                    relations: vec![77]
-                })
-                .is_err(),
-            "a table without its columns"
-        );
+        assert!(unknown.apply(&Message::Truncate { relations: vec![77] }).is_err(), "a table without its columns");
     }
 
     #[test]
@@ -690,25 +543,12 @@ mod tests {
             ("public.t", 10, ReplicaIdentity::Default, "R0318"),
             ("public.t", 9, ReplicaIdentity::Nothing, "R0324"),
         ] {
-            let error = assembler(0)
-                .describe(described(name, oid, identity))
-                .unwrap_err();
+            let error = assembler(0).describe(described(name, oid, identity)).unwrap_err();
             assert_eq!(error.code(), code, "{error}");
         }
         let mut others = assembler(0);
-        others
-            .describe(described("public.of_others", 11, ReplicaIdentity::Default))
-            .unwrap();
-        run(
-            &mut others,
-            &[
-                begin(16),
-                Message::Truncate {
-                    relations: vec![11],
-                },
-                commit(16, 24),
-            ],
-        );
+        others.describe(described("public.of_others", 11, ReplicaIdentity::Default)).unwrap();
+        run(&mut others, &[begin(16), Message::Truncate { relations: vec![11] }, commit(16, 24)]);
         assert_eq!(delivered(&mut others), ["0/18"]);
     }
 }

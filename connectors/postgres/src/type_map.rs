@@ -58,9 +58,7 @@ impl Kind {
             Self::Time => DataType::Time64(TimeUnit::Microsecond),
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-            Self::Array(item) => {
-                DataType::List(Arc::new(Field::new("item", item.data_type(), true)))
-            }
+            Self::Array(item) => DataType::List(Arc::new(Field::new("item", item.data_type(), true))),
         }
     }
 
@@ -104,10 +102,7 @@ impl Unsupported {
     pub(crate) fn in_column(self, table: &str, column: &str) -> Error {
         Error::user(
             fault::COLUMN_TYPE,
-            format!(
-                "column `{column}` of `{table}` has the type {}, {}",
-                self.type_name, self.reason
-            ),
+            format!("column `{column}` of `{table}` has the type {}, {}", self.type_name, self.reason),
         )
         .with("table", table)
         .with("column", column)
@@ -119,11 +114,7 @@ const LEAVE_OUT: &str = "leave the column out with `exclude_columns`, or read th
 
 impl TypeMap {
     /// Asks the catalogue for every type among `oids` that is not built in and not known yet.
-    pub(crate) async fn load(
-        &mut self,
-        session: &Session,
-        oids: impl IntoIterator<Item = u32>,
-    ) -> Result<()> {
+    pub(crate) async fn load(&mut self, session: &Session, oids: impl IntoIterator<Item = u32>) -> Result<()> {
         let unknown: Vec<u32> = oids.into_iter().filter(|oid| !self.knows(*oid)).collect();
         if unknown.is_empty() {
             return Ok(());
@@ -138,14 +129,8 @@ impl TypeMap {
             from pg_catalog.pg_type t join wanted using (oid)";
         for row in session.rows("reading the types", sql, &[&unknown]).await? {
             let (element, is_array) = (row.get(3), row.get(4));
-            let type_row = TypeRow {
-                name: row.get(1),
-                kind: row.get(2),
-                element,
-                is_array,
-                base: row.get(5),
-                typmod: row.get(6),
-            };
+            let type_row =
+                TypeRow { name: row.get(1), kind: row.get(2), element, is_array, base: row.get(5), typmod: row.get(6) };
             self.0.insert(row.get(0), type_row);
         }
         Ok(())
@@ -170,16 +155,9 @@ impl TypeMap {
                 _ => builtin(&known, typmod),
             };
         }
-        let refuse = |name: &str, reason| Unsupported {
-            type_name: name.to_owned(),
-            reason,
-            help: LEAVE_OUT,
-        };
+        let refuse = |name: &str, reason| Unsupported { type_name: name.to_owned(), reason, help: LEAVE_OUT };
         let Some(row) = self.0.get(&oid) else {
-            return Err(refuse(
-                &format!("with oid {oid}"),
-                "which the catalogue no longer knows",
-            ));
+            return Err(refuse(&format!("with oid {oid}"), "which the catalogue no longer knows"));
         };
         if depth > DOMAIN_DEPTH_MAX {
             return Err(refuse(&row.name, "whose chain of domains is too long"));
@@ -191,10 +169,7 @@ impl TypeMap {
                 self.kind_at_depth(row.base, typmod, depth + 1)
             }
             b'b' if row.is_array => match self.kind_at_depth(row.element, typmod, depth + 1)? {
-                Kind::Array(_) => Err(refuse(
-                    &row.name,
-                    "an array of arrays, which has no column type in the lake",
-                )),
+                Kind::Array(_) => Err(refuse(&row.name, "an array of arrays, which has no column type in the lake")),
                 item => Ok(Kind::Array(Box::new(item))),
             },
             _ => Err(refuse(&row.name, "which has no column type in the lake")),
@@ -247,26 +222,13 @@ fn numeric(typmod: i32) -> Result<Kind, Unsupported> {
     let declared = (typmod - 4) >> 16 & 0xffff;
     let scale = ((typmod - 4) & 0x7ff ^ 1024) - 1024;
     // numeric(3, -2) holds whole hundreds up to 99900, and numeric(2, 5) holds 0.00099 at most.
-    let precision = if scale < 0 {
-        declared - scale
-    } else {
-        declared.max(scale)
-    };
+    let precision = if scale < 0 { declared - scale } else { declared.max(scale) };
     if precision > PRECISION_MAX {
-        return Err(refuse(
-            format!("numeric({declared}, {scale})"),
-            "which is wider than the 38 digits of a decimal",
-        ));
+        return Err(refuse(format!("numeric({declared}, {scale})"), "which is wider than the 38 digits of a decimal"));
     }
-    let fits = u8::try_from(precision)
-        .ok()
-        .zip(i8::try_from(scale.max(0)).ok());
-    let (precision, scale) = fits.ok_or_else(|| {
-        refuse(
-            format!("numeric({declared}, {scale})"),
-            "which cannot be read",
-        )
-    })?;
+    let fits = u8::try_from(precision).ok().zip(i8::try_from(scale.max(0)).ok());
+    let (precision, scale) =
+        fits.ok_or_else(|| refuse(format!("numeric({declared}, {scale})"), "which cannot be read"))?;
     Ok(Kind::Numeric { precision, scale })
 }
 
@@ -281,28 +243,12 @@ mod tests {
     #[test]
     fn a_numeric_keeps_its_precision_or_is_refused_with_the_choice() {
         let map = TypeMap::default();
-        for (declared, expected) in [
-            ((12, 2), (12, 2)),
-            ((38, 38), (38, 38)),
-            ((3, -2), (5, 0)),
-            ((2, 5), (5, 5)),
-        ] {
-            let kind = map
-                .kind(Type::NUMERIC.oid(), typmod(declared.0, declared.1))
-                .unwrap();
-            assert_eq!(
-                kind,
-                Kind::Numeric {
-                    precision: expected.0,
-                    scale: expected.1
-                }
-            );
+        for (declared, expected) in [((12, 2), (12, 2)), ((38, 38), (38, 38)), ((3, -2), (5, 0)), ((2, 5), (5, 5))] {
+            let kind = map.kind(Type::NUMERIC.oid(), typmod(declared.0, declared.1)).unwrap();
+            assert_eq!(kind, Kind::Numeric { precision: expected.0, scale: expected.1 });
         }
         for typmod in [-1, typmod(39, 2), typmod(38, -1)] {
-            let error = map
-                .kind(Type::NUMERIC.oid(), typmod)
-                .unwrap_err()
-                .in_column("public.t", "n");
+            let error = map.kind(Type::NUMERIC.oid(), typmod).unwrap_err().in_column("public.t", "n");
             assert!(error.helps()[0].contains("exclude_columns"), "{error}");
         }
     }
@@ -320,10 +266,7 @@ mod tests {
             Type::POINT,
             Type::INT2_VECTOR,
         ] {
-            let error = map
-                .kind(refused.oid(), -1)
-                .unwrap_err()
-                .in_column("public.t", "c");
+            let error = map.kind(refused.oid(), -1).unwrap_err().in_column("public.t", "c");
             assert!(error.message().contains(refused.name()), "{error}");
         }
     }

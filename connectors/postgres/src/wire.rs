@@ -36,11 +36,7 @@ impl Wire {
     /// Connects and logs in with `replication=database`.
     pub(crate) async fn connect(endpoint: &Endpoint, clock: &dyn Clock) -> Result<Self> {
         let link = Link::connect(endpoint, clock).await?;
-        let mut wire = Self {
-            link,
-            endpoint: endpoint.clone(),
-            inbox: BytesMut::with_capacity(READ_BYTES),
-        };
+        let mut wire = Self { link, endpoint: endpoint.clone(), inbox: BytesMut::with_capacity(READ_BYTES) };
         tokio::select! {
             done = wire.log_in() => done?,
             () = clock.sleep(endpoint.connect_timeout) => return Err(link::timed_out(endpoint)),
@@ -75,14 +71,10 @@ impl Wire {
     }
 
     async fn authenticate(&mut self, request: &Bytes) -> Result<()> {
-        let code = request
-            .first_chunk::<4>()
-            .map(|code| u32::from_be_bytes(*code));
+        let code = request.first_chunk::<4>().map(|code| u32::from_be_bytes(*code));
         match code {
             Some(0) => Ok(()),
-            Some(3 | 5) if !self.link.is_private() => {
-                Err(fault::weak_authentication(&self.endpoint))
-            }
+            Some(3 | 5) if !self.link.is_private() => Err(fault::weak_authentication(&self.endpoint)),
             Some(3) => {
                 let password = self.password()?;
                 self.send_password(password.as_bytes()).await
@@ -90,33 +82,21 @@ impl Wire {
             Some(5) => {
                 let password = self.password()?;
                 let salt = request.get(4..8).and_then(|salt| salt.try_into().ok());
-                let salt: [u8; 4] =
-                    salt.ok_or_else(|| self.broken("the md5 request has no salt"))?;
+                let salt: [u8; 4] = salt.ok_or_else(|| self.broken("the md5 request has no salt"))?;
                 let user = self.endpoint.user.clone();
-                let hash = postgres_protocol::authentication::md5_hash(
-                    user.as_bytes(),
-                    password.as_bytes(),
-                    salt,
-                );
+                let hash = postgres_protocol::authentication::md5_hash(user.as_bytes(), password.as_bytes(), salt);
                 self.send_password(hash.as_bytes()).await
             }
             Some(10) => self.scram(&request[4..]).await,
             _ => Err(self
                 .endpoint
-                .at(Error::user(
-                    fault::ACCESS,
-                    "the server asks for a way of authentication that is not known",
-                ))
+                .at(Error::user(fault::ACCESS, "the server asks for a way of authentication that is not known"))
                 .help("use scram-sha-256 in pg_hba.conf")),
         }
     }
 
     fn password(&self) -> Result<String> {
-        let password = self
-            .endpoint
-            .password
-            .as_ref()
-            .ok_or_else(|| fault::no_password(&self.endpoint))?;
+        let password = self.endpoint.password.as_ref().ok_or_else(|| fault::no_password(&self.endpoint))?;
         Ok(password.reveal().to_owned())
     }
 
@@ -128,16 +108,11 @@ impl Wire {
 
     async fn scram(&mut self, mechanisms: &[u8]) -> Result<()> {
         let password = self.password()?;
-        let offers = |name: &str| {
-            mechanisms
-                .split(|byte| *byte == 0)
-                .any(|offered| offered == name.as_bytes())
-        };
+        let offers = |name: &str| mechanisms.split(|byte| *byte == 0).any(|offered| offered == name.as_bytes());
         let (binding, mechanism) = match self.link.end_point() {
-            Some(data) if offers(sasl::SCRAM_SHA_256_PLUS) => (
-                ChannelBinding::tls_server_end_point(data),
-                sasl::SCRAM_SHA_256_PLUS,
-            ),
+            Some(data) if offers(sasl::SCRAM_SHA_256_PLUS) => {
+                (ChannelBinding::tls_server_end_point(data), sasl::SCRAM_SHA_256_PLUS)
+            }
             Some(_) => (ChannelBinding::unrequested(), sasl::SCRAM_SHA_256),
             None => (ChannelBinding::unsupported(), sasl::SCRAM_SHA_256),
         };
@@ -146,23 +121,17 @@ impl Wire {
         }
         let mut scram = ScramSha256::new(password.as_bytes(), binding);
         let mut message = BytesMut::new();
-        encoded(frontend::sasl_initial_response(
-            mechanism,
-            scram.message(),
-            &mut message,
-        ))?;
+        encoded(frontend::sasl_initial_response(mechanism, scram.message(), &mut message))?;
         self.send(&message).await?;
         let first = self.sasl_body(11).await?;
-        scram
-            .update(&first)
-            .map_err(|_| self.broken("the server's scram challenge is wrong"))?;
+        scram.update(&first).map_err(|_| self.broken("the server's scram challenge is wrong"))?;
         message.clear();
         encoded(frontend::sasl_response(scram.message(), &mut message))?;
         self.send(&message).await?;
         let last = self.sasl_body(12).await?;
-        scram.finish(&last).map_err(|_| {
-            self.broken("the server does not know the password: its scram signature is wrong")
-        })
+        scram
+            .finish(&last)
+            .map_err(|_| self.broken("the server does not know the password: its scram signature is wrong"))
     }
 
     async fn sasl_body(&mut self, code: u32) -> Result<Bytes> {
@@ -174,31 +143,21 @@ impl Wire {
     }
 
     /// Runs a command and returns its rows as texts.
-    pub(crate) async fn query(
-        &mut self,
-        doing: &str,
-        sql: &str,
-    ) -> Result<Vec<Vec<Option<String>>>> {
+    pub(crate) async fn query(&mut self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         self.send_query(sql).await?;
         let (mut rows, mut failure) = (Vec::new(), None);
         loop {
             let reply = match self.reply(doing).await {
                 Ok(reply) => reply,
                 // The server ends a failed command with a `Z` too, and the next command must not read it.
-                Err(error)
-                    if failure.is_none()
-                        && error.context().iter().any(|(name, _)| *name == "sqlstate") =>
-                {
+                Err(error) if failure.is_none() && error.context().iter().any(|(name, _)| *name == "sqlstate") => {
                     failure = Some(error);
                     continue;
                 }
                 Err(error) => return Err(failure.unwrap_or(error)),
             };
             match reply.letter {
-                b'D' => rows.push(
-                    data_row(&reply.body)
-                        .ok_or_else(|| self.broken("a row of an answer is cut"))?,
-                ),
+                b'D' => rows.push(data_row(&reply.body).ok_or_else(|| self.broken("a row of an answer is cut"))?),
                 b'T' | b'C' | b'I' | b'S' | b'N' => {}
                 b'Z' => return failure.map_or(Ok(rows), Err),
                 other => return Err(self.unexpected(other, doing)),
@@ -230,8 +189,7 @@ impl Wire {
             self.link.write_all(message).await?;
             self.link.flush().await
         };
-        sent.await
-            .map_err(|error| fault::lost(&self.endpoint, &error, "sending"))
+        sent.await.map_err(|error| fault::lost(&self.endpoint, &error, "sending"))
     }
 
     /// Returns the next message; an error of the server becomes one of ours. Cancel-safe.
@@ -252,9 +210,7 @@ impl Wire {
     pub(crate) async fn messages(&mut self, doing: &str) -> Result<Bytes> {
         loop {
             let mut end = 0;
-            while let Some((length, _)) =
-                message_head(&self.inbox[end..]).map_err(|what| self.broken(what))?
-            {
+            while let Some((length, _)) = message_head(&self.inbox[end..]).map_err(|what| self.broken(what))? {
                 if end + length > self.inbox.len() {
                     break;
                 }
@@ -288,14 +244,9 @@ impl Wire {
             _ => READ_BYTES,
         };
         // What a message claims to need is reserved as it arrives, so that a claim alone costs no memory.
-        self.inbox
-            .reserve(wanted.min(READ_BYTES.max(self.inbox.len())));
+        self.inbox.reserve(wanted.min(READ_BYTES.max(self.inbox.len())));
         match self.link.read_buf(&mut self.inbox).await {
-            Ok(0) => Err(fault::lost(
-                &self.endpoint,
-                &io::ErrorKind::UnexpectedEof.into(),
-                doing,
-            )),
+            Ok(0) => Err(fault::lost(&self.endpoint, &io::ErrorKind::UnexpectedEof.into(), doing)),
             Ok(_) => Ok(()),
             Err(error) => Err(fault::lost(&self.endpoint, &error, doing)),
         }
@@ -334,10 +285,7 @@ pub(crate) fn message_head(bytes: &[u8]) -> Result<Option<(usize, u8)>, &'static
 
 /// Reads the fields of an ErrorResponse.
 pub(crate) fn server_error(body: &[u8]) -> ServerError {
-    let mut answer = ServerError {
-        code: "XX000".into(),
-        message: String::new(),
-    };
+    let mut answer = ServerError { code: "XX000".into(), message: String::new() };
     for field in body.split(|byte| *byte == 0) {
         match field.split_first() {
             Some((b'C', code)) => answer.code = String::from_utf8_lossy(code).into_owned(),
@@ -372,10 +320,7 @@ mod tests {
     #[test]
     fn an_answer_with_an_error_keeps_its_code_and_sentence() {
         let answer = server_error(b"SERROR\0VERROR\0C42501\0Mpermission denied for table t\0\0");
-        assert_eq!(
-            (answer.code.as_str(), answer.message.as_str()),
-            ("42501", "permission denied for table t")
-        );
+        assert_eq!((answer.code.as_str(), answer.message.as_str()), ("42501", "permission denied for table t"));
     }
 
     #[test]

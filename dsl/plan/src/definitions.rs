@@ -187,15 +187,18 @@ fn typed(file: FileId, item: &ast::Var, given: &ast::Value, found: &mut Vec<Diag
     };
     if value.is_none() {
         found.push(
-            Diagnostic::error("E0605", format!("variable `{}` is a {}, and this is not", item.name.text, item.ty.word()))
-                .primary(file, given.span, format!("needs a {}", item.ty.word()))
-                .help(match item.ty {
-                    VarType::String => "write \"text\"",
-                    VarType::Int => "write 8",
-                    VarType::Bool => "write true or false",
-                    VarType::Duration => "write 30s",
-                    VarType::Size => "write 64MB",
-                }),
+            Diagnostic::error(
+                "E0605",
+                format!("variable `{}` is a {}, and this is not", item.name.text, item.ty.word()),
+            )
+            .primary(file, given.span, format!("needs a {}", item.ty.word()))
+            .help(match item.ty {
+                VarType::String => "write \"text\"",
+                VarType::Int => "write 8",
+                VarType::Bool => "write true or false",
+                VarType::Duration => "write 30s",
+                VarType::Size => "write 64MB",
+            }),
         );
     }
     value
@@ -252,19 +255,11 @@ fn connection(
         }
         None if MISSING_CONNECTORS.contains(&kind) => {}
         None => {
-            let names: Vec<_> =
-                connectors.iter().map(|connector| connector.name).chain(MISSING_CONNECTORS).collect();
+            let names: Vec<_> = connectors.iter().map(|connector| connector.name).chain(MISSING_CONNECTORS).collect();
             found.push(unknown("E0209", "kind of connection", &item.kind, file, &names));
         }
     }
-    Connection {
-        name: item.name.text.clone(),
-        kind: kind.to_owned(),
-        connector,
-        settings,
-        file,
-        span: item.name.span,
-    }
+    Connection { name: item.name.text.clone(), kind: kind.to_owned(), connector, settings, file, span: item.name.span }
 }
 
 /// Says that a name is not there, with the nearest one and the list.
@@ -286,7 +281,13 @@ pub(crate) fn unknown(code: &'static str, kind: &str, name: &ast::Name, file: Fi
 
 impl Definitions<'_> {
     /// Reads one value with these definitions.
-    pub(crate) fn value(&self, file: FileId, written: &ast::Value, holes: &[&str], found: &mut Vec<Diagnostic>) -> Option<Value> {
+    pub(crate) fn value(
+        &self,
+        file: FileId,
+        written: &ast::Value,
+        holes: &[&str],
+        found: &mut Vec<Diagnostic>,
+    ) -> Option<Value> {
         value(&Context { definitions: self, file, holes }, written, false, found)
     }
 }

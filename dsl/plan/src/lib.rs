@@ -8,6 +8,7 @@ mod lowering;
 mod model;
 mod options;
 mod project;
+mod routes;
 mod sinks;
 mod sources;
 mod sql;
@@ -20,9 +21,9 @@ pub use graph::{graph_mermaid, graph_text};
 pub use lock::{Lock, LockEntry};
 pub use lowering::{Input, Planned, plan};
 pub use model::{
-    AlertPlan, Layout, LayoutTransform, Node, NodeKind, OnMisfit, Outcome, Overlap, Catchup, Plan, RetryPlan, SchemaChanges,
-    SinkPlan, SourceDeclaration, SourcePlan, StepPlan, Step, Stream, StreamId, TablePlan, TestCase, TestCell, TestTable, Trigger, When,
-    SecretSource, Branch, Target, Truncate, JoinSide,
+    AlertPlan, Branch, Catchup, JoinSide, Layout, LayoutTransform, Node, NodeKind, OnMisfit, Outcome, Overlap, Plan,
+    RetryPlan, SchemaChanges, SecretSource, SinkPlan, SourceDeclaration, SourcePlan, Step, StepPlan, Stream, StreamId,
+    TablePlan, Target, TestCase, TestCell, TestTable, Trigger, Truncate, When,
 };
 pub use options::{DEAD_LETTER_COLUMNS, dead_letter_schema, sink_settings, source_settings};
 pub use project::Project;

@@ -48,14 +48,17 @@ impl Lock {
         for (connection, objects) in raw {
             if connection == "version" {
                 if objects.as_integer() != Some(1) {
-                    return Err("the lock file has a version that is not known here; refresh it with `lakehead lock`".into());
+                    return Err(
+                        "the lock file has a version that is not known here; refresh it with `lakehead lock`".into()
+                    );
                 }
                 continue;
             }
             let objects: BTreeMap<String, RawEntry> =
                 objects.try_into().map_err(|error: toml::de::Error| format!("[{connection}]: {}", error.message()))?;
             for (object, raw) in objects {
-                let entry = read_entry(&object, raw).map_err(|error| format!("[{connection}.\"{object}\"]: {error}"))?;
+                let entry =
+                    read_entry(&object, raw).map_err(|error| format!("[{connection}.\"{object}\"]: {error}"))?;
                 lock.set(&connection, &object, entry);
             }
         }

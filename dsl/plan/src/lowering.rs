@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::definitions::{Definitions, collect};
 use crate::model::{Node, NodeKind, Plan, SourceDeclaration, Stream, StreamId, Target, TestCase};
 use crate::sql::{Scope, SqlAnalyzer, SqlText};
-use crate::{Lock, Project, SecretSource, sinks, sources, steps, test_plan, triggers};
+use crate::{Lock, Project, SecretSource, routes, sinks, sources, steps, test_plan, triggers};
 
 /// Everything a plan is made from.
 pub struct Input<'a> {
@@ -100,7 +100,7 @@ pub fn plan(input: &Input<'_>) -> Planned {
     lower_tests(input, &definitions, &mut planned, &mut diagnostics);
     diagnostics.sort_by(|a, b| a.order().cmp(&b.order()));
     diagnostics.dedup();
-    planned.plans.sort_by(|a, b| (a.file, a.span).cmp(&(b.file, b.span)));
+    planned.plans.sort_by_key(|plan| (plan.file, plan.span));
     planned.diagnostics = diagnostics;
     planned
 }
@@ -227,7 +227,7 @@ impl<'a> Lowering<'a> {
                     self.source_failed |= self.nodes.len() == nodes;
                 }
                 Stage::Transform(stage) => steps::lower(self, stage),
-                Stage::Route(stage) => steps::lower_route(self, stage),
+                Stage::Route(stage) => routes::lower(self, stage),
                 Stage::Sink(stage) => sinks::lower(self, stage),
                 Stage::DeadLetter(stage) => dead_letter = sinks::lower_dead_letter(self, stage),
                 Stage::Retry(stage) => retry = triggers::lower_retry(self, stage),
@@ -257,12 +257,13 @@ impl<'a> Lowering<'a> {
 
     /// A rename keeps the identity by `was = "old name"`; a lost ledger does not change it.
     fn identity(&self) -> String {
-        let was = self.tree.settings.iter().find(|setting| setting.name.text == "was").and_then(|setting| {
-            match &setting.value.kind {
-                ast::ValueKind::String(text) => text.as_text(),
-                _ => None,
-            }
-        });
+        let was =
+            self.tree.settings.iter().find(|setting| setting.name.text == "was").and_then(|setting| {
+                match &setting.value.kind {
+                    ast::ValueKind::String(text) => text.as_text(),
+                    _ => None,
+                }
+            });
         let name = was.unwrap_or(&self.tree.name.text);
         let profile = self.input.profile.unwrap_or("");
         let text = format!("lakehead/{}/{name}/{profile}", self.input.project.name);
@@ -298,8 +299,13 @@ impl<'a> Lowering<'a> {
         let has_sink = self.nodes.iter().any(|node| matches!(node.kind, NodeKind::Sink(_)));
         let errors = self.found.iter().any(Diagnostic::is_error);
         if !has_sink && !errors {
-            self.error("E0207", format!("pipeline `{}` writes nothing", self.tree.name.text), self.tree.name.span, "has no sink")
-                .help_last("sink lake { table = \"schema.name\", mode = append }");
+            self.error(
+                "E0207",
+                format!("pipeline `{}` writes nothing", self.tree.name.text),
+                self.tree.name.span,
+                "has no sink",
+            )
+            .help_last("sink lake { table = \"schema.name\", mode = append }");
         }
         if errors {
             return;
@@ -317,13 +323,16 @@ impl<'a> Lowering<'a> {
                     .help(format!("add a sink `from {}`, or leave it out", named.name)),
             );
         }
-        let routes_to_dead_letter = self
-            .nodes
-            .iter()
-            .any(|node| matches!(&node.kind, NodeKind::Route { otherwise: Target::DeadLetter, .. }));
+        let routes_to_dead_letter =
+            self.nodes.iter().any(|node| matches!(&node.kind, NodeKind::Route { otherwise: Target::DeadLetter, .. }));
         if routes_to_dead_letter && !has_dead_letter {
-            self.error("E0511", "rows go to `dead_letter`, and there is none".to_owned(), self.tree.name.span, "has no dead_letter")
-                .help_last("dead_letter lake { table = \"ops.dead_letters\" }");
+            self.error(
+                "E0511",
+                "rows go to `dead_letter`, and there is none".to_owned(),
+                self.tree.name.span,
+                "has no dead_letter",
+            )
+            .help_last("dead_letter lake { table = \"ops.dead_letters\" }");
         }
         triggers::check_against_sources(self, trigger);
     }
@@ -370,7 +379,12 @@ impl<'a> Lowering<'a> {
     }
 
     /// Resolves what a stage reads: the streams behind `from`, or the node above.
-    pub(crate) fn inputs(&mut self, from: &[ast::Path], stage: &str, span: Span) -> Option<Vec<(String, StreamId, String)>> {
+    pub(crate) fn inputs(
+        &mut self,
+        from: &[ast::Path],
+        stage: &str,
+        span: Span,
+    ) -> Option<Vec<(String, StreamId, String)>> {
         if from.is_empty() {
             let named = self.node_above(stage, span)?;
             return Some(expand(&named));
@@ -425,7 +439,8 @@ impl<'a> Lowering<'a> {
     pub(crate) fn lookup(&mut self, path: &ast::Path) -> Option<Vec<(String, StreamId, String)>> {
         let named = self.names.iter().find(|named| !named.sink && named.name == path.head().text).cloned();
         let Some(named) = named else {
-            let readable: Vec<_> = self.names.iter().filter(|named| !named.sink).map(|named| named.name.clone()).collect();
+            let readable: Vec<_> =
+                self.names.iter().filter(|named| !named.sink).map(|named| named.name.clone()).collect();
             let names: Vec<&str> = readable.iter().map(String::as_str).collect();
             let diagnostic = crate::definitions::unknown("E0203", "node above called", path.head(), self.file, &names);
             self.found.push(diagnostic);

@@ -32,16 +32,27 @@ static SOURCE: [OptionSpec; 15] = [
 
 /// Settings that every sink knows.
 static SINK: [OptionSpec; 27] = [
-    OptionSpec::new("mode", K::Word(&["append", "upsert", "overwrite", "changelog", "scd2", "compact"]), "how the table changes"),
+    OptionSpec::new(
+        "mode",
+        K::Word(&["append", "upsert", "overwrite", "changelog", "scd2", "compact"]),
+        "how the table changes",
+    ),
     OptionSpec::new("key", K::Columns, "columns that say which rows are the same"),
     OptionSpec::new("format", K::Word(&["parquet", "orc", "json", "csv", "delta"]), "form of the files"),
     OptionSpec::new("compression", K::Word(&["zstd", "snappy", "gzip", "none"]), "how data is packed"),
     OptionSpec::new("partition_by", K::Layout, "columns, or day(c), month(c), year(c), hour(c), that name folders"),
     OptionSpec::new("overwrite_by", K::Columns, "what one run replaces: columns of `partition_by`, or run_interval"),
     OptionSpec::new("sequence_by", K::Column, "column that says which row of a key is newer"),
-    OptionSpec::new("on_delete", K::Word(&["delete", "soft", "ignore"]), "what a delete of the source does").default("delete"),
-    OptionSpec::new("on_truncate", K::Word(&["apply", "pause", "ignore", "fail"]), "what a truncate of the source does").default("pause"),
-    OptionSpec::new("on_reject", K::Word(&["keep", "delete"]), "what becomes of a key whose newest row is rejected").default("keep"),
+    OptionSpec::new("on_delete", K::Word(&["delete", "soft", "ignore"]), "what a delete of the source does")
+        .default("delete"),
+    OptionSpec::new(
+        "on_truncate",
+        K::Word(&["apply", "pause", "ignore", "fail"]),
+        "what a truncate of the source does",
+    )
+    .default("pause"),
+    OptionSpec::new("on_reject", K::Word(&["keep", "delete"]), "what becomes of a key whose newest row is rejected")
+        .default("keep"),
     OptionSpec::new("commit_every", K::Duration, "greatest age of an epoch").default("10s"),
     OptionSpec::new("buffer", K::Map, "{ size, interval } that close a file"),
     OptionSpec::new("file_size", K::Size, "size at which a file is closed").default("128MB"),
@@ -64,8 +75,17 @@ static SINK: [OptionSpec; 27] = [
 /// Settings that are checked and not carried out by this version. `run` refuses a pipeline that uses one, so that
 /// nothing is accepted and ignored.
 pub(crate) const NOT_YET_SINK: [&str; 11] = [
-    "bucket_by", "sort_by", "compact", "lifecycle", "ignore_columns", "metadata_columns", "retry_for", "fallback",
-    "message_key", "buffer", "max_partitions",
+    "bucket_by",
+    "sort_by",
+    "compact",
+    "lifecycle",
+    "ignore_columns",
+    "metadata_columns",
+    "retry_for",
+    "fallback",
+    "message_key",
+    "buffer",
+    "max_partitions",
 ];
 /// Likewise for sources.
 pub(crate) const NOT_YET_SOURCE: [&str; 6] = ["event_time", "watermark", "idle_after", "late", "refetch", "refresh"];
@@ -81,9 +101,8 @@ pub fn sink_settings() -> &'static [OptionSpec] {
 }
 
 /// The columns of every dead-letter table.
-pub const DEAD_LETTER_COLUMNS: [&str; 10] = [
-    "_at", "_pipeline", "_node", "_reason", "_expectation", "_error", "_source", "_source_position", "_op", "_raw",
-];
+pub const DEAD_LETTER_COLUMNS: [&str; 10] =
+    ["_at", "_pipeline", "_node", "_reason", "_expectation", "_error", "_source", "_source_position", "_op", "_raw"];
 
 /// Returns the schema of every dead-letter table.
 pub fn dead_letter_schema() -> SchemaRef {

@@ -106,7 +106,9 @@ fn settings(
         lowering.found.push(diagnostic);
     }
     if settings.text("on_delete") == Some("soft") || settings.text("on_reject") == Some("delete") {
-        lowering.not_yet.push(("on_delete = soft / on_reject = delete".to_owned(), format!("sink to {}", connection.name)));
+        lowering
+            .not_yet
+            .push(("on_delete = soft / on_reject = delete".to_owned(), format!("sink to {}", connection.name)));
     }
     for unsupported in NOT_YET_SINK {
         if settings.get(unsupported).is_some() && !role.options.iter().any(|own| own.name == unsupported) {
@@ -121,7 +123,12 @@ fn settings(
             let span = written.get("mode").map_or(place, |setting| setting.value.span);
             let words: Vec<_> = role.modes.iter().map(|mode| mode.word()).collect();
             lowering
-                .error("E0502", format!("`{}` cannot be written with `mode = {}`", connection.kind, mode.word()), span, "not there")
+                .error(
+                    "E0502",
+                    format!("`{}` cannot be written with `mode = {}`", connection.kind, mode.word()),
+                    span,
+                    "not there",
+                )
                 .help_last(format!("modes are: {}", words.join(", ")));
             return None;
         }
@@ -209,7 +216,10 @@ fn check_mode(lowering: &mut Lowering<'_>, sink: &SinkPlan) {
     let stream = lowering.streams[sink.input.0].clone();
     if sink.mode == WriteMode::Upsert && sink.key.is_empty() {
         let cure = if stream.changes {
-            format!("sink history = {} from {} {{ mode = append }}   for a table without a key", sink.connection_name, stream.name)
+            format!(
+                "sink history = {} from {} {{ mode = append }}   for a table without a key",
+                sink.connection_name, stream.name
+            )
         } else {
             "key = [id]".to_owned()
         };
@@ -245,7 +255,12 @@ fn check_overwrite(lowering: &mut Lowering<'_>, stage: &ast::Sink, settings: &Se
     for column in by {
         if !layout.iter().any(|part| part.name == column) {
             lowering
-                .error("E0507", format!("`{column}` is not in `partition_by`"), span, "only whole partitions can be overwritten")
+                .error(
+                    "E0507",
+                    format!("`{column}` is not in `partition_by`"),
+                    span,
+                    "only whole partitions can be overwritten",
+                )
                 .help_last(format!("partition_by = [{column}]   or   overwrite_by = run_interval"));
         }
     }
@@ -261,17 +276,29 @@ fn check_sequence(
     if let (Some(column), true) = (settings.text("sequence_by"), stream.changes) {
         let span = stage.settings.get("sequence_by").map_or(stage.span, |setting| setting.value.span);
         lowering
-            .error("E0508", format!("`sequence_by = {column}` would override the order of the change log"), span, "cdc has an order")
+            .error(
+                "E0508",
+                format!("`sequence_by = {column}` would override the order of the change log"),
+                span,
+                "cdc has an order",
+            )
             .help_last("leave it out");
     }
     let cursor = lowering.nodes.iter().find_map(|node| match &node.kind {
-        NodeKind::Source(source) => source.settings.text("cursor").map(|_| source.settings.duration("lookback").is_some()),
+        NodeKind::Source(source) => {
+            source.settings.text("cursor").map(|_| source.settings.duration("lookback").is_some())
+        }
         _ => None,
     });
     if mode == WriteMode::Append && cursor == Some(false) {
         let span = stage.settings.get("mode").map_or(stage.node_name().span, |setting| setting.value.span);
         lowering
-            .error("E0506", "rows that commit late would be lost".into(), span, "a cursor into `append`, without `lookback`")
+            .error(
+                "E0506",
+                "rows that commit late would be lost".into(),
+                span,
+                "a cursor into `append`, without `lookback`",
+            )
             .help_last("lookback = 10m   in the source, and   mode = upsert, key = [id]   here");
     }
 }
@@ -287,7 +314,9 @@ fn check_columns(lowering: &mut Lowering<'_>, stage: &ast::Sink, settings: &Sett
     }
     if settings.get("bucket_by").is_some() && settings.get("bucket_count").is_none() {
         let span = stage.settings.get("bucket_by").map_or(stage.span, |setting| setting.name.span);
-        lowering.error("E0509", "`bucket_by` needs `bucket_count`".into(), span, "how many?").help_last("bucket_count = 16");
+        lowering
+            .error("E0509", "`bucket_by` needs `bucket_count`".into(), span, "how many?")
+            .help_last("bucket_count = 16");
     }
 }
 
@@ -328,7 +357,9 @@ fn layout(
             no_column(lowering, &column, schema, span);
             return None;
         };
-        if transform != LayoutTransform::Identity && !matches!(field.data_type(), DataType::Timestamp(..) | DataType::Date32) {
+        if transform != LayoutTransform::Identity
+            && !matches!(field.data_type(), DataType::Timestamp(..) | DataType::Date32)
+        {
             lowering.error("E0510", format!("`{column}` is not a time"), span, "needs a timestamp or a date");
             return None;
         }

@@ -51,7 +51,12 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Source) {
         return lower_unbuilt(lowering, stage, &connection);
     }
     let Some(role) = connection.connector.and_then(|connector| connector.source) else {
-        lowering.error("E0214", format!("nothing can be read from `{}`", connection.kind), stage.connection.span, "only writes");
+        lowering.error(
+            "E0214",
+            format!("nothing can be read from `{}`", connection.kind),
+            stage.connection.span,
+            "only writes",
+        );
         return;
     };
     let mut options: Vec<OptionSpec> = role.options.to_vec();
@@ -194,7 +199,11 @@ fn tables(
     if let Some(Value::Map(columns)) = settings.get("columns") {
         let schema = declared(lowering, stage, columns, connection.kind == "generate")?;
         let table = TableSpec { name: node.text.clone(), schema, key: declared_key(settings) };
-        return Some(vec![Found { table, origin: "the columns are declared in the source".into(), full_identity: true }]);
+        return Some(vec![Found {
+            table,
+            origin: "the columns are declared in the source".into(),
+            full_identity: true,
+        }]);
     }
     if settings.get("tables").is_some() {
         return matching_tables(lowering, stage, connection, settings, (role.changes)(settings));
@@ -287,7 +296,12 @@ fn stale(lowering: &mut Lowering<'_>, stage: &ast::Source, object: &str) {
     );
 }
 
-fn declared(lowering: &mut Lowering<'_>, stage: &ast::Source, columns: &[(String, Value)], made: bool) -> Option<SchemaRef> {
+fn declared(
+    lowering: &mut Lowering<'_>,
+    stage: &ast::Source,
+    columns: &[(String, Value)],
+    made: bool,
+) -> Option<SchemaRef> {
     let place = |name: &str| -> Span {
         let setting = stage.settings.get("columns").map(|setting| &setting.value.kind);
         match setting {
@@ -358,7 +372,10 @@ fn matching_tables(
     let include = globs(lowering, &settings.texts("tables"), span)?;
     let exclude = globs(lowering, &settings.texts("exclude"), span)?;
     let lock = lowering.input.lock;
-    let all: Vec<_> = lock.objects(&connection.name).filter(|(name, entry)| entry.query.is_none() && !name.starts_with("query ")).collect();
+    let all: Vec<_> = lock
+        .objects(&connection.name)
+        .filter(|(name, entry)| entry.query.is_none() && !name.starts_with("query "))
+        .collect();
     let mut found = Vec::new();
     for (name, entry) in &all {
         if include.iter().any(|glob| glob.is_match(name)) && !exclude.iter().any(|glob| glob.is_match(name)) {
@@ -377,7 +394,11 @@ fn matching_tables(
         lowering.found.push(
             Diagnostic::error("E0215", format!("`{pattern}` matches no table in lakehead.lock"))
                 .primary(lowering.file, span, label)
-                .note(format!("{} has: {}", connection.name, if names.is_empty() { "nothing yet".into() } else { names.join(", ") }))
+                .note(format!(
+                    "{} has: {}",
+                    connection.name,
+                    if names.is_empty() { "nothing yet".into() } else { names.join(", ") }
+                ))
                 .help(format!("lakehead lock   asks {} for its tables", connection.name)),
         );
         return None;
@@ -391,7 +412,12 @@ fn globs(lowering: &mut Lowering<'_>, patterns: &[String], span: Span) -> Option
         match GlobBuilder::new(pattern).literal_separator(false).build() {
             Ok(glob) => globs.push(glob.compile_matcher()),
             Err(error) => {
-                lowering.error("E0216", format!("`{pattern}` is not a pattern: {}", error.kind()), span, "not a pattern");
+                lowering.error(
+                    "E0216",
+                    format!("`{pattern}` is not a pattern: {}", error.kind()),
+                    span,
+                    "not a pattern",
+                );
                 return None;
             }
         }

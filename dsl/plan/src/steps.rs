@@ -9,12 +9,12 @@ use lakehead_syntax::ast::{self, StepKind};
 use lakehead_syntax::{Diagnostic, Span, did_you_mean};
 
 use crate::lowering::{Lowering, Named};
-use crate::model::{Branch, JoinSide, Node, NodeKind, Step, StepPlan, Stream, StreamId, Target};
+use crate::model::{JoinSide, Node, NodeKind, Step, StepPlan, Stream, StreamId};
 use crate::sql::{Column, Scope, SqlText};
 
 /// The rows between two steps.
 #[derive(Clone)]
-struct Rows {
+pub(crate) struct Rows {
     /// Columns by the name that qualifies them; more than one after a join.
     sides: Vec<(String, SchemaRef)>,
     key: Vec<String>,
@@ -24,7 +24,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn of(stream: &Stream, qualifier: &str) -> Self {
+    pub(crate) fn of(stream: &Stream, qualifier: &str) -> Self {
         Self {
             sides: vec![(qualifier.to_owned(), Arc::clone(&stream.schema))],
             key: stream.key.clone(),
@@ -80,7 +80,12 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Transform) {
             format!("transform {}.* {{ … }}   changes each table in place", first_name.split('.').next().unwrap_or(""))
         };
         lowering
-            .error("E0217", format!("`{name}` reads {} inputs, and its first step takes one", inputs.len()), span, &tables.join(", "))
+            .error(
+                "E0217",
+                format!("`{name}` reads {} inputs, and its first step takes one", inputs.len()),
+                span,
+                &tables.join(", "),
+            )
             .help_last(cure);
         return;
     }
@@ -173,7 +178,12 @@ fn refuse_twin_columns(lowering: &mut Lowering<'_>, stage: &ast::Transform, rows
         if !seen.insert(field.name()) {
             let span = stage.steps.last().map_or(stage.span, |step| step.span);
             lowering
-                .error("E0308", format!("two columns are called `{}`", field.name()), span, "both sides of the join have it")
+                .error(
+                    "E0308",
+                    format!("two columns are called `{}`", field.name()),
+                    span,
+                    "both sides of the join have it",
+                )
                 .help_last("name the columns to keep:  select { a.id, b.name as b_name, … }");
             return;
         }
@@ -218,13 +228,23 @@ fn lower_step(
             let name = expect.name.as_ref().map_or_else(|| format!("expect_{}", number + 1), |name| name.text.clone());
             if expect.action == ast::Action::DeadLetter && aggregate {
                 lowering
-                    .error("E0309", "a rule on the batch cannot set rows aside".into(), expect.action_span, "no single row is to blame")
+                    .error(
+                        "E0309",
+                        "a rule on the batch cannot set rows aside".into(),
+                        expect.action_span,
+                        "no single row is to blame",
+                    )
                     .help_last("else fail   or   else warn");
                 return None;
             }
             if expect.action == ast::Action::DeadLetter && !has_dead_letter(lowering) {
                 lowering
-                    .error("E0511", "rows go to `dead_letter`, and there is none".into(), expect.action_span, "nowhere to go")
+                    .error(
+                        "E0511",
+                        "rows go to `dead_letter`, and there is none".into(),
+                        expect.action_span,
+                        "nowhere to go",
+                    )
                     .help_last("dead_letter lake { table = \"ops.dead_letters\" }");
             }
             let kind = StepPlan::Expect { name, condition, action: expect.action, batch: aggregate };
@@ -243,7 +263,7 @@ fn scope(lowering: &Lowering<'_>, rows: &Rows) -> Scope {
 }
 
 /// Types a condition; it must be boolean. Returns whether it holds an aggregate.
-fn condition(
+pub(crate) fn condition(
     lowering: &mut Lowering<'_>,
     sql: &ast::Sql,
     rows: &Rows,
@@ -410,7 +430,12 @@ fn drop_columns(
     if let Some(column) = dropped.iter().find(|column| rows.changes && rows.key.contains(column)) {
         let column = column.clone();
         lowering
-            .error("E0406", format!("`{column}` is in the key, and cannot be dropped"), sql.span, "a delete carries nothing else")
+            .error(
+                "E0406",
+                format!("`{column}` is in the key, and cannot be dropped"),
+                sql.span,
+                "a delete carries nothing else",
+            )
             .help_last("leave it in");
         return None;
     }
@@ -427,7 +452,12 @@ fn refuse_changes(lowering: &mut Lowering<'_>, rows: &Rows, span: Span, word: &s
         return Some(());
     }
     lowering
-        .error("E0410", format!("`{word}` over a change stream is not known in edition 1"), span, "its input changes and deletes rows")
+        .error(
+            "E0410",
+            format!("`{word}` over a change stream is not known in edition 1"),
+            span,
+            "its input changes and deletes rows",
+        )
         .help_last("mirror the table first, and compute from the lake table it fills");
     None
 }
@@ -497,8 +527,10 @@ fn union(
     for (name, stream) in &inputs[1..] {
         let other = Arc::clone(&lowering.streams[stream.0].schema);
         let has = |schema: &Schema, field: &Arc<Field>| schema.field_with_name(field.name()).is_ok();
-        let missing: Vec<_> = first.fields().iter().filter(|field| !has(&other, field)).map(|f| f.name().clone()).collect();
-        let more: Vec<_> = other.fields().iter().filter(|field| !has(&first, field)).map(|f| f.name().clone()).collect();
+        let missing: Vec<_> =
+            first.fields().iter().filter(|field| !has(&other, field)).map(|f| f.name().clone()).collect();
+        let more: Vec<_> =
+            other.fields().iter().filter(|field| !has(&first, field)).map(|f| f.name().clone()).collect();
         let retyped: Vec<_> = first
             .fields()
             .iter()
@@ -551,37 +583,3 @@ fn query(
         }
     }
 }
-
-/// Lowers a route.
-pub(crate) fn lower_route(lowering: &mut Lowering<'_>, stage: &ast::Route) {
-    let span = Span { start: stage.span.start, end: stage.span.start + 5 };
-    let Some(inputs) = lowering.inputs(&stage.from, "route", span) else { return };
-    let [(_, input, shown)] = inputs.as_slice() else {
-        lowering.error("E0217", "`route` reads one input".into(), span, "reads several");
-        return;
-    };
-    lowering.mark_read(*input);
-    let stream = lowering.streams[input.0].clone();
-    let rows = Rows::of(&stream, shown.rsplit('.').next().unwrap_or(shown));
-    let mut branches = Vec::new();
-    for branch in &stage.branches {
-        let condition = condition(lowering, &branch.condition, &rows, "when", false);
-        let output = branch_stream(lowering, &branch.name, &stream);
-        if let Some((condition, _)) = condition {
-            branches.push(Branch { name: branch.name.text.clone(), condition, output });
-        }
-    }
-    let otherwise = if stage.otherwise.text == "dead_letter" {
-        Target::DeadLetter
-    } else {
-        Target::Stream(branch_stream(lowering, &stage.otherwise, &stream))
-    };
-    lowering.nodes.push(Node { name: "route".into(), kind: NodeKind::Route { input: *input, branches, otherwise } });
-}
-
-fn branch_stream(lowering: &mut Lowering<'_>, name: &ast::Name, stream: &Stream) -> StreamId {
-    let output = lowering.stream(Stream { name: name.text.clone(), ..stream.clone() });
-    lowering.define(Named { name: name.text.clone(), span: name.span, members: vec![(String::new(), output)], sink: false });
-    output
-}
-

@@ -90,7 +90,9 @@ fn lower_table(table: &ast::TestTable) -> TestTable {
             lowered.header = header.cells.iter().map(|cell| cell.value.clone().unwrap_or_default()).collect();
             lowered.rows = rows
                 .iter()
-                .map(|row| row.cells.iter().map(|cell| TestCell { value: cell.value.clone(), span: cell.span }).collect())
+                .map(|row| {
+                    row.cells.iter().map(|cell| TestCell { value: cell.value.clone(), span: cell.span }).collect()
+                })
                 .collect();
         }
         TestRows::File(path) => lowered.path = path.as_text().map(str::to_owned),

@@ -16,7 +16,8 @@ use crate::values::{Context, text};
 static TRIGGER: [OptionSpec; 7] = [
     OptionSpec::new("timezone", K::Text, "time zone of the cron text").default("\"UTC\""),
     OptionSpec::new("delay", K::Duration, "how long after the occasion"),
-    OptionSpec::new("catchup", K::Word(&["all", "latest", "none"]), "missed occasions that are made up for").default("none"),
+    OptionSpec::new("catchup", K::Word(&["all", "latest", "none"]), "missed occasions that are made up for")
+        .default("none"),
     OptionSpec::new("overlap", K::Word(&["skip", "queue"]), "an occasion while a run is on").default("skip"),
     OptionSpec::new("within", K::Duration, "how far apart the parents may end"),
     OptionSpec::new("settle", K::Duration, "how long arrivals are collected").default("10s"),
@@ -94,7 +95,8 @@ fn when(lowering: &mut Lowering<'_>, stage: &ast::Trigger) -> Option<When> {
         ast::When::Every(duration) => {
             let length = Duration::from_millis(duration.milliseconds().unwrap_or(0));
             if length < Duration::from_secs(1) {
-                lowering.error("E0403", "`every` needs at least a second".into(), duration.span, "too short")
+                lowering
+                    .error("E0403", "`every` needs at least a second".into(), duration.span, "too short")
                     .help_last("trigger continuous   runs always");
             }
             When::Every(length)
@@ -107,7 +109,12 @@ fn when(lowering: &mut Lowering<'_>, stage: &ast::Trigger) -> Option<When> {
             let written = written?;
             if let Err(error) = croner::Cron::from_str(&written) {
                 lowering
-                    .error("E0404", format!("`{written}` is not a cron text: {}", error.to_string().to_lowercase()), template.span, "minute hour day month weekday")
+                    .error(
+                        "E0404",
+                        format!("`{written}` is not a cron text: {}", error.to_string().to_lowercase()),
+                        template.span,
+                        "minute hour day month weekday",
+                    )
                     .help_last("\"30 2 * * *\"   is half past two, every day");
             }
             When::Cron(written)
@@ -124,8 +131,7 @@ fn when(lowering: &mut Lowering<'_>, stage: &ast::Trigger) -> Option<When> {
             for path in pipelines {
                 if !lowering.definitions.pipelines.contains_key(&path.to_string()) {
                     let all: Vec<_> = lowering.definitions.pipelines.keys().map(String::as_str).collect();
-                    let diagnostic =
-                        crate::definitions::unknown("E0211", "pipeline", path.head(), lowering.file, &all);
+                    let diagnostic = crate::definitions::unknown("E0211", "pipeline", path.head(), lowering.file, &all);
                     lowering.found.push(diagnostic);
                 }
                 names.push(path.to_string());

@@ -24,9 +24,11 @@ pub(crate) fn value(
     found: &mut Vec<Diagnostic>,
 ) -> Option<Value> {
     let too_large = |found: &mut Vec<Diagnostic>| {
-        found.push(
-            Diagnostic::error("E0106", "this number does not fit").primary(context.file, written.span, "too large"),
-        );
+        found.push(Diagnostic::error("E0106", "this number does not fit").primary(
+            context.file,
+            written.span,
+            "too large",
+        ));
         None
     };
     match &written.kind {
@@ -34,9 +36,9 @@ pub(crate) fn value(
         ValueKind::Int(text) => text.parse().map_or_else(|_| too_large(found), |n| Some(Value::Int(n))),
         ValueKind::Number(text) => text.parse().map_or_else(|_| too_large(found), |n| Some(Value::Number(n))),
         ValueKind::Percent(percent) => percent.fraction().map(Value::Percent),
-        ValueKind::Duration(value) => value
-            .milliseconds()
-            .map_or_else(|| too_large(found), |ms| Some(Value::Duration(Duration::from_millis(ms)))),
+        ValueKind::Duration(value) => {
+            value.milliseconds().map_or_else(|| too_large(found), |ms| Some(Value::Duration(Duration::from_millis(ms))))
+        }
         ValueKind::Size(value) => value.bytes().map_or_else(|| too_large(found), |n| Some(Value::Size(n))),
         ValueKind::String(template) => text(context, template, found).map(Value::Text),
         ValueKind::List(items) => {

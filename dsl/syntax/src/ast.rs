@@ -11,10 +11,7 @@ mod pipeline;
 mod value;
 
 pub use pipeline::*;
-pub use value::{
-    Call, Chunk, Duration, Name, Path, Percent, Setting, Settings, Size, Sql, Template, Value,
-    ValueKind,
-};
+pub use value::{Call, Chunk, Duration, Name, Path, Percent, Setting, Settings, Size, Sql, Template, Value, ValueKind};
 
 /// One `*.lake` file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

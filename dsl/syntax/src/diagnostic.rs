@@ -94,24 +94,14 @@ impl Diagnostic {
     /// Adds the place of the mistake.
     #[must_use]
     pub fn primary(mut self, file: FileId, span: Span, text: impl Into<String>) -> Self {
-        self.labels.push(Label {
-            file,
-            span,
-            text: text.into(),
-            primary: true,
-        });
+        self.labels.push(Label { file, span, text: text.into(), primary: true });
         self
     }
 
     /// Adds the place of the other half.
     #[must_use]
     pub fn secondary(mut self, file: FileId, span: Span, text: impl Into<String>) -> Self {
-        self.labels.push(Label {
-            file,
-            span,
-            text: text.into(),
-            primary: false,
-        });
+        self.labels.push(Label { file, span, text: text.into(), primary: false });
         self
     }
 
@@ -132,11 +122,7 @@ impl Diagnostic {
     /// Adds an edit that mends it.
     #[must_use]
     pub fn fix(mut self, file: FileId, span: Span, replacement: impl Into<String>) -> Self {
-        self.fixes.push(Fix {
-            file,
-            span,
-            replacement: replacement.into(),
-        });
+        self.fixes.push(Fix { file, span, replacement: replacement.into() });
         self
     }
 
@@ -147,19 +133,12 @@ impl Diagnostic {
 
     /// The label that gives the diagnostic its place: the first primary one, else the first.
     pub fn place(&self) -> Option<&Label> {
-        self.labels
-            .iter()
-            .find(|label| label.primary)
-            .or(self.labels.first())
+        self.labels.iter().find(|label| label.primary).or(self.labels.first())
     }
 
     /// What diagnostics are ordered by: file, then place, then code.
     pub fn order(&self) -> (FileId, Span, &'static str) {
-        let (file, span) = self
-            .place()
-            .map_or((FileId::default(), Span::default()), |label| {
-                (label.file, label.span)
-            });
+        let (file, span) = self.place().map_or((FileId::default(), Span::default()), |label| (label.file, label.span));
         (file, span, self.code)
     }
 }

@@ -14,13 +14,7 @@ pub(crate) fn is_doc(comment: &str) -> bool {
 /// Hands the doc comments of a file to its blocks and warns of those that belong to none.
 ///
 /// Where the file has errors, a comment above something that did not parse is not warned of.
-pub(crate) fn attach(
-    text: &str,
-    file: &mut File,
-    tokens: &Tokens,
-    id: FileId,
-    has_errors: bool,
-) -> Vec<Diagnostic> {
+pub(crate) fn attach(text: &str, file: &mut File, tokens: &Tokens, id: FileId, has_errors: bool) -> Vec<Diagnostic> {
     let lines = LineIndex::new(text);
     let mut blocks: HashMap<usize, &mut Option<String>> = HashMap::new();
     for item in &mut file.items {
@@ -42,26 +36,21 @@ pub(crate) fn attach(
             warnings.push(stray(id, comment));
             continue;
         }
-        let follows = group
-            .last()
-            .is_some_and(|last| lines.line(last.start) + 1 == lines.line(comment.start));
+        let follows = group.last().is_some_and(|last| lines.line(last.start) + 1 == lines.line(comment.start));
         if !follows {
             group.clear();
         }
         group.push(comment);
         let next_line = lines.line(comment.start) + 1;
-        let next_comment = tokens
+        let next_comment = tokens.comments.partition_point(|other| other.start <= comment.start);
+        let goes_on = tokens
             .comments
-            .partition_point(|other| other.start <= comment.start);
-        let goes_on = tokens.comments.get(next_comment).is_some_and(|next| {
-            next.first && lines.line(next.start) == next_line && is_doc(next.text(text))
-        });
+            .get(next_comment)
+            .is_some_and(|next| next.first && lines.line(next.start) == next_line && is_doc(next.text(text)));
         if goes_on {
             continue;
         }
-        let behind = tokens
-            .list
-            .partition_point(|token| token.start < comment.end);
+        let behind = tokens.list.partition_point(|token| token.start < comment.end);
         let below = tokens.list.get(behind);
         let below = below.filter(|token| lines.line(token.start) == next_line);
         match below.and_then(|token| blocks.get_mut(&token.start)) {

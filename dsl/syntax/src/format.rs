@@ -32,11 +32,7 @@ pub fn format(text: &str) -> Result<String, Vec<Diagnostic>> {
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
     }
-    let mut printer = Printer {
-        text,
-        comments: &comments,
-        next: 0,
-    };
+    let mut printer = Printer { text, comments: &comments, next: 0 };
     Ok(printer.file(&file))
 }
 
@@ -63,19 +59,10 @@ impl<'a> Printer<'a> {
     }
 
     /// Prints one thing of a block with the comments around it.
-    fn entry(
-        &mut self,
-        span: Span,
-        indent: usize,
-        print: impl FnOnce(&mut Self) -> Entry,
-    ) -> Entry {
+    fn entry(&mut self, span: Span, indent: usize, print: impl FnOnce(&mut Self) -> Entry) -> Entry {
         let leading = self.leading(span.start as usize);
         let mut entry = print(self);
-        entry.blank_before = self.blank_before(
-            leading
-                .first()
-                .map_or(span.start as usize, |first| first.start),
-        );
+        entry.blank_before = self.blank_before(leading.first().map_or(span.start as usize, |first| first.start));
         entry.indent = indent;
         entry.leading = leading;
         let mut behind = self.take(span.end as usize);
@@ -87,38 +74,26 @@ impl<'a> Printer<'a> {
     /// The comments before `end` that are not printed yet, each as a line of its own.
     fn leading(&mut self, end: usize) -> Vec<Leading> {
         let from = self.next;
-        while self
-            .comments
-            .get(self.next)
-            .is_some_and(|comment| comment.start < end)
-        {
+        while self.comments.get(self.next).is_some_and(|comment| comment.start < end) {
             self.next += 1;
         }
-        let lines = self.comments[from..self.next]
-            .iter()
-            .map(|comment| Leading {
-                start: comment.start,
-                blank_before: self.blank_before(comment.start),
-                blank_behind: self.blank_behind(comment.end),
-                text: comment.text(self.text).to_string(),
-            });
+        let lines = self.comments[from..self.next].iter().map(|comment| Leading {
+            start: comment.start,
+            blank_before: self.blank_before(comment.start),
+            blank_behind: self.blank_behind(comment.end),
+            text: comment.text(self.text).to_string(),
+        });
         lines.collect()
     }
 
     /// The comments before `end` that are not printed yet, to be put behind something.
     fn take(&mut self, end: usize) -> Vec<String> {
-        self.leading(end)
-            .into_iter()
-            .map(|line| line.text)
-            .collect()
+        self.leading(end).into_iter().map(|line| line.text).collect()
     }
 
     /// The comment behind the last thing of a line, given where that thing ends; a comma may stand between.
     fn trailing(&mut self, end: usize) -> Option<String> {
-        let comment = self
-            .comments
-            .get(self.next)
-            .filter(|comment| !comment.first)?;
+        let comment = self.comments.get(self.next).filter(|comment| !comment.first)?;
         let between = self.text[end..comment.start].trim_matches(is_blank);
         if !matches!(between, "" | ",") {
             return None;
@@ -128,12 +103,8 @@ impl<'a> Printer<'a> {
     }
 
     fn has_comment(&self, span: Span) -> bool {
-        let from = self
-            .comments
-            .partition_point(|comment| comment.start < span.start as usize);
-        self.comments
-            .get(from)
-            .is_some_and(|comment| comment.start < span.end as usize)
+        let from = self.comments.partition_point(|comment| comment.start < span.start as usize);
+        self.comments.get(from).is_some_and(|comment| comment.start < span.end as usize)
     }
 
     fn blank_before(&self, at: usize) -> bool {

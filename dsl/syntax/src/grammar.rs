@@ -1,10 +1,6 @@
 //! The grammar as a parser. Nothing outside `lower` and `parse` knows that it is pest.
 
-#![allow(
-    missing_docs,
-    clippy::too_many_lines,
-    reason = "what is in here is generated from grammar.pest"
-)]
+#![allow(missing_docs, clippy::too_many_lines, reason = "what is in here is generated from grammar.pest")]
 
 use std::num::NonZeroUsize;
 use std::sync::Once;

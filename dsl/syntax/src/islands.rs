@@ -13,13 +13,10 @@ pub(crate) fn check(file: &File, id: FileId, diagnostics: &mut Vec<Diagnostic>) 
         Item::Pipeline(pipeline) => Some(pipeline),
         _ => None,
     });
-    let transforms =
-        pipelines
-            .flat_map(|pipeline| &pipeline.stages)
-            .filter_map(|stage| match stage {
-                Stage::Transform(transform) => Some(transform),
-                _ => None,
-            });
+    let transforms = pipelines.flat_map(|pipeline| &pipeline.stages).filter_map(|stage| match stage {
+        Stage::Transform(transform) => Some(transform),
+        _ => None,
+    });
     for step in transforms.flat_map(|transform| &transform.steps) {
         let sql = match &step.kind {
             StepKind::Where(sql) | StepKind::Derive(sql) => sql,
@@ -37,13 +34,10 @@ fn told(id: FileId, word: &str, sql: &Sql) -> Diagnostic {
         "derive" => "a column is computed by `derive { expression as name }`",
         _ => "conditions are joined by `and`",
     };
-    Diagnostic::error(
-        "E0110",
-        format!("this brace of `{word}` holds SQL, not settings"),
-    )
-    .primary(id, sql.span, "`name = value` is a setting")
-    .note("settings go in the braces of the source or the sink")
-    .help(help)
+    Diagnostic::error("E0110", format!("this brace of `{word}` holds SQL, not settings"))
+        .primary(id, sql.span, "`name = value` is a setting")
+        .note("settings go in the braces of the source or the sink")
+        .help(help)
 }
 
 /// Whether the text is `name = value, name = value`, at least two of them and nothing else.
@@ -78,9 +72,7 @@ fn holds_settings(sql: &str) -> bool {
 
 fn is_setting(item: &[&str]) -> bool {
     match item {
-        [name, "=", value] => {
-            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && *value != "="
-        }
+        [name, "=", value] => name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && *value != "=",
         _ => false,
     }
 }
@@ -91,22 +83,12 @@ mod tests {
 
     #[test]
     fn settings_are_told_from_sql() {
-        for sql in [
-            "a = b, c = d",
-            " a = 1,\n b = f(x, y),\n",
-            "topic = \"a\", format = json",
-        ] {
+        for sql in ["a = b, c = d", " a = 1,\n b = f(x, y),\n", "topic = \"a\", format = json"] {
             assert!(holds_settings(sql), "{sql}");
         }
-        for sql in [
-            "a = b",
-            "",
-            "a = b and c = d",
-            "(a, b) = (c, d)",
-            "a = b as c, d = e as f",
-            "x in (a, b)",
-            "a = b, c",
-        ] {
+        for sql in
+            ["a = b", "", "a = b and c = d", "(a, b) = (c, d)", "a = b as c, d = e as f", "x in (a, b)", "a = b, c"]
+        {
             assert!(!holds_settings(sql), "{sql}");
         }
     }

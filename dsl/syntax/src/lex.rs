@@ -116,30 +116,16 @@ fn read(text: &str, file: FileId) -> Tokens {
     // quoted text to its line or at least to its island, to find the quote that really is at fault.
     let mut strict = Lexer::new(text, file, true);
     strict.run();
-    if strict.quote_open {
-        strict.tokens
-    } else {
-        lexer.tokens
-    }
+    if strict.quote_open { strict.tokens } else { lexer.tokens }
 }
 
 fn too_long(text: &str, file: FileId) -> Tokens {
     let diagnostic = Diagnostic::error("E0111", "this file is too long")
         .primary(file, Span::new(0, 0), format!("{} bytes", text.len()))
-        .note(format!(
-            "a file may have {FILE_BYTES_MAX} bytes, {DEPTH_MAX} nested brackets"
-        ))
+        .note(format!("a file may have {FILE_BYTES_MAX} bytes, {DEPTH_MAX} nested brackets"))
         .help("all files of a directory are one project: cut it into several files");
-    let mistake = Mistake {
-        diagnostic,
-        at: 0,
-        soft: false,
-    };
-    Tokens {
-        mistakes: vec![mistake],
-        fatal: true,
-        ..Tokens::default()
-    }
+    let mistake = Mistake { diagnostic, at: 0, soft: false };
+    Tokens { mistakes: vec![mistake], fatal: true, ..Tokens::default() }
 }
 
 struct Lexer<'a> {
@@ -208,13 +194,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn push(&mut self, kind: Kind, end: usize) {
-        let token = Token {
-            kind,
-            start: self.at,
-            end,
-            depth: self.brackets.depth(),
-            first: self.line_start,
-        };
+        let token = Token { kind, start: self.at, end, depth: self.brackets.depth(), first: self.line_start };
         if kind == Kind::Comment {
             self.tokens.comments.push(token);
         } else {
@@ -228,19 +208,11 @@ impl<'a> Lexer<'a> {
         if self.tokens.mistakes.len() > MISTAKES_MAX {
             return;
         }
-        self.tokens.mistakes.push(Mistake {
-            diagnostic,
-            at,
-            soft: false,
-        });
+        self.tokens.mistakes.push(Mistake { diagnostic, at, soft: false });
     }
 
     fn soft_mistake(&mut self, at: usize, diagnostic: Diagnostic) {
-        self.tokens.mistakes.push(Mistake {
-            diagnostic,
-            at,
-            soft: true,
-        });
+        self.tokens.mistakes.push(Mistake { diagnostic, at, soft: true });
     }
 
     fn comment(&mut self) {
@@ -251,19 +223,13 @@ impl<'a> Lexer<'a> {
 
     /// The offset of the end of the line in which `at` lies, before its `\n`.
     fn line_end(&self, at: usize) -> usize {
-        self.text[at..]
-            .find('\n')
-            .map_or(self.text.len(), |n| at + n)
+        self.text[at..].find('\n').map_or(self.text.len(), |n| at + n)
     }
 
     fn number(&mut self) {
         let mut end = self.at + 1;
-        while self
-            .bytes
-            .get(end)
-            .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'%'))
-            || (self.bytes.get(end) == Some(&b'.')
-                && self.bytes.get(end + 1).is_some_and(u8::is_ascii_digit))
+        while self.bytes.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'%'))
+            || (self.bytes.get(end) == Some(&b'.') && self.bytes.get(end + 1).is_some_and(u8::is_ascii_digit))
         {
             end += 1;
         }
@@ -275,11 +241,7 @@ impl<'a> Lexer<'a> {
             self.close_all(self.at);
         }
         let mut end = self.at + 1;
-        while self
-            .bytes
-            .get(end)
-            .is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-        {
+        while self.bytes.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
             end += 1;
         }
         self.push(Kind::Word, end);
@@ -293,27 +255,19 @@ impl<'a> Lexer<'a> {
             return self.foreign_quote(char);
         }
         let length = if char.is_alphanumeric() {
-            rest.find(|c: char| !c.is_alphanumeric() && c != '_')
-                .unwrap_or(rest.len())
+            rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())
         } else {
             char.len_utf8()
         };
         let span = Span::new(start, start + length);
         let diagnostic = if char.is_alphanumeric() {
-            Diagnostic::error(
-                "E0100",
-                format!("`{}` cannot be a name", brief(&rest[..length])),
-            )
-            .primary(self.file, span, "")
-            .note("names are made of the letters a-z and A-Z, digits and `_`")
-            .help("other letters may stand in strings, in SQL and in comments")
+            Diagnostic::error("E0100", format!("`{}` cannot be a name", brief(&rest[..length])))
+                .primary(self.file, span, "")
+                .note("names are made of the letters a-z and A-Z, digits and `_`")
+                .help("other letters may stand in strings, in SQL and in comments")
         } else {
             let shown = char.escape_debug();
-            let shown = if char.is_control() {
-                shown.to_string()
-            } else {
-                char.to_string()
-            };
+            let shown = if char.is_control() { shown.to_string() } else { char.to_string() };
             Diagnostic::error("E0100", format!("`{shown}` has no meaning here"))
                 .primary(self.file, span, "")
                 .help("take it out, or put it into a string")

@@ -22,6 +22,4 @@ pub use lex::{DEPTH_MAX, FILE_BYTES_MAX};
 pub use parse::{parse, parse_file};
 pub use render::{render_json, render_text};
 pub use source::{FileId, LineColumn, LineIndex, SourceMap, SourceText, Span};
-pub use words::{
-    ACTION_WORDS, ITEM_WORDS, RULE_WORDS, STAGE_WORDS, STEP_WORDS, TRIGGER_WORDS, did_you_mean,
-};
+pub use words::{ACTION_WORDS, ITEM_WORDS, RULE_WORDS, STAGE_WORDS, STEP_WORDS, TRIGGER_WORDS, did_you_mean};

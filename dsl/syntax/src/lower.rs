@@ -60,9 +60,7 @@ impl Lower<'_> {
     /// The place of a pair without the blanks and comments behind it: a pair that ends in an optional part has them.
     fn span(&self, pair: &Pair<'_, Rule>) -> Span {
         let span = self.exact(pair);
-        let behind = self
-            .tokens
-            .partition_point(|token| token.start < span.end as usize);
+        let behind = self.tokens.partition_point(|token| token.start < span.end as usize);
         match behind.checked_sub(1).map(|last| self.tokens[last].end) {
             Some(end) if end < span.end as usize => Span::new(span.start as usize, end),
             _ => span,
@@ -71,12 +69,7 @@ impl Lower<'_> {
 
     /// A whole file.
     pub(crate) fn file(&self, pair: Pair<'_, Rule>) -> File {
-        File {
-            items: pair
-                .into_inner()
-                .filter_map(|pair| self.item(pair))
-                .collect(),
-        }
+        File { items: pair.into_inner().filter_map(|pair| self.item(pair)).collect() }
     }
 
     /// One definition.
@@ -99,11 +92,7 @@ impl Lower<'_> {
     }
 
     fn use_item(&self, mut parts: Parts<'_>, span: Span) -> Option<Use> {
-        Some(Use {
-            doc: None,
-            path: self.template(parts.take(Rule::string)?),
-            span,
-        })
+        Some(Use { doc: None, path: self.template(parts.take(Rule::string)?), span })
     }
 
     fn var(&self, mut parts: Parts<'_>, span: Span) -> Option<Var> {
@@ -172,12 +161,7 @@ impl Lower<'_> {
         while let Some(pair) = parts.any() {
             rules.push(self.rule(pair)?);
         }
-        Some(Lifecycle {
-            doc: None,
-            name,
-            rules,
-            span,
-        })
+        Some(Lifecycle { doc: None, name, rules, span })
     }
 
     fn rule(&self, pair: Pair<'_, Rule>) -> Option<crate::ast::Rule> {
@@ -192,14 +176,8 @@ impl Lower<'_> {
                 settings: self.optional_settings(&mut parts),
                 span,
             },
-            Rule::expire => AgeRule::Expire {
-                after: self.duration(&parts.take(Rule::duration)?),
-                span,
-            },
-            Rule::vacuum => AgeRule::Vacuum {
-                after: self.duration(&parts.take(Rule::duration)?),
-                span,
-            },
+            Rule::expire => AgeRule::Expire { after: self.duration(&parts.take(Rule::duration)?), span },
+            Rule::vacuum => AgeRule::Vacuum { after: self.duration(&parts.take(Rule::duration)?), span },
             _ => AgeRule::Replicate {
                 to: self.path(parts.take(Rule::path)?),
                 settings: self.optional_settings(&mut parts),
@@ -216,13 +194,7 @@ impl Lower<'_> {
         while let Some(pair) = parts.any() {
             stages.push(self.stage(pair)?);
         }
-        Some(Pipeline {
-            doc: None,
-            name,
-            settings,
-            stages,
-            span,
-        })
+        Some(Pipeline { doc: None, name, settings, stages, span })
     }
 
     fn test(&self, mut parts: Parts<'_>, span: Span) -> Option<Test> {
@@ -236,14 +208,7 @@ impl Lower<'_> {
                 _ => tables.push(self.test_table(TestRole::Then, pair)?),
             }
         }
-        Some(Test {
-            doc: None,
-            title,
-            pipeline,
-            settings,
-            tables,
-            span,
-        })
+        Some(Test { doc: None, title, pipeline, settings, tables, span })
     }
 
     fn test_table(&self, role: TestRole, pair: Pair<'_, Rule>) -> Option<TestTable> {
@@ -259,12 +224,7 @@ impl Lower<'_> {
             },
             _ => TestRows::Empty,
         };
-        Some(TestTable {
-            role,
-            node,
-            rows,
-            span,
-        })
+        Some(TestTable { role, node, rows, span })
     }
 
     fn row(&self, pair: Pair<'_, Rule>) -> TableRow {
@@ -277,12 +237,7 @@ impl Lower<'_> {
         let (raw, span) = (pair.as_str(), self.exact(pair));
         let text = raw.trim();
         let blank = raw.len() - raw.trim_start().len();
-        let start = span.start as usize
-            + if text.is_empty() {
-                raw.len().min(1)
-            } else {
-                blank
-            };
+        let start = span.start as usize + if text.is_empty() { raw.len().min(1) } else { blank };
         Cell {
             value: match text {
                 "" => None,

@@ -63,10 +63,7 @@ fn whole(text: &str, tokens: &Tokens) -> Option<File> {
         return None;
     }
     let pair = grammar::parse(Rule::file, text).ok()?;
-    let lower = Lower {
-        base: 0,
-        tokens: &tokens.list,
-    };
+    let lower = Lower { base: 0, tokens: &tokens.list };
     Some(lower.file(pair))
 }
 

@@ -20,14 +20,7 @@ use pieces::definitions;
 
 /// Parses piece by piece; returns what is good, and all mistakes.
 pub(crate) fn recover(text: &str, tokens: &Tokens, file: FileId) -> (File, Vec<Diagnostic>) {
-    let mut recovery = Recovery {
-        text,
-        file,
-        tokens,
-        told: Vec::new(),
-        silenced: Vec::new(),
-        bad: Vec::new(),
-    };
+    let mut recovery = Recovery { text, file, tokens, told: Vec::new(), silenced: Vec::new(), bad: Vec::new() };
     let mut tree = File::default();
     for piece in definitions(text, &tokens.list) {
         if recovery.told.len() >= MISTAKES_MAX {
@@ -139,15 +132,8 @@ impl<'a> Recovery<'a> {
         self.lower(whole.start, pair)
     }
 
-    fn lower(
-        &self,
-        base: usize,
-        pair: pest::iterators::Pair<'_, Rule>,
-    ) -> Option<crate::ast::Item> {
-        let lower = Lower {
-            base,
-            tokens: &self.tokens.list,
-        };
+    fn lower(&self, base: usize, pair: pest::iterators::Pair<'_, Rule>) -> Option<crate::ast::Item> {
+        let lower = Lower { base, tokens: &self.tokens.list };
         lower.item(pair.into_inner().next()?)
     }
 

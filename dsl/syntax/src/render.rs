@@ -47,11 +47,7 @@ struct Paint {
 
 impl Paint {
     fn with(self, code: &str, text: &str) -> String {
-        if self.color && !text.is_empty() {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_string()
-        }
+        if self.color && !text.is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_string() }
     }
 
     fn head(self, severity: Severity, text: &str) -> String {
@@ -104,12 +100,7 @@ fn render_one(diagnostic: &Diagnostic, sources: &Sources<'_>, paint: Paint, out:
     let width = snippet::gutter_width(&blocks);
     let empty = paint.gutter(&format!("{:width$}│", ""));
     for (at, block) in blocks.iter().enumerate() {
-        let place = format!(
-            "{}:{}:{}",
-            sources.map.path(block.file),
-            block.place.line,
-            block.place.column
-        );
+        let place = format!("{}:{}:{}", sources.map.path(block.file), block.place.line, block.place.column);
         out.push_str(&paint.gutter(&format!("{:width$}┌─ ", "")));
         out.push_str(&place);
         out.push('\n');
@@ -119,10 +110,8 @@ fn render_one(diagnostic: &Diagnostic, sources: &Sources<'_>, paint: Paint, out:
         }
         snippet::draw(block, sources, severity, width, paint, out);
     }
-    let (reasons, facts): (Vec<&String>, Vec<&String>) = diagnostic
-        .notes
-        .iter()
-        .partition(|note| note.starts_with("note: "));
+    let (reasons, facts): (Vec<&String>, Vec<&String>) =
+        diagnostic.notes.iter().partition(|note| note.starts_with("note: "));
     let helps = diagnostic.helps.iter().map(|help| format!("help: {help}"));
     let lines = facts.into_iter().cloned().chain(helps);
     let lines: Vec<String> = lines.chain(reasons.into_iter().cloned()).collect();
@@ -172,10 +161,7 @@ fn record(diagnostic: &Diagnostic, sources: &Sources<'_>) -> Value {
 }
 
 fn place(file: FileId, span: Span, sources: &Sources<'_>) -> Value {
-    let (start, end) = (
-        sources.place(file, span.start),
-        sources.place(file, span.end),
-    );
+    let (start, end) = (sources.place(file, span.start), sources.place(file, span.end));
     json!({
         "file": sources.map.path(file),
         "line": start.line,

@@ -16,18 +16,12 @@ impl Span {
     pub fn new(start: usize, end: usize) -> Self {
         let start = u32::try_from(start).unwrap_or(u32::MAX);
         let end = u32::try_from(end).unwrap_or(u32::MAX);
-        Self {
-            start,
-            end: end.max(start),
-        }
+        Self { start, end: end.max(start) }
     }
 
     /// The smallest span that holds both.
     pub fn to(self, other: Span) -> Span {
-        Span {
-            start: self.start.min(other.start),
-            end: self.end.max(other.end),
-        }
+        Span { start: self.start.min(other.start), end: self.end.max(other.end) }
     }
 
     /// Length in bytes.
@@ -60,9 +54,7 @@ pub struct SourceMap {
 impl SourceMap {
     /// A map of one file, whose id is `FileId(0)`.
     pub fn single(path: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            files: vec![(path.into(), text.into())],
-        }
+        Self { files: vec![(path.into(), text.into())] }
     }
 
     /// Adds a file and returns its id.
@@ -73,9 +65,7 @@ impl SourceMap {
 
     /// The path of a file; `?` for an id that was never given out.
     pub fn path(&self, file: FileId) -> &str {
-        self.files
-            .get(file.0 as usize)
-            .map_or("?", |(path, _)| path)
+        self.files.get(file.0 as usize).map_or("?", |(path, _)| path)
     }
 
     /// The text of a file; empty for an id that was never given out.
@@ -127,9 +117,7 @@ impl LineIndex {
 
     /// The line, from 0, in which an offset lies.
     pub fn line(&self, offset: usize) -> usize {
-        self.starts
-            .partition_point(|start| *start <= offset)
-            .saturating_sub(1)
+        self.starts.partition_point(|start| *start <= offset).saturating_sub(1)
     }
 
     /// Offset of the first byte of a line counted from 0; the last line's for a number beyond it.
@@ -142,9 +130,7 @@ impl LineIndex {
         let offset = offset.min(text.len());
         let line = self.line(offset);
         let start = self.starts[line];
-        let column = self
-            .char_count(text, offset)
-            .saturating_sub(self.char_count(text, start));
+        let column = self.char_count(text, offset).saturating_sub(self.char_count(text, start));
         LineColumn {
             line: u32::try_from(line + 1).unwrap_or(u32::MAX),
             column: u32::try_from(column + 1).unwrap_or(u32::MAX),
@@ -170,10 +156,7 @@ pub struct SourceText<'a> {
 impl<'a> SourceText<'a> {
     /// Indexes the text.
     pub fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            lines: LineIndex::new(text),
-        }
+        Self { text, lines: LineIndex::new(text) }
     }
 
     /// Line and column of an offset.

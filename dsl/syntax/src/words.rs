@@ -1,75 +1,28 @@
 //! The words of the language, and which of them a misspelt one was meant to be.
 
 /// Words that begin a definition.
-pub const ITEM_WORDS: [&str; 9] = [
-    "use",
-    "var",
-    "profile",
-    "secret",
-    "connection",
-    "catalog",
-    "lifecycle",
-    "pipeline",
-    "test",
-];
+pub const ITEM_WORDS: [&str; 9] =
+    ["use", "var", "profile", "secret", "connection", "catalog", "lifecycle", "pipeline", "test"];
 
 /// Words that begin a stage of a pipeline.
-pub const STAGE_WORDS: [&str; 8] = [
-    "trigger",
-    "source",
-    "transform",
-    "route",
-    "sink",
-    "dead_letter",
-    "retry",
-    "alert",
-];
+pub const STAGE_WORDS: [&str; 8] = ["trigger", "source", "transform", "route", "sink", "dead_letter", "retry", "alert"];
 
 /// Words that begin a step of a transform.
-pub const STEP_WORDS: [&str; 10] = [
-    "where",
-    "derive",
-    "select",
-    "drop",
-    "aggregate",
-    "join",
-    "dedupe",
-    "union",
-    "expect",
-    "sql",
-];
+pub const STEP_WORDS: [&str; 10] =
+    ["where", "derive", "select", "drop", "aggregate", "join", "dedupe", "union", "expect", "sql"];
 
 /// Words that begin a rule of a lifecycle.
 pub const RULE_WORDS: [&str; 4] = ["transition", "expire", "vacuum", "replicate"];
 
 /// Words that say when a pipeline runs.
-pub const TRIGGER_WORDS: [&str; 7] = [
-    "continuous",
-    "cron",
-    "every",
-    "arrival",
-    "event",
-    "after",
-    "manual",
-];
+pub const TRIGGER_WORDS: [&str; 7] = ["continuous", "cron", "every", "arrival", "event", "after", "manual"];
 
 /// What an expectation may do with what it refuses.
 pub const ACTION_WORDS: [&str; 4] = ["warn", "drop", "dead_letter", "fail"];
 
 /// Words whose brace holds SQL; `exists` counts after `if` only, `expect` may have a name between.
-pub(crate) const SQL_WORDS: [&str; 11] = [
-    "where",
-    "derive",
-    "select",
-    "drop",
-    "aggregate",
-    "expect",
-    "sql",
-    "by",
-    "on",
-    "when",
-    "exists",
-];
+pub(crate) const SQL_WORDS: [&str; 11] =
+    ["where", "derive", "select", "drop", "aggregate", "expect", "sql", "by", "on", "when", "exists"];
 
 /// The longest word for which a proposal is sought: names are short, and the search costs the square.
 const WORD_CHARS_MAX: usize = 64;
@@ -133,11 +86,7 @@ mod tests {
 
     #[track_caller]
     fn check(word: &str, candidates: &[&str], expected: Option<&str>) {
-        assert_eq!(
-            did_you_mean(word, candidates.iter().copied()),
-            expected,
-            "{word}"
-        );
+        assert_eq!(did_you_mean(word, candidates.iter().copied()), expected, "{word}");
     }
 
     #[test]

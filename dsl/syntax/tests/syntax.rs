@@ -98,14 +98,8 @@ error[E0105]: `30 days` is not a duration
     let text = render_text(&diagnostics, &map, false);
     assert_eq!(text, expected, "\n{text}");
     // What is good stays: the source without its bad setting, the transform without its bad step.
-    let Some(ast::Item::Pipeline(pipeline)) = file.items.first() else {
-        panic!("{file:?}")
-    };
-    let stages: Vec<&str> = pipeline
-        .stages
-        .iter()
-        .map(|stage| &BAD[stage.span().range()][..6])
-        .collect();
+    let Some(ast::Item::Pipeline(pipeline)) = file.items.first() else { panic!("{file:?}") };
+    let stages: Vec<&str> = pipeline.stages.iter().map(|stage| &BAD[stage.span().range()][..6]).collect();
     assert_eq!(stages, ["source", "transf", "sink l"]);
 }
 
@@ -253,17 +247,11 @@ fn an_unclosed_quote_in_sql_is_told_where_it_opens() {
 fn spans_and_islands_are_exact() {
     let text = "pipeline p {\n  transform t {   where { a > 'é' } # c\n  }   # d\n\n}\n";
     let (file, _) = parse(text);
-    let ast::Item::Pipeline(pipeline) = &file.items[0] else {
-        panic!()
-    };
+    let ast::Item::Pipeline(pipeline) = &file.items[0] else { panic!() };
     assert_eq!(&text[pipeline.span.range()], text.trim_end());
-    let ast::Stage::Transform(transform) = &pipeline.stages[0] else {
-        panic!()
-    };
+    let ast::Stage::Transform(transform) = &pipeline.stages[0] else { panic!() };
     assert!(text[transform.span.range()].ends_with("# c\n  }"));
-    let ast::StepKind::Where(sql) = &transform.steps[0].kind else {
-        panic!()
-    };
+    let ast::StepKind::Where(sql) = &transform.steps[0].kind else { panic!() };
     assert_eq!(sql.text, " a > 'é' ");
     assert_eq!(&text[sql.span.range()], sql.text);
     assert!(text[transform.steps[0].span.range()].ends_with('}'));
@@ -274,17 +262,9 @@ fn cells_know_null_from_empty_text() {
     let text = "test \"t\" of p { given a { | x | y | z |\n | | \"\" | a\\|b |\n } }";
     let (file, diagnostics) = parse(text);
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
-    let ast::Item::Test(test) = &file.items[0] else {
-        panic!()
-    };
-    let ast::TestRows::Table { rows, .. } = &test.tables[0].rows else {
-        panic!()
-    };
-    let values: Vec<Option<&str>> = rows[0]
-        .cells
-        .iter()
-        .map(|cell| cell.value.as_deref())
-        .collect();
+    let ast::Item::Test(test) = &file.items[0] else { panic!() };
+    let ast::TestRows::Table { rows, .. } = &test.tables[0].rows else { panic!() };
+    let values: Vec<Option<&str>> = rows[0].cells.iter().map(|cell| cell.value.as_deref()).collect();
     assert_eq!(values, [None, Some(""), Some("a|b")]);
 }
 
@@ -294,9 +274,7 @@ fn docs_reach_their_blocks() {
     let (file, diagnostics) = parse(text);
     assert!(diagnostics.is_empty());
     assert_eq!(file.items[0].doc(), Some("One.\nTwo."));
-    let ast::Item::Pipeline(pipeline) = &file.items[0] else {
-        panic!()
-    };
+    let ast::Item::Pipeline(pipeline) = &file.items[0] else { panic!() };
     assert_eq!(pipeline.stages[0].doc(), Some("Three."));
 }
 
@@ -336,13 +314,9 @@ fn hostile_texts_are_answered() {
         "left join ",
     ];
     for piece in pieces {
-        for head in [
-            "",
-            "pipeline p { transform { ",
-            "connection a b { x = ",
-            "test \"t\" of p { given a {\n",
-            "use \"",
-        ] {
+        for head in
+            ["", "pipeline p { transform { ", "connection a b { x = ", "test \"t\" of p { given a {\n", "use \""]
+        {
             let text = format!("{head}{}", piece.repeat(60_000 / piece.len()));
             let (_, diagnostics) = parse(&text);
             let _ = format(&text);
@@ -368,8 +342,8 @@ impl Dice {
 /// Takes out, doubles, swaps and puts in pieces of a text.
 fn mutate(text: &str, other: &str, dice: &mut Dice) -> String {
     let signs = [
-        "{", "}", "\"", "'", "|", "$", "${", "/*", "*/", "--", "#", "##", "\n", "=", ",", ";", ":",
-        "é", "\\", "(", "]", "\r", "5 min", "$$",
+        "{", "}", "\"", "'", "|", "$", "${", "/*", "*/", "--", "#", "##", "\n", "=", ",", ";", ":", "é", "\\", "(",
+        "]", "\r", "5 min", "$$",
     ];
     let mut chars: Vec<char> = text.chars().collect();
     let other: Vec<char> = other.chars().collect();
@@ -396,18 +370,11 @@ fn mutate(text: &str, other: &str, dice: &mut Dice) -> String {
 }
 
 #[test]
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a test that runs for some seconds reads the clock and its length"
-)]
+#[allow(clippy::disallowed_methods, reason = "a test that runs for some seconds reads the clock and its length")]
 fn mutated_files_never_break_the_parser_or_the_formatter() {
-    let seconds = std::env::var("LAKEHEAD_FUZZ_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let seconds = std::env::var("LAKEHEAD_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let time = std::time::Duration::from_secs(seconds.unwrap_or(2));
-    let seed = std::env::var("LAKEHEAD_FUZZ_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let seed = std::env::var("LAKEHEAD_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
     let start = std::time::Instant::now();
     let files = acceptance_files();
     let mut dice = Dice(seed.unwrap_or(0x2545_F491_4F6C_DD1D));
@@ -421,25 +388,14 @@ fn mutated_files_never_break_the_parser_or_the_formatter() {
         let (file, diagnostics) = parse(&text);
         let map = SourceMap::single("x.lake", text.clone());
         let _ = render_text(&diagnostics, &map, false);
-        let errors = diagnostics
-            .iter()
-            .filter(|one| one.severity == Severity::Error)
-            .count();
+        let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error).count();
         match format(&text) {
             Err(told) => assert_eq!(told.len(), diagnostics.len()),
             Ok(formatted) => {
                 assert_eq!(errors, 0);
                 let (again, _) = parse(&formatted);
-                assert_eq!(
-                    file.without_spans(),
-                    again.without_spans(),
-                    "state {state}\n{text}\n-----\n{formatted}"
-                );
-                assert_eq!(
-                    format(&formatted).as_ref(),
-                    Ok(&formatted),
-                    "state {state}\n{text}"
-                );
+                assert_eq!(file.without_spans(), again.without_spans(), "state {state}\n{text}\n-----\n{formatted}");
+                assert_eq!(format(&formatted).as_ref(), Ok(&formatted), "state {state}\n{text}");
             }
         }
     }

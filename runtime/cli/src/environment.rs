@@ -18,7 +18,8 @@ pub(crate) fn start(arguments: &Arguments) {
         (_, 1) => "info",
         _ => "debug",
     };
-    let filter = std::env::var("LAKEHEAD_LOG").unwrap_or_else(|_| format!("{level},buoyant_kernel=error,deltalake_core=error"));
+    let filter =
+        std::env::var("LAKEHEAD_LOG").unwrap_or_else(|_| format!("{level},buoyant_kernel=error,deltalake_core=error"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_writer(std::io::stderr)

@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn an_error_says_what_why_and_how_in_few_lines() {
-        let mut error = Error::user("R0402", "the lake's location cannot be written").help("chmod u+w lake\nor move it");
+        let mut error =
+            Error::user("R0402", "the lake's location cannot be written").help("chmod u+w lake\nor move it");
         for n in 0..20 {
             error = error.with("fact", n);
         }

@@ -84,7 +84,12 @@ impl Building<'_> {
             parts.records = records;
         }
         let table = spec.table.clone();
-        parts.sinks.push(SinkPart { node, table: format!("{}:{table}", sink.connection_name), lake, sink: (role.build)(spec)? });
+        parts.sinks.push(SinkPart {
+            node,
+            table: format!("{}:{table}", sink.connection_name),
+            lake,
+            sink: (role.build)(spec)?,
+        });
         Ok(())
     }
 

@@ -28,9 +28,9 @@ pub(crate) struct Loaded {
 
 /// Reads and plans the project that `path` lies in.
 pub(crate) fn load(path: &Path, common: &Common, sql: &Sql) -> Result<Loaded> {
-    let absolute = path.canonicalize().map_err(|error| {
-        Error::user("R0901", "the path is not there").with("path", path.display()).caused_by(error)
-    })?;
+    let absolute = path
+        .canonicalize()
+        .map_err(|error| Error::user("R0901", "the path is not there").with("path", path.display()).caused_by(error))?;
     let (folder, wanted) = if absolute.is_dir() {
         (absolute, None)
     } else {
@@ -40,7 +40,8 @@ pub(crate) fn load(path: &Path, common: &Common, sql: &Sql) -> Result<Loaded> {
     let project = read_project(&root)?;
     let lock_path = root.join("lakehead.lock");
     let lock = read_lock(&lock_path)?;
-    let mut files = Files { root: &root, map: SourceMap::default(), trees: Vec::new(), found: Vec::new(), seen: BTreeSet::new() };
+    let mut files =
+        Files { root: &root, map: SourceMap::default(), trees: Vec::new(), found: Vec::new(), seen: BTreeSet::new() };
     files.add_folder(&folder)?;
     let only = match wanted {
         Some(wanted) => {
@@ -67,7 +68,9 @@ pub(crate) fn load(path: &Path, common: &Common, sql: &Sql) -> Result<Loaded> {
         found.iter().filter(|d| d.is_error()).filter_map(|d| d.place().map(|label| label.file)).collect();
     if !broken.is_empty() {
         // What does not parse is not resolved: names that a broken file would define are not reported as missing.
-        planned.diagnostics.retain(|d| !d.is_error() || !matches!(d.code, "E0201" | "E0207" | "E0211" | "E0601" | "E0607" | "E0804"));
+        planned
+            .diagnostics
+            .retain(|d| !d.is_error() || !matches!(d.code, "E0201" | "E0207" | "E0211" | "E0601" | "E0607" | "E0804"));
     }
     found.append(&mut planned.diagnostics);
     for diagnostic in &mut found {
@@ -112,15 +115,16 @@ fn find_root(folder: &Path) -> Result<PathBuf> {
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| {
-        Error::user("R0904", "a file cannot be read").with("file", path.display()).caused_by(error)
-    })
+    std::fs::read_to_string(path)
+        .map_err(|error| Error::user("R0904", "a file cannot be read").with("file", path.display()).caused_by(error))
 }
 
 fn read_project(root: &Path) -> Result<Project> {
     let path = root.join("lakehead.toml");
     Project::parse(&read_text(&path)?).map_err(|reason| {
-        Error::user("R0905", "lakehead.toml is not right").with("file", path.display()).with("reason", reason)
+        Error::user("R0905", "lakehead.toml is not right")
+            .with("file", path.display())
+            .with("reason", reason)
             .help("name = \"acme\"\nedition = 1")
     })
 }
@@ -130,7 +134,9 @@ fn read_lock(path: &Path) -> Result<Lock> {
         return Ok(Lock::default());
     }
     Lock::parse(&read_text(path)?).map_err(|reason| {
-        Error::user("R0906", "lakehead.lock is not right").with("file", path.display()).with("reason", reason)
+        Error::user("R0906", "lakehead.lock is not right")
+            .with("file", path.display())
+            .with("reason", reason)
             .help("lakehead lock   writes it anew")
     })
 }
@@ -172,7 +178,9 @@ impl Files<'_> {
             return Ok(());
         }
         if self.seen.len() > FILES_MAX {
-            return Err(Error::user("R0907", "there are more pipeline files than a project may hold").with("limit", FILES_MAX));
+            return Err(
+                Error::user("R0907", "there are more pipeline files than a project may hold").with("limit", FILES_MAX)
+            );
         }
         let text = read_text(&path)?;
         let id = self.map.add(self.shown(&path), text.clone());

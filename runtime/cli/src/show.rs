@@ -94,7 +94,9 @@ impl Observer for Display {
                 let total = self.total(&table, rows);
                 self.line(&format!(
                     " round {round:<4} {table:<32} version {version:<5} +{} rows ({} in all, {})",
-                    grouped(rows), grouped(total), size(bytes)
+                    grouped(rows),
+                    grouped(total),
+                    size(bytes)
                 ));
             }
             Event::Rejected { rows } => self.line(&format!(" {} rows set aside", grouped(rows))),

@@ -42,8 +42,7 @@ pub fn reserved_field(name: &str) -> Field {
 
 /// Returns the schema without reserved columns.
 pub fn data_fields(schema: &Schema) -> Schema {
-    let fields: Vec<_> =
-        schema.fields().iter().filter(|field| !is_reserved(field.name())).map(Arc::clone).collect();
+    let fields: Vec<_> = schema.fields().iter().filter(|field| !is_reserved(field.name())).map(Arc::clone).collect();
     Schema::new(fields)
 }
 

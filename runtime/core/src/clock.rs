@@ -102,10 +102,8 @@ impl Clock for ManualClock {
 
 /// Writes a time as `2026-05-01T10:00:00Z`, with a fraction only where there is one.
 pub fn format_micros(at: Micros) -> String {
-    chrono::DateTime::from_timestamp_micros(at).map_or_else(
-        || format!("{at} us"),
-        |time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
-    )
+    chrono::DateTime::from_timestamp_micros(at)
+        .map_or_else(|| format!("{at} us"), |time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
 }
 
 /// Reads an RFC 3339 time, or a date, which begins at midnight UTC.

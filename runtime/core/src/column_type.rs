@@ -110,8 +110,21 @@ mod tests {
     #[test]
     fn every_type_reads_back_as_it_is_written() {
         for text in [
-            "bool", "smallint", "int", "bigint", "real", "double", "decimal(12, 2)", "varchar", "bytea", "date",
-            "time", "timestamp", "timestamptz", "list(varchar)", "list(decimal(38, 10))",
+            "bool",
+            "smallint",
+            "int",
+            "bigint",
+            "real",
+            "double",
+            "decimal(12, 2)",
+            "varchar",
+            "bytea",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "list(varchar)",
+            "list(decimal(38, 10))",
         ] {
             assert_eq!(column_type_name(&parse_column_type(text).unwrap()), text);
         }

@@ -210,6 +210,12 @@ pub struct Discovery {
 /// A boxed future, for the function pointers of a [`Connector`].
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// Asks a system for the tables of a source.
+pub type Discover = for<'a> fn(&'a Discovery) -> Boxed<'a, Result<Vec<TableSpec>>>;
+
+/// Returns the place for a pipeline's records in a sink's connection.
+pub type Records = fn(&SinkSpec) -> Result<Option<Arc<dyn RecordStore>>>;
+
 /// A connector's side that reads.
 #[derive(Clone, Copy)]
 pub struct SourceRole {
@@ -222,7 +228,7 @@ pub struct SourceRole {
     /// Builds the source; does no input or output.
     pub build: fn(SourceSpec) -> Result<Box<dyn Source>>,
     /// Asks the system for tables, columns and keys, for `lakehead.lock`.
-    pub discover: for<'a> fn(&'a Discovery) -> Boxed<'a, Result<Vec<TableSpec>>>,
+    pub discover: Discover,
 }
 
 /// A connector's side that writes.
@@ -235,7 +241,7 @@ pub struct SinkRole {
     /// Builds the sink; does no input or output.
     pub build: fn(SinkSpec) -> Result<Box<dyn Sink>>,
     /// Returns the place for the pipeline's records in this connection; `None` where it can hold none.
-    pub records: fn(&SinkSpec) -> Result<Option<Arc<dyn RecordStore>>>,
+    pub records: Records,
 }
 
 /// One connector: the single value by which the registry knows it.

@@ -61,15 +61,7 @@ impl Error {
     }
 
     fn new(code: &'static str, message: impl Into<String>, blame: Blame, retry: Retry) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            blame,
-            retry,
-            context: Vec::new(),
-            help: Vec::new(),
-            source: None,
-        }
+        Self { code, message: message.into(), blame, retry, context: Vec::new(), help: Vec::new(), source: None }
     }
 
     /// Adds a fact: a name, a count or a position, never a row value.

@@ -14,15 +14,14 @@ mod source;
 mod value;
 
 pub use change::{
-    COMMITTED_AT, FILE, OP, Op, POSITION, RESERVED, TABLE, UNCHANGED, data_fields, is_reserved,
-    is_unchanged, reserved_field,
+    COMMITTED_AT, FILE, OP, Op, POSITION, RESERVED, TABLE, UNCHANGED, data_fields, is_reserved, is_unchanged,
+    reserved_field,
 };
 pub use checkpoint::{Checkpoint, PartitionName, Position};
 pub use clock::{Clock, ManualClock, Micros, SystemClock, format_micros, parse_micros};
 pub use column_type::{column_type_name, parse_column, parse_column_type};
 pub use connector::{
-    Boxed,
-    Connector, Discovery, OptionKind, OptionSpec, RunContext, SinkRole, SinkSpec, SourceRole,
+    Boxed, Connector, Discover, Discovery, OptionKind, OptionSpec, Records, RunContext, SinkRole, SinkSpec, SourceRole,
     SourceSpec, TableSpec, WriteMode,
 };
 pub use error::{Blame, Error, Result, Retry};

@@ -162,9 +162,7 @@ impl Settings {
     /// Returns the texts of a list; empty where nothing was set.
     pub fn texts(&self, name: &str) -> Vec<String> {
         match self.get(name) {
-            Some(Value::List(items)) => {
-                items.iter().filter_map(Value::as_text).map(str::to_owned).collect()
-            }
+            Some(Value::List(items)) => items.iter().filter_map(Value::as_text).map(str::to_owned).collect(),
             Some(value) => value.as_text().map(str::to_owned).into_iter().collect(),
             None => Vec::new(),
         }

@@ -155,7 +155,8 @@ impl Chain {
 
     /// Writes a position document for a round that touches one table; returns its name as a number.
     pub async fn document(&mut self, progress: &Progress) -> Result<u64> {
-        let bytes = serde_json::to_vec(progress).map_err(|error| Error::bug("a position is not JSON").caused_by(error))?;
+        let bytes =
+            serde_json::to_vec(progress).map_err(|error| Error::bug("a position is not JSON").caused_by(error))?;
         loop {
             let number = Uuid::new_v4().as_u64_pair().0 >> 1;
             if number != 0 && self.store.create(&document_name(number), bytes.clone()).await? == Created::Ours {
@@ -168,12 +169,13 @@ impl Chain {
     pub async fn read_document(&self, number: u64) -> Result<Progress> {
         let name = document_name(number);
         let bytes = self.store.get(&name).await?.ok_or_else(|| {
-            Error::incident("R0222", "the position of a committed round is gone")
-                .with("document", &name)
-                .help("bring the file back from a backup of the lake, or read the source anew under a new pipeline name")
+            Error::incident("R0222", "the position of a committed round is gone").with("document", &name).help(
+                "bring the file back from a backup of the lake, or read the source anew under a new pipeline name",
+            )
         })?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Error::incident("R0222", "a position cannot be read").with("document", name).caused_by(error))
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Error::incident("R0222", "a position cannot be read").with("document", name).caused_by(error)
+        })
     }
 
     /// Notes that a round is complete, and removes what no start can need any more.
@@ -209,9 +211,11 @@ fn body(record: &EpochRecord) -> Result<Vec<u8>> {
 async fn read(store: &dyn RecordStore, number: u64) -> Result<EpochRecord> {
     let name = name(number);
     let bytes = store.get(&name).await?.ok_or_else(|| {
-        Error::incident("R0223", "a record of the epoch chain is gone").with("record", &name)
+        Error::incident("R0223", "a record of the epoch chain is gone")
+            .with("record", &name)
             .help("bring the file back from a backup of the lake; nothing was changed")
     })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::incident("R0223", "a record of the epoch chain cannot be read").with("record", name).caused_by(error))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::incident("R0223", "a record of the epoch chain cannot be read").with("record", name).caused_by(error)
+    })
 }

@@ -44,14 +44,7 @@ type Streams = HashMap<StreamId, Vec<RecordBatch>>;
 impl Flow {
     /// Prepares a plan.
     pub fn new(plan: Plan, sql: Arc<Sql>, parameters: Parameters) -> Self {
-        Self {
-            plan,
-            sql,
-            parameters,
-            predicates: HashMap::new(),
-            projections: HashMap::new(),
-            tables: HashMap::new(),
-        }
+        Self { plan, sql, parameters, predicates: HashMap::new(), projections: HashMap::new(), tables: HashMap::new() }
     }
 
     /// Returns the plan, with the columns that were added since it began.
@@ -154,8 +147,7 @@ impl Flow {
                 StepPlan::Union => self.union(inputs, streams)?,
                 StepPlan::Aggregate { values, by } => {
                     let scope = self.scope(step, true);
-                    let made =
-                        self.sql.run_aggregate(by, values, &scope, rows, &self.parameters, &step.schema).await?;
+                    let made = self.sql.run_aggregate(by, values, &scope, rows, &self.parameters, &step.schema).await?;
                     reserved(&made, &step.schema)?
                 }
                 StepPlan::Join { .. } => self.join(step, rows, streams).await?,
@@ -163,8 +155,7 @@ impl Flow {
                 StepPlan::Dedupe(by) => self.dedupe(step, by, rows)?,
                 StepPlan::Expect { name, condition, action, batch: true } => {
                     let scope = self.scope(step, true);
-                    let holds =
-                        self.sql.run_batch_rule(condition, &scope, rows.clone(), &self.parameters).await?;
+                    let holds = self.sql.run_batch_rule(condition, &scope, rows.clone(), &self.parameters).await?;
                     batch_verdict(holds, name, *action, &mut rows, output)?;
                     rows
                 }
@@ -472,7 +463,8 @@ fn extend(schema: &SchemaRef, added: &[Arc<Field>]) -> SchemaRef {
 
 /// Lets added columns through a step; `select` and whole-input steps name theirs, and stop them.
 fn pass_added(step: &mut Step, added: &[Arc<Field>]) -> bool {
-    let passes = matches!(step.kind, StepPlan::Where(_) | StepPlan::Derive(_) | StepPlan::Drop(_) | StepPlan::Expect { .. });
+    let passes =
+        matches!(step.kind, StepPlan::Where(_) | StepPlan::Derive(_) | StepPlan::Drop(_) | StepPlan::Expect { .. });
     if !passes || step.sides.len() != 1 {
         return false;
     }
@@ -532,4 +524,3 @@ fn batch_verdict(
     }
     Ok(())
 }
-

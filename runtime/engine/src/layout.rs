@@ -39,7 +39,8 @@ fn transform(source: &ArrayRef, transform: LayoutTransform) -> Result<ArrayRef> 
         LayoutTransform::Year => numbers(&|time| time.year()),
         LayoutTransform::Hour => numbers(&|time| i32::try_from(time.hour()).unwrap_or(0)),
         LayoutTransform::Month => {
-            let text = |at: Option<i64>| at.and_then(DateTime::from_timestamp_micros).map(|t| t.format("%Y-%m").to_string());
+            let text =
+                |at: Option<i64>| at.and_then(DateTime::from_timestamp_micros).map(|t| t.format("%Y-%m").to_string());
             Arc::new(micros.iter().map(text).collect::<StringArray>())
         }
     })

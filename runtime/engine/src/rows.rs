@@ -24,8 +24,11 @@ pub fn with_reserved(rows: &RecordBatch, data: &Schema) -> Result<RecordBatch> {
         columns.push(match rows.column_by_name(field.name()) {
             None => new_null_array(field.data_type(), rows.num_rows()),
             Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
-            Some(column) => arrow::compute::cast(column, field.data_type())
-                .map_err(|error| Error::bug("a source's column has another type than planned").with("column", field.name()).caused_by(error))?,
+            Some(column) => arrow::compute::cast(column, field.data_type()).map_err(|error| {
+                Error::bug("a source's column has another type than planned")
+                    .with("column", field.name())
+                    .caused_by(error)
+            })?,
         });
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
@@ -71,7 +74,8 @@ pub(crate) fn to_deletes(rows: &RecordBatch, mask: &BooleanArray, key: &[String]
     for (field, column) in schema.fields().iter().zip(rows.columns()) {
         columns.push(if field.name() == OP {
             let ops = texts(rows, OP)?;
-            let letters = ops.iter().zip(mask).map(|(op, hit)| if hit == Some(true) { Some(Op::Delete.letter()) } else { op });
+            let letters =
+                ops.iter().zip(mask).map(|(op, hit)| if hit == Some(true) { Some(Op::Delete.letter()) } else { op });
             Arc::new(letters.collect::<StringArray>()) as ArrayRef
         } else if key.contains(field.name()) || (is_reserved(field.name()) && field.name() != UNCHANGED) {
             Arc::clone(column)
@@ -85,5 +89,9 @@ pub(crate) fn to_deletes(rows: &RecordBatch, mask: &BooleanArray, key: &[String]
 /// Returns TRUE where a condition is TRUE; FALSE and NULL are both "no".
 pub(crate) fn only_true(condition: &BooleanArray) -> Result<BooleanArray> {
     let missing = is_null(condition)?;
-    Ok(condition.iter().zip(missing.iter()).map(|(value, missing)| Some(value == Some(true) && missing != Some(true))).collect())
+    Ok(condition
+        .iter()
+        .zip(missing.iter())
+        .map(|(value, missing)| Some(value == Some(true) && missing != Some(true)))
+        .collect())
 }

@@ -256,9 +256,12 @@ impl<'a> Run<'a> {
                 return Err(Error::bug("a source stands for a node that is none"));
             };
             if source_plan.endless && self.collect {
-                return Err(Error::user("R0104", "this pipeline needs its whole input at once, and a source never ends")
-                    .with("node", &plan.nodes[node].name)
-                    .help("aggregate, join and dedupe run over sources that end, in this version"));
+                return Err(Error::user(
+                    "R0104",
+                    "this pipeline needs its whole input at once, and a source never ends",
+                )
+                .with("node", &plan.nodes[node].name)
+                .help("aggregate, join and dedupe run over sources that end, in this version"));
             }
             let name = plan.nodes[node].name.clone();
             for table in &source_plan.tables {
@@ -300,6 +303,7 @@ impl<'a> Run<'a> {
                     self.tell(Event::CaughtUp);
                     return Ok(());
                 }
+                continue;
             }
             self.step(wanted, stop).await?;
         }
@@ -503,9 +507,12 @@ impl<'a> Run<'a> {
                     }
                 }
                 Truncate::Pause | Truncate::Fail => {
-                    return Err(Error::incident("R0109", "a source table was truncated, and the file says to ask first")
-                        .with("table", table)
-                        .help("on_truncate = apply   empties the lake's table too;   on_truncate = ignore   keeps it"));
+                    return Err(Error::incident(
+                        "R0109",
+                        "a source table was truncated, and the file says to ask first",
+                    )
+                    .with("table", table)
+                    .help("on_truncate = apply   empties the lake's table too;   on_truncate = ignore   keeps it"));
                 }
             }
         }

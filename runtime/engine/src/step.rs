@@ -21,7 +21,9 @@ fn exempt(rows: &RecordBatch, columns: &[String]) -> Result<BooleanArray> {
     let unchanged = texts(rows, UNCHANGED)?;
     let unsent: BooleanArray = unchanged
         .iter()
-        .map(|names| Some(!columns.is_empty() && columns.iter().all(|column| lakehead_core::is_unchanged(names, column))))
+        .map(|names| {
+            Some(!columns.is_empty() && columns.iter().all(|column| lakehead_core::is_unchanged(names, column)))
+        })
         .collect();
     Ok(or(&gone, &unsent)?)
 }
@@ -71,9 +73,10 @@ pub(crate) fn project(rows: &RecordBatch, projection: &Projection, step: &Step, 
                 Some(gone) if !step.key.contains(field.name()) && !is_reserved(field.name()) => nullif(column, gone)?,
                 _ => Arc::clone(column),
             },
-            None => Arc::clone(rows.column_by_name(field.name()).ok_or_else(|| {
-                Error::bug("a column of the plan is missing").with("column", field.name())
-            })?),
+            None => Arc::clone(
+                rows.column_by_name(field.name())
+                    .ok_or_else(|| Error::bug("a column of the plan is missing").with("column", field.name()))?,
+            ),
         };
         columns.push(column);
     }
@@ -89,7 +92,9 @@ fn rename_unsent(rows: &RecordBatch, step: &Step) -> Result<RecordBatch> {
         let unsent: Vec<&str> = step
             .lineage
             .iter()
-            .filter(|(_, inputs)| !inputs.is_empty() && inputs.iter().all(|i| lakehead_core::is_unchanged(Some(names), i)))
+            .filter(|(_, inputs)| {
+                !inputs.is_empty() && inputs.iter().all(|i| lakehead_core::is_unchanged(Some(names), i))
+            })
             .map(|(column, _)| column.as_str())
             .filter(|column| step.schema.field_with_name(column).is_ok())
             .collect();

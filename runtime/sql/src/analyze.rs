@@ -11,10 +11,10 @@ use datafusion::sql::sqlparser::ast::{self, SelectItem};
 use lakehead_plan::{Column, ExpressionShape, QueryShape, Scope, SqlAnalyzer, SqlText};
 use lakehead_syntax::{Diagnostic, did_you_mean};
 
+use crate::Sql;
 use crate::checks::{dialect, first_span, shown, span_of};
 use crate::normal::normalized;
 use crate::parse::{expression, reserved_column, select_list, trimmed};
-use crate::Sql;
 
 /// One named item of a select list.
 pub(crate) struct Item {
@@ -57,7 +57,7 @@ impl Sql {
 
     /// Plans a select list.
     pub(crate) fn plan_items(&self, sql: &SqlText, scope: &Scope) -> Result<Vec<Item>, Vec<Diagnostic>> {
-        let parsed = select_list(sql).map_err(|found| vec![found])?;
+        let parsed = select_list(sql).map_err(|found| vec![*found])?;
         let mut items = Vec::new();
         let mut found = Vec::new();
         for item in parsed {
@@ -96,10 +96,10 @@ impl Sql {
 
     fn typed(&self, sql: &SqlText, expr: &Expr, scope: &Scope) -> Result<(DataType, bool), Vec<Diagnostic>> {
         let schema = df_schema(&scope.inputs).map_err(|error| vec![self.explain(sql, scope, &error)])?;
-        let coerced = self.coerce(expr, &schema).map_err(|error| vec![self.explain_type(sql, scope, expr, &schema, &error)])?;
-        let data_type = coerced
-            .get_type(&schema)
-            .map_err(|error| vec![self.explain_type(sql, scope, expr, &schema, &error)])?;
+        let coerced =
+            self.coerce(expr, &schema).map_err(|error| vec![self.explain_type(sql, scope, expr, &schema, &error)])?;
+        let data_type =
+            coerced.get_type(&schema).map_err(|error| vec![self.explain_type(sql, scope, expr, &schema, &error)])?;
         let nullable = coerced.nullable(&schema).unwrap_or(true);
         Ok((normalized(&data_type), nullable))
     }
@@ -123,7 +123,8 @@ impl Sql {
         }
         if let Some(rest) = text.split("table '").nth(1).or_else(|| text.split("No table named '").nth(1)) {
             let name = rest.split('\'').next().unwrap_or("").rsplit('.').next().unwrap_or("");
-            let names: Vec<&str> = scope.inputs.iter().map(|(name, _)| name.as_str()).filter(|n| !n.is_empty()).collect();
+            let names: Vec<&str> =
+                scope.inputs.iter().map(|(name, _)| name.as_str()).filter(|n| !n.is_empty()).collect();
             let meant = did_you_mean(name, names.iter().copied());
             let label = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`?"));
             return Diagnostic::error("E0315", format!("there is no table `{name}`"))
@@ -164,7 +165,11 @@ impl Sql {
         let label = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`?"));
         let diagnostic = Diagnostic::error("E0302", format!("there is no function `{name}`"));
         let diagnostic = diagnostic.primary(sql.file, find_word(sql, name).unwrap_or_else(|| place(sql, error)), label);
-        if meant.is_some() { diagnostic } else { diagnostic.note("functions are those of DataFusion, and mask_phone, mask_email, mask_card, ip_to_int") }
+        if meant.is_some() {
+            diagnostic
+        } else {
+            diagnostic.note("functions are those of DataFusion, and mask_phone, mask_email, mask_card, ip_to_int")
+        }
     }
 
     /// Finds the smallest call or operation that cannot be typed.
@@ -183,16 +188,21 @@ impl Sql {
                 return Ok(TreeNodeRecursion::Jump);
             }
             let types = |args: &[Expr]| -> String {
-                let names = args.iter().map(|a| a.get_type(schema).map_or("?".into(), |t| lakehead_core::column_type_name(&t)));
+                let names =
+                    args.iter().map(|a| a.get_type(schema).map_or("?".into(), |t| lakehead_core::column_type_name(&t)));
                 names.collect::<Vec<_>>().join(", ")
             };
             match node {
                 Expr::ScalarFunction(call) => {
-                    culprit = Some((format!("`{}` does not take ({})", call.func.name(), types(&call.args)), node.clone()));
+                    culprit =
+                        Some((format!("`{}` does not take ({})", call.func.name(), types(&call.args)), node.clone()));
                 }
                 Expr::BinaryExpr(binary) => {
                     let sides = [binary.left.as_ref().clone(), binary.right.as_ref().clone()];
-                    culprit = Some((format!("`{}` does not take {}", binary.op, types(&sides).replace(", ", " and ")), node.clone()));
+                    culprit = Some((
+                        format!("`{}` does not take {}", binary.op, types(&sides).replace(", ", " and ")),
+                        node.clone(),
+                    ));
                 }
                 _ => {}
             }
@@ -273,10 +283,11 @@ fn refuse_reserved(sql: &SqlText, expr: &Expr) -> Result<(), Vec<Diagnostic>> {
         if let Expr::Column(column) = node
             && reserved_column(&column.name)
         {
-            found.push(
-                Diagnostic::error("E0320", format!("`{}` does not fit here", column.name))
-                    .primary(sql.file, first_span(sql, &column.spans).unwrap_or_else(|| trimmed(sql)), "a value is missing before it"),
-            );
+            found.push(Diagnostic::error("E0320", format!("`{}` does not fit here", column.name)).primary(
+                sql.file,
+                first_span(sql, &column.spans).unwrap_or_else(|| trimmed(sql)),
+                "a value is missing before it",
+            ));
         }
         Ok(TreeNodeRecursion::Continue)
     });
@@ -305,14 +316,14 @@ pub(crate) fn bind(expr: Expr, value: &dyn Fn(&str) -> Option<ScalarValue>) -> R
 }
 
 fn place(sql: &SqlText, error: &DataFusionError) -> lakehead_syntax::Span {
-    error
-        .diagnostic()
-        .and_then(|diagnostic| diagnostic.span)
-        .map_or_else(|| trimmed(sql), |span| {
+    error.diagnostic().and_then(|diagnostic| diagnostic.span).map_or_else(
+        || trimmed(sql),
+        |span| {
             let mut spans = datafusion::common::Spans::new();
             spans.add_span(span);
             first_span(sql, &spans).unwrap_or_else(|| trimmed(sql))
-        })
+        },
+    )
 }
 
 fn find_word(sql: &SqlText, word: &str) -> Option<lakehead_syntax::Span> {
@@ -342,7 +353,7 @@ fn has_aggregate(expr: &Expr) -> bool {
 
 impl SqlAnalyzer for Sql {
     fn expression(&self, sql: &SqlText, scope: &Scope, aggregates: bool) -> Result<ExpressionShape, Vec<Diagnostic>> {
-        let parsed = expression(sql).map_err(|found| vec![found])?;
+        let parsed = expression(sql).map_err(|found| vec![*found])?;
         let expr = self.plan_expr(sql, parsed, scope)?;
         let aggregate = has_aggregate(&expr);
         if aggregate && !aggregates {
@@ -375,7 +386,7 @@ impl SqlAnalyzer for Sql {
     }
 
     fn query(&self, sql: &SqlText, scope: &Scope) -> Result<QueryShape, Vec<Diagnostic>> {
-        let parsed = crate::parse::query(sql).map_err(|found| vec![found])?;
+        let parsed = crate::parse::query(sql).map_err(|found| vec![*found])?;
         let plan = self.plan_query(parsed, scope, &|name| {
             let data_type = scope.parameters.get(name)?;
             ScalarValue::try_from(data_type).ok()

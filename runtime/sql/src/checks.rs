@@ -1,10 +1,10 @@
 //! Rules of the dialect that the engine does not know: no text compared with numbers, no numbers where text belongs.
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Spans};
 use datafusion::logical_expr::expr::{Between, InList, ScalarFunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
-use arrow::datatypes::DataType;
 use lakehead_core::column_type_name;
 use lakehead_plan::SqlText;
 use lakehead_syntax::{Diagnostic, Span};
@@ -65,8 +65,25 @@ fn compared(sql: &SqlText, schema: &DFSchema, left: &Expr, op: &str, right: &Exp
 
 fn number_for_text(sql: &SqlText, schema: &DFSchema, function: &ScalarFunction) -> Option<Diagnostic> {
     let name = function.func.name();
-    let texts = ["lower", "upper", "trim", "btrim", "ltrim", "rtrim", "split_part", "left", "right", "mask_phone",
-        "mask_email", "mask_card", "ip_to_int", "replace", "regexp_replace", "reverse", "initcap"];
+    let texts = [
+        "lower",
+        "upper",
+        "trim",
+        "btrim",
+        "ltrim",
+        "rtrim",
+        "split_part",
+        "left",
+        "right",
+        "mask_phone",
+        "mask_email",
+        "mask_card",
+        "ip_to_int",
+        "replace",
+        "regexp_replace",
+        "reverse",
+        "initcap",
+    ];
     if !texts.contains(&name) {
         return None;
     }

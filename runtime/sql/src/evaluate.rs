@@ -58,7 +58,9 @@ impl Parameters {
         let fixed = expr.transform_up(|node| {
             let Expr::ScalarFunction(call) = &node else { return Ok(Transformed::no(node)) };
             let value = match call.func.name() {
-                "now" | "current_timestamp" => ScalarValue::TimestampNanosecond(self.now.checked_mul(1000), Some("+00:00".into())),
+                "now" | "current_timestamp" => {
+                    ScalarValue::TimestampNanosecond(self.now.checked_mul(1000), Some("+00:00".into()))
+                }
                 "current_date" | "today" => {
                     ScalarValue::Date32(i32::try_from(self.now.div_euclid(86_400_000_000)).ok())
                 }
@@ -121,11 +123,7 @@ impl Predicate {
     /// Returns TRUE, FALSE or NULL for each row.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<BooleanArray> {
         let array = self.expr.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(row_error)?;
-        array
-            .as_any()
-            .downcast_ref::<BooleanArray>()
-            .cloned()
-            .ok_or_else(|| Error::bug("a condition is not boolean"))
+        array.as_any().downcast_ref::<BooleanArray>().cloned().ok_or_else(|| Error::bug("a condition is not boolean"))
     }
 }
 
@@ -211,7 +209,12 @@ impl Sql {
         self.bound(expr, parameters)
     }
 
-    pub(crate) fn plan_bound(&self, sql: &SqlText, scope: &Scope, parameters: &Parameters) -> Result<Vec<(String, Expr)>> {
+    pub(crate) fn plan_bound(
+        &self,
+        sql: &SqlText,
+        scope: &Scope,
+        parameters: &Parameters,
+    ) -> Result<Vec<(String, Expr)>> {
         let mut bound = Vec::new();
         let items = self.plan_items_with(sql, scope)?;
         for (name, expr) in items {
@@ -246,9 +249,9 @@ impl Sql {
                         .flat_map(|(side, schema)| schema.fields().iter().map(move |field| (side, field)))
                         .filter(|(_, field)| !lakehead_core::is_reserved(field.name()))
                         .map(|(side, field)| {
-                            let qualifier = (!side.is_empty()).then(|| side.as_str().into());
+                            let qualifier = (!side.is_empty()).then(|| side.as_str());
                             let column = datafusion::common::Column::new(
-                                qualifier.map(|name: &str| datafusion::common::TableReference::bare(name)),
+                                qualifier.map(datafusion::common::TableReference::bare),
                                 field.name(),
                             );
                             (field.name().clone(), Expr::Column(column))
@@ -270,7 +273,8 @@ impl Sql {
         // Some functions exist only in their simplified form (`coalesce` is a CASE).
         let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
         let simplifier = ExprSimplifier::new(context);
-        let simplified = simplifier.coerce(expr, &schema).and_then(|expr| simplifier.simplify(expr)).map_err(row_error)?;
+        let simplified =
+            simplifier.coerce(expr, &schema).and_then(|expr| simplifier.simplify(expr)).map_err(row_error)?;
         let planned = self.context.state().create_physical_expr(simplified, &schema).map_err(row_error)?;
         // Stock arithmetic on whole numbers wraps; here it is checked (the dialect page of the language).
         let checked = planned.transform_up(|node| {

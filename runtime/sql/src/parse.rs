@@ -16,12 +16,12 @@ const RESERVED: [&str; 14] = [
 ];
 
 /// Reads one expression; all of the text must be it.
-pub(crate) fn expression(sql: &SqlText) -> Result<ast::Expr, Diagnostic> {
+pub(crate) fn expression(sql: &SqlText) -> Result<ast::Expr, Box<Diagnostic>> {
     read(sql, "an expression", |parser| parser.parse_expr())
 }
 
 /// Reads a select list; all of the text must be it.
-pub(crate) fn select_list(sql: &SqlText) -> Result<Vec<SelectItem>, Diagnostic> {
+pub(crate) fn select_list(sql: &SqlText) -> Result<Vec<SelectItem>, Box<Diagnostic>> {
     read(sql, "a list of columns", |parser| {
         let mut items = vec![parser.parse_select_item()?];
         while parser.consume_token(&Token::Comma) {
@@ -36,7 +36,7 @@ pub(crate) fn select_list(sql: &SqlText) -> Result<Vec<SelectItem>, Diagnostic> 
 }
 
 /// Reads a whole query; all of the text must be it.
-pub(crate) fn query(sql: &SqlText) -> Result<ast::Query, Diagnostic> {
+pub(crate) fn query(sql: &SqlText) -> Result<ast::Query, Box<Diagnostic>> {
     read(sql, "a select", |parser| parser.parse_query().map(|query| *query))
 }
 
@@ -44,25 +44,28 @@ fn read<'a, T>(
     sql: &'a SqlText,
     what: &str,
     parse: impl FnOnce(&mut Parser<'a>) -> Result<T, ParserError>,
-) -> Result<T, Diagnostic> {
+) -> Result<T, Box<Diagnostic>> {
     let dialect = GenericDialect {};
     if sql.text.trim().is_empty() {
         let message = format!("these braces hold nothing, and need {what}");
-        return Err(Diagnostic::error("E0319", message).primary(sql.file, sql.span, "empty"));
+        return Err(Box::new(Diagnostic::error("E0319", message).primary(sql.file, sql.span, "empty")));
     }
     let tokens = Tokenizer::new(&dialect, &sql.text).tokenize_with_location().map_err(|error| {
         let at = offset(sql, error.location.line, error.location.column);
-        Diagnostic::error("E0320", "this is not SQL")
-            .primary(sql.file, Span { start: at, end: sql.span.end.min(at + 1) }, plain(&error.message))
+        Box::new(Diagnostic::error("E0320", "this is not SQL").primary(
+            sql.file,
+            Span { start: at, end: sql.span.end.min(at + 1) },
+            plain(&error.message),
+        ))
     })?;
     static DIALECT: GenericDialect = GenericDialect {};
     let mut parser = Parser::new(&DIALECT).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens);
     let parsed = parse(&mut parser);
     let next = parser.peek_token();
     let place = token_span(sql, next.span.start, next.span.end);
-    let parsed = parsed.map_err(|error| syntax_error(sql, what, &error, place, &next.token))?;
+    let parsed = parsed.map_err(|error| Box::new(syntax_error(sql, what, &error, place, &next.token)))?;
     if next.token != Token::EOF {
-        return Err(unexpected(sql, what, &next.token, place));
+        return Err(Box::new(unexpected(sql, what, &next.token, place)));
     }
     Ok(parsed)
 }
@@ -79,11 +82,18 @@ fn syntax_error(sql: &SqlText, what: &str, error: &ParserError, place: Span, nex
 fn unexpected(sql: &SqlText, what: &str, token: &Token, place: Span) -> Diagnostic {
     if *token == Token::EOF {
         let end = Span { start: sql.span.end.saturating_sub(1).max(sql.span.start), end: sql.span.end };
-        return Diagnostic::error("E0320", format!("the SQL ends before {what} is whole")).primary(sql.file, end, "something is missing");
+        return Diagnostic::error("E0320", format!("the SQL ends before {what} is whole")).primary(
+            sql.file,
+            end,
+            "something is missing",
+        );
     }
     let shown = token.to_string();
-    let mut diagnostic =
-        Diagnostic::error("E0320", format!("`{shown}` does not fit here")).primary(sql.file, place, format!("{what} ends before it"));
+    let mut diagnostic = Diagnostic::error("E0320", format!("`{shown}` does not fit here")).primary(
+        sql.file,
+        place,
+        format!("{what} ends before it"),
+    );
     if *token == Token::Eq && what != "an expression" {
         diagnostic = diagnostic.help("settings go into the source or sink; here stands SQL:  expression as name");
     } else if *token == Token::SemiColon {

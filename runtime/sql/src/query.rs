@@ -104,7 +104,8 @@ impl Sql {
         }
         let groups: Vec<Expr> = keys.iter().map(|(name, expr)| expr.clone().alias(name)).collect();
         let plan = LogicalPlanBuilder::from(input).aggregate(groups, aggregates.clone()).map_err(row_error)?;
-        let mut output: Vec<Expr> = keys.iter().map(|(name, _)| Expr::Column(datafusion::common::Column::from_name(name))).collect();
+        let mut output: Vec<Expr> =
+            keys.iter().map(|(name, _)| Expr::Column(datafusion::common::Column::from_name(name))).collect();
         for (name, expr) in values {
             let over = expr
                 .transform_up(|node| {

@@ -148,8 +148,17 @@ impl Ledger {
             connection.execute(
                 "insert or replace into runs values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
-                    run.pipeline, run.run, run.state.word(), run.started, run.ended, run.interval_start,
-                    run.interval_end, count(run.rows_read), count(run.rows_written), count(run.rows_rejected), run.error
+                    run.pipeline,
+                    run.run,
+                    run.state.word(),
+                    run.started,
+                    run.ended,
+                    run.interval_start,
+                    run.interval_end,
+                    count(run.rows_read),
+                    count(run.rows_written),
+                    count(run.rows_rejected),
+                    run.error
                 ],
             )?;
             connection.execute(
@@ -205,8 +214,13 @@ impl Ledger {
             connection.execute(
                 "insert or replace into tables values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
-                    table.pipeline, table.connection, table.table, table.format, table.location,
-                    i64::try_from(table.version).unwrap_or(i64::MAX), table.updated
+                    table.pipeline,
+                    table.connection,
+                    table.table,
+                    table.format,
+                    table.location,
+                    i64::try_from(table.version).unwrap_or(i64::MAX),
+                    table.updated
                 ],
             )?;
             Ok(())

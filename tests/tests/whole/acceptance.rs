@@ -7,8 +7,14 @@ fn acceptance() -> std::path::PathBuf {
 }
 
 /// Pipelines whose connectors are all built in.
-const WHOLE: [&str; 6] =
-    ["01_shop_mirror.lake", "03_partner_files.lake", "05_log_compactor.lake", "06_orders_import.lake", "10_lifecycle.lake", "13_market.lake"];
+const WHOLE: [&str; 6] = [
+    "01_shop_mirror.lake",
+    "03_partner_files.lake",
+    "05_log_compactor.lake",
+    "06_orders_import.lake",
+    "10_lifecycle.lake",
+    "13_market.lake",
+];
 
 #[test]
 fn files_are_in_the_one_style() {

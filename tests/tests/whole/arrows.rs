@@ -32,7 +32,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
 
 #[test]
 fn no_crate_uses_another_than_the_architecture_says() {
-    let metadata = MetadataCommand::new().manifest_path(super::lakehead::root().join("Cargo.toml")).no_deps().exec().unwrap();
+    let metadata =
+        MetadataCommand::new().manifest_path(super::lakehead::root().join("Cargo.toml")).no_deps().exec().unwrap();
     let allowed = allowed();
     let mut wrong = Vec::new();
     for package in &metadata.packages {

@@ -88,7 +88,6 @@ fn database(server: &Server, name: &str) {
     sql(server, name, "create table orders (id bigint primary key, note varchar)");
 }
 
-
 #[test]
 fn a_wrong_password_is_told() {
     let server = Server::shared();
@@ -145,10 +144,19 @@ fn a_server_that_keeps_no_logical_log_is_told() {
 fn missing_rights_are_told() {
     let server = Server::shared();
     database(&server, "rights");
-    sql(&server, "rights", "create role reader login; grant usage on schema public to reader; grant select on orders to reader");
+    sql(
+        &server,
+        "rights",
+        "create role reader login; grant usage on schema public to reader; grant select on orders to reader",
+    );
+    sql(&server, "rights", "create publication rights_one for table orders");
     let said = Story { user: "reader", slot: "rights_one", ..Story::new(&server, "rights") }.said();
     assert!(said.to_lowercase().contains("replication"), "{said}");
-    sql(&server, "rights", "create role streamer login replication; grant usage on schema public to streamer; grant select on orders to streamer");
+    sql(
+        &server,
+        "rights",
+        "create role streamer login replication; grant usage on schema public to streamer; grant select on orders to streamer",
+    );
     let said = Story { user: "streamer", slot: "rights_two", ..Story::new(&server, "rights") }.said();
     assert!(said.contains("create publication"), "{said}");
 }
@@ -160,7 +168,13 @@ fn a_slot_that_is_lost_stops_the_pipeline() {
     sql(&server, "slot_lost", "insert into orders values (1, 'a')");
     let story = Story { slot: "lost_slot", ..Story::new(&server, "slot_lost") };
     let folder = story.project();
-    let run = || command(folder.path()).args(["run", "mirror", "--until", "caught-up"]).env("SHOP_PASSWORD", "x").output().unwrap();
+    let run = || {
+        command(folder.path())
+            .args(["run", "mirror", "--until", "caught-up"])
+            .env("SHOP_PASSWORD", "x")
+            .output()
+            .unwrap()
+    };
     let first = run();
     assert!(first.status.success(), "{}", text(&first.stderr));
     sql(&server, "slot_lost", "select pg_drop_replication_slot('lost_slot')");
@@ -176,7 +190,8 @@ fn a_full_disk_is_told_and_nothing_is_committed_in_part() {
     let folder = project(super::stories::TWO_TABLES);
     let lake = folder.path().join("lake");
     std::fs::create_dir(&lake).unwrap();
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&lake).output();
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&lake).output();
     if !mounted.is_ok_and(|output| output.status.success()) {
         println!("skipped: a small file system cannot be mounted here");
         return;
@@ -208,7 +223,10 @@ fn a_file_that_cannot_be_read_is_set_aside_and_the_others_go_on() {
     );
     std::fs::create_dir(folder.path().join("in")).unwrap();
     std::fs::write(folder.path().join("in/broken.csv.gz"), b"\x1f\x8b not a gzip").unwrap();
-    let good = std::process::Command::new("sh").args(["-c", "printf 'id\\n1\\n2\\n' | gzip > in/good.csv.gz"]).current_dir(folder.path()).status();
+    let good = std::process::Command::new("sh")
+        .args(["-c", "printf 'id\\n1\\n2\\n' | gzip > in/good.csv.gz"])
+        .current_dir(folder.path())
+        .status();
     assert!(good.unwrap().success());
     let said = succeed(folder.path(), &["run", "p"]);
     assert!(said.contains("set aside: broken.csv.gz"), "{said}");

@@ -32,9 +32,19 @@ fn losing_the_ledger_loses_no_position() {
 #[test]
 fn a_crash_at_every_step_of_the_commit_loop_loses_and_doubles_nothing() {
     let points = [
-        "engine.take", "engine.taken", "engine.fenced", "engine.evaluated", "engine.prepared", "engine.document",
-        "engine.recorded", "engine.committed_one", "engine.committed", "delta.fence", "delta.stage.close",
-        "delta.prepared", "delta.put",
+        "engine.take",
+        "engine.taken",
+        "engine.fenced",
+        "engine.evaluated",
+        "engine.prepared",
+        "engine.document",
+        "engine.recorded",
+        "engine.committed_one",
+        "engine.committed",
+        "delta.fence",
+        "delta.stage.close",
+        "delta.prepared",
+        "delta.put",
     ];
     for point in points {
         for passes in ["", "1*", "2*"] {
@@ -78,7 +88,14 @@ fn a_crash_between_two_tables_whose_routing_changes_doubles_and_loses_nothing() 
 /// The same steps with an error in place of the crash: the retry inside the process finishes the run.
 #[test]
 fn an_error_at_every_step_is_tried_again() {
-    for point in ["engine.document", "engine.recorded", "engine.committed_one", "delta.put", "delta.put.answer", "delta.prepared"] {
+    for point in [
+        "engine.document",
+        "engine.recorded",
+        "engine.committed_one",
+        "delta.put",
+        "delta.put.answer",
+        "delta.prepared",
+    ] {
         let folder = project(TWO_TABLES);
         let output = command(folder.path())
             .args(["run", "split"])
@@ -154,7 +171,9 @@ fn a_location_that_cannot_be_written_says_so() {
 
 #[test]
 fn what_is_checked_and_not_built_is_refused_by_run() {
-    let folder = project(&TWO_TABLES.replace("table = \"small\", mode = append", "table = \"small\", mode = append, sort_by = [id]"));
+    let folder = project(
+        &TWO_TABLES.replace("table = \"small\", mode = append", "table = \"small\", mode = append, sort_by = [id]"),
+    );
     succeed(folder.path(), &["check"]);
     let output = fail(folder.path(), &["run", "split"], 1);
     assert!(output.contains("R0971") && output.contains("sort_by"), "{output}");

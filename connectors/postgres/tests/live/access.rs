@@ -9,10 +9,7 @@ use crate::scene::{Scene, client, discover, settings};
 use crate::server::Server;
 
 fn tables() -> Settings {
-    settings(&[
-        ("capture", Value::Name("cdc".into())),
-        ("tables", Value::Text("public.*".into())),
-    ])
+    settings(&[("capture", Value::Name("cdc".into())), ("tables", Value::Text("public.*".into()))])
 }
 
 fn user(scene: &Scene, name: &str, password: &str) -> Settings {
@@ -39,14 +36,8 @@ async fn scram_lets_in_with_the_right_password_on_both_connections_and_with_no_o
         scene.database
     );
     scene.run(&grant).await;
-    let found = discover(user(&scene, "scram", "hunter2"), tables())
-        .await
-        .unwrap();
-    let mut reader = scene.build_with(
-        user(&scene, "scram", "hunter2"),
-        &scene.cdc(&["public.t"]),
-        found,
-    );
+    let found = discover(user(&scene, "scram", "hunter2"), tables()).await.unwrap();
+    let mut reader = scene.build_with(user(&scene, "scram", "hunter2"), &scene.cdc(&["public.t"]), found);
     reader.source.open(&Checkpoint::default()).await.unwrap();
     reader.until_caught_up().await;
     reader.close().await;
@@ -55,9 +46,7 @@ async fn scram_lets_in_with_the_right_password_on_both_connections_and_with_no_o
     }
     let mut none = user(&scene, "scram", "x");
     none = Settings::new(
-        none.iter()
-            .filter(|(name, _)| *name != "password")
-            .map(|(name, value)| (name.to_owned(), value.clone())),
+        none.iter().filter(|(name, _)| *name != "password").map(|(name, value)| (name.to_owned(), value.clone())),
     );
     assert_eq!(failure(none).await.code(), "R0307");
 }
@@ -65,11 +54,12 @@ async fn scram_lets_in_with_the_right_password_on_both_connections_and_with_no_o
 #[tokio::test]
 async fn a_password_is_not_sent_readable_over_a_plain_connection() {
     let scene = Scene::new("create table t (id int primary key)").await;
-    scene.run("do $$ begin create role clear login password 'hunter2'; exception when duplicate_object then null; end $$").await;
-    assert_eq!(
-        failure(user(&scene, "clear", "hunter2")).await.code(),
-        "R0310"
-    );
+    scene
+        .run(
+            "do $$ begin create role clear login password 'hunter2'; exception when duplicate_object then null; end $$",
+        )
+        .await;
+    assert_eq!(failure(user(&scene, "clear", "hunter2")).await.code(), "R0310");
 }
 
 #[tokio::test]
@@ -80,22 +70,12 @@ async fn a_wrong_place_or_name_is_told_apart() {
         connection.set(name, value);
         connection
     };
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (connection, code) in [
         (with("port", Value::Int(i64::from(closed))), "R0302"),
-        (
-            with("host", Value::Text("no-such-host.invalid".into())),
-            "R0301",
-        ),
+        (with("host", Value::Text("no-such-host.invalid".into())), "R0301"),
         (with("host", Value::Text("/nowhere".into())), "R0302"),
-        (
-            with("database", Value::Text("no_such_database".into())),
-            "R0308",
-        ),
+        (with("database", Value::Text("no_such_database".into())), "R0308"),
         (with("user", Value::Text("no_such_role".into())), "R0309"),
         (with("tls", Value::Name("verify_full".into())), "R0304"),
         (with("tls", Value::Name("insecure".into())), "R0304"),
@@ -104,10 +84,7 @@ async fn a_wrong_place_or_name_is_told_apart() {
         assert_eq!(error.code(), code, "{error}");
         assert!(!error.helps().is_empty(), "{error}");
     }
-    let socket = with(
-        "host",
-        Value::Text(scene.server.socket_folder().display().to_string()),
-    );
+    let socket = with("host", Value::Text(scene.server.socket_folder().display().to_string()));
     assert_eq!(discover(socket, tables()).await.unwrap().len(), 1);
 }
 
@@ -116,14 +93,8 @@ async fn a_server_that_accepts_and_says_nothing_is_given_up_in_time() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let scene = Scene::new("").await;
     let mut connection = scene.server.connection("x");
-    connection.set(
-        "port",
-        Value::Int(i64::from(silent.local_addr().unwrap().port())),
-    );
-    connection.set(
-        "connect_timeout",
-        Value::Duration(std::time::Duration::from_millis(50)),
-    );
+    connection.set("port", Value::Int(i64::from(silent.local_addr().unwrap().port())));
+    connection.set("connect_timeout", Value::Duration(std::time::Duration::from_millis(50)));
     assert_eq!(failure(connection).await.code(), "R0303");
 }
 
@@ -134,60 +105,33 @@ async fn a_missing_right_is_named_with_what_grants_it() {
     let connection = user(&scene, "modest", "");
     let found = discover(connection.clone(), tables()).await.unwrap();
     let open = async || {
-        let mut reader =
-            scene.build_with(connection.clone(), &scene.cdc(&["public.t"]), found.clone());
-        reader
-            .source
-            .open(&Checkpoint::default())
-            .await
-            .unwrap_err()
+        let mut reader = scene.build_with(connection.clone(), &scene.cdc(&["public.t"]), found.clone());
+        reader.source.open(&Checkpoint::default()).await.unwrap_err()
     };
     let error = open().await;
     assert_eq!(error.code(), "R0322", "{error}");
-    assert!(
-        error.helps()[0].contains("create publication"),
-        "{:?}",
-        error.helps()
-    );
-    scene
-        .run(&format!("create publication {} for table t", scene.slot()))
-        .await;
+    assert!(error.helps()[0].contains("create publication"), "{:?}", error.helps());
+    scene.run(&format!("create publication {} for table t", scene.slot())).await;
     let error = open().await;
     assert_eq!(error.code(), "R0321", "{error}");
-    assert!(
-        error.helps()[0].contains("alter role \"modest\" with replication"),
-        "{:?}",
-        error.helps()
-    );
+    assert!(error.helps()[0].contains("alter role \"modest\" with replication"), "{:?}", error.helps());
     scene.run("alter role modest replication").await;
     let mut reader = scene.build_with(connection.clone(), &scene.cdc(&["public.t"]), found.clone());
     reader.source.open(&Checkpoint::default()).await.unwrap();
     let error = reader.until_error().await;
     assert_eq!(error.code(), "R0313", "{error}");
-    assert!(
-        error.helps()[0].contains("GRANT SELECT"),
-        "{:?}",
-        error.helps()
-    );
+    assert!(error.helps()[0].contains("GRANT SELECT"), "{:?}", error.helps());
 }
 
 #[tokio::test]
 async fn a_server_without_logical_log_is_refused_before_anything_is_made() {
     let server = Server::start(&["wal_level = replica"]);
-    client(&server, "postgres")
-        .await
-        .batch_execute("create table t (id int primary key)")
-        .await
-        .unwrap();
+    client(&server, "postgres").await.batch_execute("create table t (id int primary key)").await.unwrap();
     let scene = Scene::new("").await;
     let connection = server.connection("postgres");
     let found = discover(connection.clone(), tables()).await.unwrap();
     let mut reader = scene.build_with(connection, &scene.cdc(&["public.t"]), found);
-    let error = reader
-        .source
-        .open(&Checkpoint::default())
-        .await
-        .unwrap_err();
+    let error = reader.source.open(&Checkpoint::default()).await.unwrap_err();
     assert_eq!(error.code(), "R0320", "{error}");
 }
 
@@ -208,11 +152,7 @@ fn certificates(server: &Server) -> tempfile::TempDir {
     );
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     folder
 }
 
@@ -221,22 +161,12 @@ async fn tls_checks_chain_and_name_and_binds_the_password_to_the_channel() {
     let server = Server::start(&["wal_level = logical"]);
     let folder = certificates(&server);
     let app = client(&server, "postgres").await;
-    app.batch_execute("alter system set ssl = on")
+    app.batch_execute("alter system set ssl = on").await.unwrap();
+    app.batch_execute("create table t (id int primary key); create role scram login superuser password 'hunter2'")
         .await
         .unwrap();
-    app.batch_execute(
-        "create table t (id int primary key); create role scram login superuser password 'hunter2'",
-    )
-    .await
-    .unwrap();
     app.batch_execute("select pg_reload_conf()").await.unwrap();
-    while app
-        .query_one("select current_setting('ssl')", &[])
-        .await
-        .unwrap()
-        .get::<_, String>(0)
-        != "on"
-    {
+    while app.query_one("select current_setting('ssl')", &[]).await.unwrap().get::<_, String>(0) != "on" {
         tokio::task::yield_now().await;
     }
     let ca = Value::Text(folder.path().join("root.crt").display().to_string());
@@ -260,21 +190,11 @@ async fn tls_checks_chain_and_name_and_binds_the_password_to_the_channel() {
         ("127.0.0.1", "insecure", false, None),
     ] {
         let found = discover(connection(host, tls, with_ca), tables()).await;
-        assert_eq!(
-            found.err().map(|error| error.code()),
-            expected,
-            "{host} {tls} {with_ca}"
-        );
+        assert_eq!(found.err().map(|error| error.code()), expected, "{host} {tls} {with_ca}");
     }
     let scene = Scene::new("").await;
-    let found = discover(connection("localhost", "verify_full", true), tables())
-        .await
-        .unwrap();
-    let mut reader = scene.build_with(
-        connection("localhost", "verify_full", true),
-        &scene.cdc(&["public.t"]),
-        found,
-    );
+    let found = discover(connection("localhost", "verify_full", true), tables()).await.unwrap();
+    let mut reader = scene.build_with(connection("localhost", "verify_full", true), &scene.cdc(&["public.t"]), found);
     reader.source.open(&Checkpoint::default()).await.unwrap();
     app.batch_execute("insert into t values (1)").await.unwrap();
     reader.until_rows(1).await;

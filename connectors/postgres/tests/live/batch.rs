@@ -9,14 +9,8 @@ use lakehead_postgres::inspect;
 use crate::scene::{Scene, batches, checkpoint, role, rows, settings};
 
 fn snapshot(tables: &[&str]) -> Settings {
-    let tables = tables
-        .iter()
-        .map(|table| Value::Text((*table).into()))
-        .collect();
-    settings(&[
-        ("capture", Value::Name("snapshot".into())),
-        ("tables", Value::List(tables)),
-    ])
+    let tables = tables.iter().map(|table| Value::Text((*table).into())).collect();
+    settings(&[("capture", Value::Name("snapshot".into())), ("tables", Value::List(tables))])
 }
 
 #[tokio::test]
@@ -26,36 +20,16 @@ async fn a_snapshot_reads_all_tables_of_one_moment_and_ends() {
          create table empty (id int); insert into a values (1), (2); insert into b values (7)",
     )
     .await;
-    let mut reader = scene
-        .open(&snapshot(&["public.*"]), &Checkpoint::default())
-        .await
-        .unwrap();
+    let mut reader = scene.open(&snapshot(&["public.*"]), &Checkpoint::default()).await.unwrap();
     scene.run("insert into b values (8)").await;
     let events = reader.until_caught_up().await;
     let all: Vec<String> = rows(&events, &["id"]);
     assert_eq!(all, ["1", "2", "7"]);
     let batch = batches(&events)[0];
-    let names: Vec<String> = batch
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| field.name().clone())
-        .collect();
-    assert_eq!(
-        names,
-        ["id", "g"],
-        "no reserved columns, and generated ones are there"
-    );
-    assert!(
-        checkpoint(&events)
-            .get("shop")
-            .unwrap()
-            .contains("snapshot")
-    );
-    let mut again = scene
-        .open(&snapshot(&["public.*"]), &checkpoint(&events))
-        .await
-        .unwrap();
+    let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["id", "g"], "no reserved columns, and generated ones are there");
+    assert!(checkpoint(&events).get("shop").unwrap().contains("snapshot"));
+    let mut again = scene.open(&snapshot(&["public.*"]), &checkpoint(&events)).await.unwrap();
     assert_eq!(rows(&again.until_caught_up().await, &["id"]).len(), 4);
     assert!(!(role().endless)(&snapshot(&[])) && (role().endless)(&scene.cdc(&[])));
 }
@@ -67,83 +41,35 @@ async fn discovery_describes_types_keys_and_nulls() {
          create domain positive as numeric(9, 3) check (value > 0); create table public.x (p positive, l int[], j jsonb)",
     )
     .await;
-    let tables = scene
-        .discover(&scene.cdc(&["sales.{Odd,Even}*", "x"]))
-        .await
-        .unwrap();
+    let tables = scene.discover(&scene.cdc(&["sales.{Odd,Even}*", "x"])).await.unwrap();
     assert_eq!(tables[1].name, "sales.Odd.name");
     assert_eq!(tables[1].key, ["a", "b"]);
     let columns = |index: usize| -> Vec<String> {
         let fields = tables[index].schema.fields().iter();
         fields
-            .map(|field| {
-                format!(
-                    "{} {} {}",
-                    field.name(),
-                    column_type_name(field.data_type()),
-                    field.is_nullable()
-                )
-            })
+            .map(|field| format!("{} {} {}", field.name(), column_type_name(field.data_type()), field.is_nullable()))
             .collect()
     };
-    assert_eq!(
-        columns(1),
-        [
-            "b varchar false",
-            "a int false",
-            "u varchar true",
-            "n decimal(12, 2) true"
-        ]
-    );
-    assert_eq!(
-        columns(0),
-        ["p decimal(9, 3) true", "l list(int) true", "j varchar true"]
-    );
-    assert_eq!(
-        tables[0].schema.field(2).metadata()["lakehead.type"],
-        "json"
-    );
+    assert_eq!(columns(1), ["b varchar false", "a int false", "u varchar true", "n decimal(12, 2) true"]);
+    assert_eq!(columns(0), ["p decimal(9, 3) true", "l list(int) true", "j varchar true"]);
+    assert_eq!(tables[0].schema.field(2).metadata()["lakehead.type"], "json");
 }
 
 #[tokio::test]
 async fn a_pattern_without_a_table_and_a_type_without_a_column_type_are_named() {
-    let scene = Scene::new(
-        "create table orders (id int primary key, n numeric); create view w as select 1 as one",
-    )
-    .await;
-    let error = scene
-        .discover(&scene.cdc(&["public.order"]))
-        .await
-        .unwrap_err();
+    let scene =
+        Scene::new("create table orders (id int primary key, n numeric); create view w as select 1 as one").await;
+    let error = scene.discover(&scene.cdc(&["public.order"])).await.unwrap_err();
     assert_eq!(error.code(), "R0314");
     assert!(
-        error.helps()[0].contains("public.orders")
-            && error.to_string().contains("tables=public.orders"),
+        error.helps()[0].contains("public.orders") && error.to_string().contains("tables=public.orders"),
         "{error}"
     );
-    let error = scene
-        .discover(&scene.cdc(&["public.orders"]))
-        .await
-        .unwrap_err();
-    assert!(
-        error.code() == "R0315"
-            && error
-                .message()
-                .contains("numeric without a declared precision"),
-        "{error}"
-    );
+    let error = scene.discover(&scene.cdc(&["public.orders"])).await.unwrap_err();
+    assert!(error.code() == "R0315" && error.message().contains("numeric without a declared precision"), "{error}");
     let error = scene.discover(&scene.cdc(&["public.w"])).await.unwrap_err();
-    assert!(
-        error.code() == "R0333" && error.message().contains("`public.w` is a view"),
-        "{error}"
-    );
-    assert_eq!(
-        scene.discover(&snapshot(&["public.w"])).await.unwrap()[0]
-            .schema
-            .field(0)
-            .name(),
-        "one"
-    );
+    assert!(error.code() == "R0333" && error.message().contains("`public.w` is a view"), "{error}");
+    assert_eq!(scene.discover(&snapshot(&["public.w"])).await.unwrap()[0].schema.field(0).name(), "one");
 }
 
 fn query(sql: &str) -> Settings {
@@ -152,29 +78,19 @@ fn query(sql: &str) -> Settings {
 
 #[tokio::test]
 async fn a_query_is_described_and_read() {
-    let scene = Scene::new(
-        "create table t (id int, price numeric); insert into t values (1, 1.5), (2, null)",
-    )
-    .await;
+    let scene = Scene::new("create table t (id int, price numeric); insert into t values (1, 1.5), (2, null)").await;
     let sql = query("select id, price::numeric(10, 2) as price from t order by id -- all of them;");
     let tables = scene.discover(&sql).await.unwrap();
     assert_eq!((tables[0].name.as_str(), tables[0].key.len()), ("shop", 0));
     let mut reader = scene.open(&sql, &Checkpoint::default()).await.unwrap();
-    assert_eq!(
-        rows(&reader.until_caught_up().await, &["id", "price"]),
-        ["1|1.50", "2|~"]
-    );
+    assert_eq!(rows(&reader.until_caught_up().await, &["id", "price"]), ["1|1.50", "2|~"]);
     for (bad, code) in [
         ("select 1 as a, 2 as a", "R0331"),
         ("select $1::int as a", "R0331"),
         ("selec 1", "R0312"),
         ("select x from nowhere", "R0312"),
     ] {
-        assert_eq!(
-            scene.discover(&query(bad)).await.unwrap_err().code(),
-            code,
-            "{bad}"
-        );
+        assert_eq!(scene.discover(&query(bad)).await.unwrap_err().code(), code, "{bad}");
     }
 }
 
@@ -185,9 +101,7 @@ async fn case_82_a_cursor_waits_for_the_oldest_open_transaction() {
     sql.set("cursor", Value::Name("at".into()));
     scene.run("insert into t (id) values (1)").await;
     let late = scene.second().await;
-    late.batch_execute("begin; insert into t (id) values (2)")
-        .await
-        .unwrap();
+    late.batch_execute("begin; insert into t (id) values (2)").await.unwrap();
     scene.run("insert into t (id) values (3)").await;
     let mut reader = scene.open(&sql, &Checkpoint::default()).await.unwrap();
     let first = reader.until_caught_up().await;
@@ -197,10 +111,7 @@ async fn case_82_a_cursor_waits_for_the_oldest_open_transaction() {
     let second = reader.until_caught_up().await;
     assert_eq!(rows(&second, &["id"]), ["2", "3"]);
     let mut reader = scene.open(&sql, &checkpoint(&second)).await.unwrap();
-    assert_eq!(
-        rows(&reader.until_caught_up().await, &["id"]),
-        Vec::<String>::new()
-    );
+    assert_eq!(rows(&reader.until_caught_up().await, &["id"]), Vec::<String>::new());
     sql.set("lookback", Value::Duration(Duration::from_secs(3600)));
     let mut reader = scene.open(&sql, &checkpoint(&second)).await.unwrap();
     assert_eq!(rows(&reader.until_caught_up().await, &["id"]).len(), 3);
@@ -212,28 +123,14 @@ async fn case_82_a_cursor_waits_for_the_oldest_open_transaction() {
 
 #[tokio::test]
 async fn an_inspection_tells_what_a_first_start_needs_to_know() {
-    let scene = Scene::new(
-        "create table t (id int primary key); create table k (n int); create table m (x money)",
-    )
-    .await;
-    let found = inspect::inspect(&scene.server.connection(&scene.database), Path::new("/"))
-        .await
-        .unwrap();
+    let scene =
+        Scene::new("create table t (id int primary key); create table k (n int); create table m (x money)").await;
+    let found = inspect::inspect(&scene.server.connection(&scene.database), Path::new("/")).await.unwrap();
     assert_eq!(found.wal_level, "logical");
-    assert!(
-        found.may_replicate && found.may_create_publications && found.version_number >= 140_000
-    );
-    let hindrances: Vec<usize> = found
-        .tables
-        .iter()
-        .map(|table| table.hindrances.len())
-        .collect();
+    assert!(found.may_replicate && found.may_create_publications && found.version_number >= 140_000);
+    let hindrances: Vec<usize> = found.tables.iter().map(|table| table.hindrances.len()).collect();
     assert_eq!(
-        found
-            .tables
-            .iter()
-            .map(|table| table.name.as_str())
-            .collect::<Vec<_>>(),
+        found.tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>(),
         ["public.k", "public.m", "public.t"]
     );
     assert_eq!(hindrances, [1, 2, 0]);

@@ -9,8 +9,8 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use lakehead_core::{
-    BatchBudget, Checkpoint, Discovery, Error, Result, RunContext, Settings, Source, SourceEvent,
-    SourceRole, SourceSpec, SystemClock, TableSpec, Value,
+    BatchBudget, Checkpoint, Discovery, Error, Result, RunContext, Settings, Source, SourceEvent, SourceRole,
+    SourceSpec, SystemClock, TableSpec, Value,
 };
 use lakehead_postgres::CONNECTOR;
 use tokio_postgres::{Client, NoTls};
@@ -33,18 +33,10 @@ impl Scene {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let server = Server::shared();
         let database = format!("scene_{}", COUNT.fetch_add(1, Ordering::SeqCst));
-        client(&server, "postgres")
-            .await
-            .batch_execute(&format!("create database {database}"))
-            .await
-            .unwrap();
+        client(&server, "postgres").await.batch_execute(&format!("create database {database}")).await.unwrap();
         let app = client(&server, &database).await;
         app.batch_execute(sql).await.unwrap();
-        Self {
-            server,
-            database,
-            app,
-        }
+        Self { server, database, app }
     }
 
     /// Runs statements as the application.
@@ -54,11 +46,7 @@ impl Scene {
 
     /// Returns the first value of a query as text.
     pub(crate) async fn text(&self, sql: &str) -> String {
-        self.app
-            .query_one(&format!("select ({sql})::text"), &[])
-            .await
-            .unwrap()
-            .get(0)
+        self.app.query_one(&format!("select ({sql})::text"), &[]).await.unwrap().get(0)
     }
 
     /// Opens another connection of the application.
@@ -68,11 +56,8 @@ impl Scene {
 
     /// Returns the position up to which the slot has been confirmed.
     pub(crate) async fn confirmed(&self) -> String {
-        self.text(&format!(
-            "select confirmed_flush_lsn from pg_replication_slots where slot_name = '{}'",
-            self.slot()
-        ))
-        .await
+        self.text(&format!("select confirmed_flush_lsn from pg_replication_slots where slot_name = '{}'", self.slot()))
+            .await
     }
 
     pub(crate) fn slot(&self) -> String {
@@ -83,15 +68,7 @@ impl Scene {
     pub(crate) fn cdc(&self, tables: &[&str]) -> Settings {
         settings(&[
             ("capture", Value::Name("cdc".into())),
-            (
-                "tables",
-                Value::List(
-                    tables
-                        .iter()
-                        .map(|table| Value::Text((*table).into()))
-                        .collect(),
-                ),
-            ),
+            ("tables", Value::List(tables.iter().map(|table| Value::Text((*table).into())).collect())),
             ("slot", Value::Text(self.slot())),
         ])
     }
@@ -107,12 +84,7 @@ impl Scene {
     }
 
     /// The same over another connection.
-    pub(crate) fn build_with(
-        &self,
-        connection: Settings,
-        settings: &Settings,
-        tables: Vec<TableSpec>,
-    ) -> Reader {
+    pub(crate) fn build_with(&self, connection: Settings, settings: &Settings, tables: Vec<TableSpec>) -> Reader {
         let spec = SourceSpec {
             pipeline: "0b8e5a1e-0000-4000-8000-000000000000".into(),
             node: "shop".into(),
@@ -123,9 +95,7 @@ impl Scene {
             run: RunContext::default(),
             clock: Arc::new(SystemClock::default()),
         };
-        Reader {
-            source: (role().build)(spec).unwrap(),
-        }
+        Reader { source: (role().build)(spec).unwrap() }
     }
 
     /// Discovers, builds and opens.
@@ -138,10 +108,7 @@ impl Scene {
 
     /// Opens a source of changes and reads its snapshot; returns the checkpoint behind it.
     pub(crate) async fn streaming(&self, tables: &[&str]) -> (Reader, Checkpoint) {
-        let mut reader = self
-            .open(&self.cdc(tables), &Checkpoint::default())
-            .await
-            .unwrap();
+        let mut reader = self.open(&self.cdc(tables), &Checkpoint::default()).await.unwrap();
         let events = reader.until_caught_up().await;
         (reader, checkpoint(&events))
     }
@@ -158,9 +125,7 @@ impl Reader {
     }
 
     pub(crate) async fn next_within(&mut self, budget: BatchBudget) -> Result<SourceEvent> {
-        tokio::time::timeout(PATIENCE, self.source.next(budget))
-            .await
-            .expect("an event within the test's patience")
+        tokio::time::timeout(PATIENCE, self.source.next(budget)).await.expect("an event within the test's patience")
     }
 
     /// Reads until the source has caught up or is at its end.
@@ -206,28 +171,16 @@ pub(crate) fn role() -> SourceRole {
 }
 
 pub(crate) async fn discover(connection: Settings, settings: Settings) -> Result<Vec<TableSpec>> {
-    let discovery = Discovery {
-        connection,
-        settings,
-        node: "shop".into(),
-        root: PathBuf::from("/"),
-    };
+    let discovery = Discovery { connection, settings, node: "shop".into(), root: PathBuf::from("/") };
     (role().discover)(&discovery).await
 }
 
 pub(crate) fn settings(pairs: &[(&str, Value)]) -> Settings {
-    Settings::new(
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.clone())),
-    )
+    Settings::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())))
 }
 
 pub(crate) async fn client(server: &Server, database: &str) -> Client {
-    let parameters = format!(
-        "host=127.0.0.1 port={} user=postgres dbname={database}",
-        server.port()
-    );
+    let parameters = format!("host=127.0.0.1 port={} user=postgres dbname={database}", server.port());
     let (client, connection) = tokio_postgres::connect(&parameters, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
@@ -246,27 +199,12 @@ pub(crate) fn checkpoint(events: &[SourceEvent]) -> Checkpoint {
 pub(crate) fn batches(events: &[SourceEvent]) -> Vec<&RecordBatch> {
     events
         .iter()
-        .filter_map(|event| {
-            if let SourceEvent::Changes(batch) = event {
-                Some(&batch.rows)
-            } else {
-                None
-            }
-        })
+        .filter_map(|event| if let SourceEvent::Changes(batch) = event { Some(&batch.rows) } else { None })
         .collect()
 }
 
 pub(crate) fn row_count(events: &[SourceEvent]) -> usize {
-    events
-        .iter()
-        .map(|event| {
-            if let SourceEvent::Changes(batch) = event {
-                batch.rows.num_rows()
-            } else {
-                0
-            }
-        })
-        .sum()
+    events.iter().map(|event| if let SourceEvent::Changes(batch) = event { batch.rows.num_rows() } else { 0 }).sum()
 }
 
 /// Returns every row of the events as `column values joined by |`, in order; null is `~`.
@@ -281,32 +219,17 @@ pub(crate) fn rows(events: &[SourceEvent], columns: &[&str]) -> Vec<String> {
                 continue;
             }
             SourceEvent::Schema { table, schema } => {
-                let names: Vec<&str> = schema
-                    .fields()
-                    .iter()
-                    .map(|field| field.name().as_str())
-                    .collect();
+                let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
                 lines.push(format!("schema {table} {}", names.join(",")));
                 continue;
             }
             _ => continue,
         };
-        let arrays: Vec<_> = columns
-            .iter()
-            .map(|column| unzoned(batch.column_by_name(column).expect(column)))
-            .collect();
-        let formatters: Vec<_> = arrays
-            .iter()
-            .map(|array| ArrayFormatter::try_new(array, &options).unwrap())
-            .collect();
+        let arrays: Vec<_> =
+            columns.iter().map(|column| unzoned(batch.column_by_name(column).expect(column))).collect();
+        let formatters: Vec<_> = arrays.iter().map(|array| ArrayFormatter::try_new(array, &options).unwrap()).collect();
         for row in 0..batch.num_rows() {
-            lines.push(
-                formatters
-                    .iter()
-                    .map(|column| column.value(row).to_string())
-                    .collect::<Vec<_>>()
-                    .join("|"),
-            );
+            lines.push(formatters.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|"));
         }
     }
     lines
@@ -315,9 +238,7 @@ pub(crate) fn rows(events: &[SourceEvent], columns: &[&str]) -> Vec<String> {
 /// A zoned time is shown in UTC without its zone: the formatter knows no zone names.
 fn unzoned(column: &ArrayRef) -> ArrayRef {
     match column.data_type() {
-        DataType::Timestamp(unit, Some(_)) => {
-            arrow::compute::cast(column, &DataType::Timestamp(*unit, None)).unwrap()
-        }
+        DataType::Timestamp(unit, Some(_)) => arrow::compute::cast(column, &DataType::Timestamp(*unit, None)).unwrap(),
         _ => Arc::clone(column),
     }
 }

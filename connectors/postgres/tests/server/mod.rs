@@ -34,9 +34,7 @@ pub(crate) struct Server {
 impl Server {
     /// Returns the server that the tests of this process share; each makes a database of its own in it.
     pub(crate) fn shared() -> Arc<Self> {
-        let mut shared = SHARED
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(server) = shared.upgrade() {
             return server;
         }
@@ -55,30 +53,10 @@ impl Server {
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&own));
         }
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let server = Self {
-            folder,
-            binaries,
-            port,
-        };
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Self { folder, binaries, port };
         let data = server.data();
-        run(server
-            .tool("initdb")
-            .args([
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "-U",
-                "postgres",
-                "--no-sync",
-                "-D",
-            ])
-            .arg(&data));
+        run(server.tool("initdb").args(["-A", "trust", "-E", "UTF8", "-U", "postgres", "--no-sync", "-D"]).arg(&data));
         let mut configuration = format!(
             "port = {port}\nlisten_addresses = 'localhost'\nunix_socket_directories = '{}'\nfsync = off\n\
              max_replication_slots = 50\nmax_wal_senders = 50\nmax_connections = 200\nmax_prepared_transactions = 5\n",
@@ -94,12 +72,7 @@ impl Server {
     /// Starts the processes.
     pub(crate) fn boot(&self) {
         let log = self.folder.path().join("server/log");
-        run(self
-            .tool("pg_ctl")
-            .args(["-w", "-s", "start", "-D"])
-            .arg(self.data())
-            .arg("-l")
-            .arg(log));
+        run(self.tool("pg_ctl").args(["-w", "-s", "start", "-D"]).arg(self.data()).arg("-l").arg(log));
     }
 
     /// Returns the folder of the server's files.
@@ -132,9 +105,7 @@ impl Server {
         let program = self.binaries.join(name);
         let mut command = if is_root() {
             let mut command = Command::new("setpriv");
-            command
-                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-                .arg(program);
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
             command
         } else {
             Command::new(program)
@@ -147,11 +118,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // The folder goes away with the server, so there is nothing to shut down with care.
-        let _ = self
-            .tool("pg_ctl")
-            .args(["-s", "-m", "immediate", "stop", "-D"])
-            .arg(self.data())
-            .output();
+        let _ = self.tool("pg_ctl").args(["-s", "-m", "immediate", "stop", "-D"]).arg(self.data()).output();
     }
 }
 
@@ -162,32 +129,18 @@ fn is_root() -> bool {
 
 /// Finds the folder with PostgreSQL's programs: on the path, or where Debian puts them.
 fn binaries() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
     folders.sort();
-    let listed = Command::new("sh")
-        .args(["-c", "command -v pg_ctl"])
-        .output()
-        .unwrap();
-    let on_path = Path::new(String::from_utf8_lossy(&listed.stdout).trim())
-        .canonicalize()
-        .ok();
+    let listed = Command::new("sh").args(["-c", "command -v pg_ctl"]).output().unwrap();
+    let on_path = Path::new(String::from_utf8_lossy(&listed.stdout).trim()).canonicalize().ok();
     folders.extend(on_path.and_then(|path| path.parent().map(Path::to_owned)));
-    let found = folders
-        .into_iter()
-        .rev()
-        .find(|folder| folder.join("initdb").exists());
+    let found = folders.into_iter().rev().find(|folder| folder.join("initdb").exists());
     found.expect("these tests need PostgreSQL's programs: install the package postgresql")
 }
 
 fn run(command: &mut Command) {
     // No pipes: the server would inherit them and keep them open.
-    let status = command
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
+    let status = command.stdout(std::process::Stdio::null()).status().unwrap();
     assert!(status.success(), "{command:?} failed: {status}");
 }

@@ -192,14 +192,8 @@ impl Duration {
         let mut total = 0_u64;
         let mut rest = self.text.as_str();
         while !rest.is_empty() {
-            let (digits, tail) = rest.split_at(
-                rest.find(|c: char| !c.is_ascii_digit())
-                    .unwrap_or(rest.len()),
-            );
-            let (unit, tail) = tail.split_at(
-                tail.find(|c: char| c.is_ascii_digit())
-                    .unwrap_or(tail.len()),
-            );
+            let (digits, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
+            let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
             let factor = Self::UNITS.iter().find(|(name, _)| *name == unit)?.1;
             total = total.checked_add(digits.parse::<u64>().ok()?.checked_mul(factor)?)?;
             rest = tail;
@@ -219,13 +213,8 @@ pub struct Size {
 
 impl Size {
     /// Units and their bytes, in powers of 1024, as object stores and memory limits count.
-    pub const UNITS: [(&'static str, u64); 5] = [
-        ("B", 1),
-        ("KB", 1 << 10),
-        ("MB", 1 << 20),
-        ("GB", 1 << 30),
-        ("TB", 1 << 40),
-    ];
+    pub const UNITS: [(&'static str, u64); 5] =
+        [("B", 1), ("KB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30), ("TB", 1 << 40)];
 
     /// The number of bytes; `None` if it does not fit.
     pub fn bytes(&self) -> Option<u64> {
@@ -268,18 +257,12 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_have_numbers() {
-        let duration = |text: &str| Duration {
-            text: text.into(),
-            span: Span::default(),
-        };
+        let duration = |text: &str| Duration { text: text.into(), span: Span::default() };
         assert_eq!(duration("1h30m").milliseconds(), Some(5_400_000));
         assert_eq!(duration("250ms").milliseconds(), Some(250));
         assert_eq!(duration("2y").milliseconds(), Some(730 * 86_400_000));
         assert_eq!(duration("99999999999999999999y").milliseconds(), None);
-        let size = |text: &str| Size {
-            text: text.into(),
-            span: Span::default(),
-        };
+        let size = |text: &str| Size { text: text.into(), span: Span::default() };
         assert_eq!(size("64MB").bytes(), Some(64 << 20));
         assert_eq!(size("7B").bytes(), Some(7));
         assert_eq!(size("99999999999TB").bytes(), None);

@@ -7,11 +7,7 @@ use crate::ast::*;
 
 fn from_part(from: &[Path]) -> String {
     let nodes: Vec<String> = from.iter().map(ToString::to_string).collect();
-    if nodes.is_empty() {
-        String::new()
-    } else {
-        format!("from {}", nodes.join(", "))
-    }
+    if nodes.is_empty() { String::new() } else { format!("from {}", nodes.join(", ")) }
 }
 
 impl Printer<'_> {
@@ -34,15 +30,8 @@ impl Printer<'_> {
                 let name = (stage.name.as_ref(), &stage.connection);
                 self.node("sink", name, &stage.from, &stage.settings)
             }
-            Stage::DeadLetter(stage) => self.node(
-                "dead_letter",
-                (None, &stage.connection),
-                &[],
-                &stage.settings,
-            ),
-            Stage::Alert(stage) => {
-                self.node("alert", (None, &stage.connection), &[], &stage.settings)
-            }
+            Stage::DeadLetter(stage) => self.node("dead_letter", (None, &stage.connection), &[], &stage.settings),
+            Stage::Alert(stage) => self.node("alert", (None, &stage.connection), &[], &stage.settings),
             Stage::Retry(stage) => {
                 let mut entry = Entry::line("retry");
                 self.add_settings(&mut entry, &stage.settings, 2);
@@ -54,23 +43,14 @@ impl Printer<'_> {
     }
 
     /// Settings behind an event's condition of several lines: `last` is its closing line.
-    fn settings_behind(
-        &mut self,
-        entry: &mut Entry,
-        last: Option<super::layout::Line>,
-        settings: &Settings,
-    ) {
+    fn settings_behind(&mut self, entry: &mut Entry, last: Option<super::layout::Line>, settings: &Settings) {
         let Some(last) = last else {
             return self.add_settings(entry, settings, 2);
         };
         let mut tail = Entry::line(last.text);
         self.add_settings(&mut tail, settings, 2);
         let text = tail.parts.swap_remove(0).1;
-        entry.rest.push(super::layout::Line {
-            indent: 2,
-            text,
-            comment: tail.comment,
-        });
+        entry.rest.push(super::layout::Line { indent: 2, text, comment: tail.comment });
         entry.rest.extend(tail.rest);
     }
 
@@ -109,10 +89,7 @@ impl Printer<'_> {
         settings: &Settings,
     ) -> Entry {
         let head = match name {
-            Some(name) => [
-                format!("{word} {}", name.text),
-                format!("= {}", connection.text),
-            ],
+            Some(name) => [format!("{word} {}", name.text), format!("= {}", connection.text)],
             None => [format!("{word} {}", connection.text), String::new()],
         };
         let [head, equals] = head;
@@ -148,17 +125,11 @@ impl Printer<'_> {
     fn route(&mut self, stage: &Route) -> Entry {
         let mut entry = Entry::line("route");
         entry.append(&from_part(&stage.from));
-        let header_end = stage
-            .from
-            .last()
-            .map_or(stage.span.start, |path| path.span.end);
+        let header_end = stage.from.last().map_or(stage.span.start, |path| path.span.end);
         let span = self.open(&mut entry, header_end, stage.span.end);
         let mut entries = Vec::new();
         for branch in &stage.branches {
-            let parts = vec![
-                (Column::Head, branch.name.text.clone()),
-                (Column::When, "when".to_string()),
-            ];
+            let parts = vec![(Column::Head, branch.name.text.clone()), (Column::When, "when".to_string())];
             let mut line = Entry::new(Class::Word("when"), parts);
             Self::add_sql(&mut line, &branch.condition, 4, false);
             entries.push(self.entry(branch.span, 4, |_| line));
@@ -166,12 +137,10 @@ impl Printer<'_> {
         let last = Entry::line(format!("else {}", stage.otherwise.text));
         // The comments above `else` stand before the word, not before the name.
         let before = &self.text[..stage.otherwise.span.start as usize];
-        let word = before
-            .rfind("else")
-            .map_or(stage.otherwise.span, |start| crate::Span {
-                start: u32::try_from(start).unwrap_or(u32::MAX),
-                end: stage.otherwise.span.end,
-            });
+        let word = before.rfind("else").map_or(stage.otherwise.span, |start| crate::Span {
+            start: u32::try_from(start).unwrap_or(u32::MAX),
+            end: stage.otherwise.span.end,
+        });
         entries.push(self.entry(word, 4, |_| last));
         self.close(&mut entry, entries, span, 2, Spacing::AsWritten);
         entry
@@ -190,16 +159,11 @@ impl Printer<'_> {
             Island::OneLine(text) => append(entry, &text),
             Island::Lines(lines) => {
                 append(entry, "{");
-                entry.rest.extend(lines.into_iter().map(|(text, fixed)| {
-                    Self::line(
-                        if fixed || text.is_empty() {
-                            0
-                        } else {
-                            indent + 2
-                        },
-                        text,
-                    )
-                }));
+                entry.rest.extend(
+                    lines
+                        .into_iter()
+                        .map(|(text, fixed)| Self::line(if fixed || text.is_empty() { 0 } else { indent + 2 }, text)),
+                );
                 entry.rest.push(Self::line(indent, "}"));
             }
         }
@@ -218,10 +182,7 @@ impl Printer<'_> {
     fn step(&mut self, step: &Step) -> Entry {
         let word = step.kind.word();
         let brace = |head: &str, class: &'static str| {
-            let parts = vec![
-                (Column::Head, head.to_string()),
-                (Column::Brace, String::new()),
-            ];
+            let parts = vec![(Column::Head, head.to_string()), (Column::Brace, String::new())];
             Entry::new(Class::Word(class), parts)
         };
         match &step.kind {
@@ -274,16 +235,10 @@ impl Printer<'_> {
     }
 
     fn aggregate(&mut self, step: &Aggregate) -> Entry {
-        let parts = vec![
-            (Column::Head, "aggregate".to_string()),
-            (Column::Brace, String::new()),
-        ];
+        let parts = vec![(Column::Head, "aggregate".to_string()), (Column::Brace, String::new())];
         let mut entry = Entry::new(Class::Word("a word and a brace"), parts);
         Self::add_sql(&mut entry, &step.values, 4, true);
-        let emit = step
-            .emit
-            .as_ref()
-            .map(|emit| format!("     emit {}", self.emit(emit)));
+        let emit = step.emit.as_ref().map(|emit| format!("     emit {}", self.emit(emit)));
         let keep = step.keep.as_ref();
         let keep = keep.map(|keep| format!("     keep {}", self.inline_settings(&keep.list)));
         let clauses: Vec<String> = emit.into_iter().chain(keep).collect();
@@ -299,9 +254,7 @@ impl Printer<'_> {
         match by_lines {
             Some(text) if one_line && head + by + all <= WIDTH_MAX => {
                 Self::add_text(&mut entry, &text);
-                clauses
-                    .iter()
-                    .for_each(|text| Self::add_text(&mut entry, text.trim_start()));
+                clauses.iter().for_each(|text| Self::add_text(&mut entry, text.trim_start()));
                 return entry;
             }
             Some(text) if one_line && head + by <= WIDTH_MAX => Self::add_text(&mut entry, &text),
@@ -311,17 +264,14 @@ impl Printer<'_> {
                 Self::add_sql(&mut entry, &step.by, 4, false);
             }
         }
-        entry
-            .rest
-            .extend(clauses.into_iter().map(|text| Self::line(4, text)));
+        entry.rest.extend(clauses.into_iter().map(|text| Self::line(4, text)));
         entry
     }
 
     fn emit(&self, emit: &Emit) -> String {
         let settings = emit.settings.iter();
-        let mut parts: Vec<(u32, String)> = settings
-            .map(|setting| (setting.span.start, self.inline_setting(setting)))
-            .collect();
+        let mut parts: Vec<(u32, String)> =
+            settings.map(|setting| (setting.span.start, self.inline_setting(setting))).collect();
         if let Some(delta) = &emit.delta {
             let on = delta.on.text.trim();
             let text = format!("delta = {} on {{ {on} }}", delta.distance);
@@ -334,11 +284,7 @@ impl Printer<'_> {
 }
 
 fn join_head(join: &Join) -> String {
-    let left = if join.kind == JoinKind::Left {
-        "left "
-    } else {
-        ""
-    };
+    let left = if join.kind == JoinKind::Left { "left " } else { "" };
     let time = match &join.time {
         JoinTime::Any => String::new(),
         JoinTime::AsOf(column) => format!(" as of {column}"),

@@ -20,10 +20,7 @@ impl Printer<'_> {
                 Class::Word("secret"),
                 vec![
                     (Column::Head, format!("secret {}", item.name.text)),
-                    (
-                        Column::Equals,
-                        format!("= {}", self.inline_call(&item.from)),
-                    ),
+                    (Column::Equals, format!("= {}", self.inline_call(&item.from))),
                 ],
             ),
             Item::Profile(item) => {
@@ -31,25 +28,15 @@ impl Printer<'_> {
                 self.add_settings(&mut entry, &item.settings, 0);
                 entry
             }
-            Item::Connection(item) => {
-                self.system("connection", &item.name, &item.kind, item.settings.as_ref())
-            }
-            Item::Catalog(item) => {
-                self.system("catalog", &item.name, &item.kind, item.settings.as_ref())
-            }
+            Item::Connection(item) => self.system("connection", &item.name, &item.kind, item.settings.as_ref()),
+            Item::Catalog(item) => self.system("catalog", &item.name, &item.kind, item.settings.as_ref()),
             Item::Lifecycle(item) => self.lifecycle(item),
             Item::Pipeline(item) => self.pipeline(item),
             Item::Test(item) => self.test(item),
         }
     }
 
-    fn system(
-        &mut self,
-        word: &str,
-        name: &Name,
-        kind: &Name,
-        settings: Option<&Settings>,
-    ) -> Entry {
+    fn system(&mut self, word: &str, name: &Name, kind: &Name, settings: Option<&Settings>) -> Entry {
         let mut entry = Entry::line(format!("{word} {} {}", name.text, kind.text));
         if let Some(settings) = settings {
             self.add_settings(&mut entry, settings, 0);
@@ -93,25 +80,14 @@ impl Printer<'_> {
 
     fn age_rule(&mut self, rule: &Rule) -> Entry {
         let (class, head, after, settings) = match rule {
-            Rule::Transition {
-                class,
-                after,
-                settings,
-                ..
-            } => (
-                "transition",
-                format!("transition to {}", class.text),
-                Some(after),
-                settings.as_ref(),
-            ),
+            Rule::Transition { class, after, settings, .. } => {
+                ("transition", format!("transition to {}", class.text), Some(after), settings.as_ref())
+            }
             Rule::Expire { after, .. } => ("expire", "expire".to_string(), Some(after), None),
             Rule::Vacuum { after, .. } => ("vacuum", "vacuum".to_string(), Some(after), None),
-            Rule::Replicate { to, settings, .. } => (
-                "replicate",
-                format!("replicate to {to}"),
-                None,
-                settings.as_ref(),
-            ),
+            Rule::Replicate { to, settings, .. } => {
+                ("replicate", format!("replicate to {to}"), None, settings.as_ref())
+            }
         };
         let mut parts = vec![(Column::Head, head)];
         parts.extend(after.map(|after| (Column::After, format!("after {}", after.text))));
@@ -145,11 +121,7 @@ impl Printer<'_> {
         let mut settings = item.settings.iter().peekable();
         let mut tables = item.tables.iter().peekable();
         loop {
-            let before = |setting: &&&Setting| {
-                tables
-                    .peek()
-                    .is_none_or(|table| setting.span.start < table.span.start)
-            };
+            let before = |setting: &&&Setting| tables.peek().is_none_or(|table| setting.span.start < table.span.start);
             if let Some(setting) = settings.peek().filter(before).copied() {
                 settings.next();
                 let printed = self.entry(setting.span, 2, |this| this.setting(setting, 2));
@@ -209,10 +181,6 @@ impl Printer<'_> {
 
     /// A line of its own within an entry.
     pub(super) fn line(indent: usize, text: impl Into<String>) -> Line {
-        Line {
-            indent,
-            text: text.into(),
-            comment: None,
-        }
+        Line { indent, text: text.into(), comment: None }
     }
 }

@@ -20,14 +20,7 @@ pub(super) enum Column {
     Else,
 }
 
-const COLUMNS: [Column; 6] = [
-    Column::Equals,
-    Column::From,
-    Column::After,
-    Column::When,
-    Column::Brace,
-    Column::Else,
-];
+const COLUMNS: [Column; 6] = [Column::Equals, Column::From, Column::After, Column::When, Column::Brace, Column::Else];
 
 /// What an entry is aligned with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +55,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(class: Class, parts: Vec<(Column, String)>) -> Self {
-        Self {
-            blank_before: false,
-            leading: Vec::new(),
-            indent: 0,
-            class,
-            parts,
-            comment: None,
-            rest: Vec::new(),
-        }
+        Self { blank_before: false, leading: Vec::new(), indent: 0, class, parts, comment: None, rest: Vec::new() }
     }
 
     pub(super) fn line(text: impl Into<String>) -> Self {
@@ -114,12 +99,7 @@ pub(super) enum Spacing {
 }
 
 /// Writes the entries of a file.
-pub(super) fn write(
-    entries: &[Entry],
-    left: &[Leading],
-    indent: usize,
-    spacing: Spacing,
-) -> String {
+pub(super) fn write(entries: &[Entry], left: &[Leading], indent: usize, spacing: Spacing) -> String {
     let mut out = String::new();
     for line in align_comments(lines(entries, left, indent, spacing)) {
         if !line.text.is_empty() {
@@ -132,12 +112,7 @@ pub(super) fn write(
 }
 
 /// The lines of a block's entries, `=` and braces aligned, trailing comments not yet.
-pub(super) fn lines(
-    entries: &[Entry],
-    left: &[Leading],
-    indent: usize,
-    spacing: Spacing,
-) -> Vec<Line> {
+pub(super) fn lines(entries: &[Entry], left: &[Leading], indent: usize, spacing: Spacing) -> Vec<Line> {
     let first_lines = align(entries);
     let mut out: Vec<Line> = Vec::new();
     let blank = |out: &mut Vec<Line>| {
@@ -147,9 +122,7 @@ pub(super) fn lines(
     };
     for (at, (entry, first)) in entries.iter().zip(first_lines).enumerate() {
         let several = |entry: &Entry| !entry.rest.is_empty();
-        let around = spacing == Spacing::AroundBlocks
-            && at > 0
-            && (several(entry) || several(&entries[at - 1]));
+        let around = spacing == Spacing::AroundBlocks && at > 0 && (several(entry) || several(&entries[at - 1]));
         if entry.blank_before && at > 0 || around {
             blank(&mut out);
         }
@@ -162,11 +135,7 @@ pub(super) fn lines(
         if entry.leading.last().is_some_and(|last| last.blank_behind) {
             blank(&mut out);
         }
-        out.push(Line {
-            indent: entry.indent,
-            text: first,
-            comment: entry.comment.clone(),
-        });
+        out.push(Line { indent: entry.indent, text: first, comment: entry.comment.clone() });
         out.extend(entry.rest.iter().map(|line| Line {
             indent: line.indent,
             text: line.text.clone(),
@@ -183,11 +152,7 @@ pub(super) fn lines(
 }
 
 fn plain(indent: usize, text: String) -> Line {
-    Line {
-        indent,
-        text,
-        comment: None,
-    }
+    Line { indent, text, comment: None }
 }
 
 /// The first line of each entry, aligned with its neighbours.
@@ -202,10 +167,7 @@ fn align(entries: &[Entry]) -> Vec<String> {
         while !alone && to < entries.len() {
             let next = &entries[to];
             let commented = class != Class::Setting && !next.leading.is_empty();
-            let gap = next
-                .leading
-                .iter()
-                .any(|line| line.blank_before || line.blank_behind);
+            let gap = next.leading.iter().any(|line| line.blank_before || line.blank_behind);
             if next.class != class || next.blank_before || gap || commented || several(next) {
                 break;
             }
@@ -220,21 +182,13 @@ fn align(entries: &[Entry]) -> Vec<String> {
 fn align_run(run: &[Entry]) -> Vec<String> {
     let part = |entry: &Entry, column: Column| {
         let found = entry.parts.iter().find(|(of, _)| *of == column);
-        found
-            .map(|(_, text)| text.clone())
-            .filter(|text| !text.is_empty())
+        found.map(|(_, text)| text.clone()).filter(|text| !text.is_empty())
     };
-    let mut lines: Vec<String> = run
-        .iter()
-        .map(|entry| part(entry, Column::Head).unwrap_or_default())
-        .collect();
+    let mut lines: Vec<String> = run.iter().map(|entry| part(entry, Column::Head).unwrap_or_default()).collect();
     for column in COLUMNS {
         let texts: Vec<Option<String>> = run.iter().map(|entry| part(entry, column)).collect();
         let widths = lines.iter().zip(&texts).filter(|(_, text)| text.is_some());
-        let width = widths
-            .map(|(line, _)| line.chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = widths.map(|(line, _)| line.chars().count()).max().unwrap_or(0);
         for (line, text) in lines.iter_mut().zip(texts) {
             if let Some(text) = text {
                 let gap = width - line.chars().count() + 1;
@@ -250,10 +204,7 @@ fn align_run(run: &[Entry]) -> Vec<String> {
 fn align_comments(mut lines: Vec<Line>) -> Vec<Line> {
     let mut from = 0;
     while from < lines.len() {
-        let run = lines[from..]
-            .iter()
-            .take_while(|line| line.comment.is_some())
-            .count();
+        let run = lines[from..].iter().take_while(|line| line.comment.is_some()).count();
         let width = |line: &Line| line.indent + line.text.chars().count();
         let widest = lines[from..from + run].iter().map(width).max().unwrap_or(0);
         for line in &mut lines[from..from + run] {

@@ -22,40 +22,25 @@ pub(super) enum Island {
 pub(super) fn island(sql: &Sql, is_list: bool) -> Island {
     if !sql.text.contains('\n') {
         let text = sql.text.trim();
-        let text = if text.is_empty() {
-            "{ }".to_string()
-        } else {
-            format!("{{ {text} }}")
-        };
+        let text = if text.is_empty() { "{ }".to_string() } else { format!("{{ {text} }}") };
         return Island::OneLine(text);
     }
     let mut lines = dedented(split(&sql.text));
     if is_list {
         align_as(&mut lines);
     }
-    Island::Lines(
-        lines
-            .into_iter()
-            .map(|line| (line.text, line.fixed))
-            .collect(),
-    )
+    Island::Lines(lines.into_iter().map(|line| (line.text, line.fixed)).collect())
 }
 
 /// Cuts at line ends that are not quoted.
 fn split(text: &str) -> Vec<SqlLine> {
-    let mut lines = vec![SqlLine {
-        text: String::new(),
-        fixed: false,
-    }];
+    let mut lines = vec![SqlLine { text: String::new(), fixed: false }];
     for (part, start, end) in SqlParts::new(text, 0) {
         let piece = &text[start..end];
         let quoted = matches!(part, SqlPart::Quoted | SqlPart::Block);
         for (n, row) in piece.split('\n').enumerate() {
             if n > 0 {
-                lines.push(SqlLine {
-                    text: String::new(),
-                    fixed: quoted,
-                });
+                lines.push(SqlLine { text: String::new(), fixed: quoted });
             }
             if let Some(line) = lines.last_mut() {
                 line.text.push_str(row);
@@ -85,17 +70,10 @@ fn dedented(mut lines: Vec<SqlLine>) -> Vec<SqlLine> {
     let own = below.filter(|line| !line.fixed && !line.text.is_empty());
     let common = own.map(blanks).min().unwrap_or(0);
     for (n, line) in lines.iter_mut().enumerate().filter(|(_, line)| !line.fixed) {
-        let cut = if n == 0 && opening {
-            blanks(line)
-        } else {
-            common
-        };
+        let cut = if n == 0 && opening { blanks(line) } else { common };
         line.text.drain(..cut.min(line.text.len()));
     }
-    let first = lines
-        .iter()
-        .position(|line| !is_empty(line))
-        .unwrap_or(lines.len());
+    let first = lines.iter().position(|line| !is_empty(line)).unwrap_or(lines.len());
     lines.drain(..first);
     lines
 }
@@ -117,9 +95,7 @@ fn align_as(lines: &mut [SqlLine]) {
         }
     }
     let before = |text: &str, place: usize| text[..place].trim_end().to_string();
-    let widths = places
-        .iter()
-        .map(|(at, place)| before(&lines[*at].text, *place).chars().count());
+    let widths = places.iter().map(|(at, place)| before(&lines[*at].text, *place).chars().count());
     let width = widths.max().unwrap_or(0);
     for (at, place) in places {
         let line = &mut lines[at].text;

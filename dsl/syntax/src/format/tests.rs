@@ -84,37 +84,20 @@ fn check_laws(name: &str, text: &str) {
     let (tree, _) = crate::parse(text);
     let formatted = format(text).unwrap_or_else(|errors| panic!("{name}: {errors:?}\n{text}"));
     let (again, diagnostics) = crate::parse(&formatted);
-    assert!(
-        !diagnostics.iter().any(crate::Diagnostic::is_error),
-        "{name}\n{formatted}"
-    );
-    assert_eq!(
-        tree.without_spans(),
-        again.without_spans(),
-        "{name}\n{text}\n-----\n{formatted}"
-    );
+    assert!(!diagnostics.iter().any(crate::Diagnostic::is_error), "{name}\n{formatted}");
+    assert_eq!(tree.without_spans(), again.without_spans(), "{name}\n{text}\n-----\n{formatted}");
     let twice = format(&formatted).unwrap();
     assert_eq!(formatted, twice, "{name}: formatted twice\n{text}");
     let comments = |text: &str| {
         let tokens = crate::lex::lex(text, crate::FileId(0));
         let comments = tokens.comments.iter();
         let mut words: Vec<String> = comments
-            .flat_map(|comment| {
-                comment
-                    .text(text)
-                    .split_whitespace()
-                    .map(String::from)
-                    .collect::<Vec<_>>()
-            })
+            .flat_map(|comment| comment.text(text).split_whitespace().map(String::from).collect::<Vec<_>>())
             .collect();
         words.sort();
         words
     };
-    assert_eq!(
-        comments(text),
-        comments(&formatted),
-        "{name}\n{text}\n-----\n{formatted}"
-    );
+    assert_eq!(comments(text), comments(&formatted), "{name}\n{text}\n-----\n{formatted}");
 }
 
 fn acceptance_files() -> Vec<(String, String)> {
@@ -123,10 +106,7 @@ fn acceptance_files() -> Vec<(String, String)> {
     for folder in [root.clone(), root.join("shared")] {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "lake")
-            {
+            if path.extension().is_some_and(|extension| extension == "lake") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 files.push((path.display().to_string(), text));
             }
@@ -147,11 +127,7 @@ fn scattered_files_keep_their_meaning_and_their_comments() {
             let scattered = scatter(&text, &mut dice, round % 2 == 1);
             check_laws(&format!("{name} round {round}"), &scattered);
             let (same, _) = crate::parse(&scattered);
-            assert_eq!(
-                tree.without_spans(),
-                same.without_spans(),
-                "{name}\n{scattered}"
-            );
+            assert_eq!(tree.without_spans(), same.without_spans(), "{name}\n{scattered}");
         }
     }
 }

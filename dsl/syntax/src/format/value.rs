@@ -40,28 +40,20 @@ impl Printer<'_> {
     /// Whether settings may stand in one line: few, without comments, and written so.
     fn may_be_inline(&self, settings: &[Setting], span: Span) -> bool {
         let written_inline = settings.first().is_none_or(|first| {
-            let gap = Span {
-                start: span.start,
-                end: first.span.start,
-            };
+            let gap = Span { start: span.start, end: first.span.start };
             !self.source(gap).contains('\n')
         });
         written_inline
             && settings.len() <= INLINE_SETTINGS_MAX
             && !self.has_comment(span)
-            && settings
-                .iter()
-                .all(|setting| self.value_may_be_inline(&setting.value))
+            && settings.iter().all(|setting| self.value_may_be_inline(&setting.value))
     }
 
     fn value_may_be_inline(&self, value: &Value) -> bool {
         match &value.kind {
             ValueKind::Map(settings) => self.may_be_inline(settings, value.span),
             ValueKind::List(values) => values.iter().all(|value| self.value_may_be_inline(value)),
-            ValueKind::Call(call) => call
-                .args
-                .iter()
-                .all(|value| self.value_may_be_inline(value)),
+            ValueKind::Call(call) => call.args.iter().all(|value| self.value_may_be_inline(value)),
             _ => true,
         }
     }
@@ -71,13 +63,7 @@ impl Printer<'_> {
         self.add_setting_list(entry, &settings.list, settings.span, indent);
     }
 
-    pub(super) fn add_setting_list(
-        &mut self,
-        entry: &mut Entry,
-        settings: &[Setting],
-        span: Span,
-        indent: usize,
-    ) {
+    pub(super) fn add_setting_list(&mut self, entry: &mut Entry, settings: &[Setting], span: Span, indent: usize) {
         if self.may_be_inline(settings, span) {
             let text = self.inline_settings(settings);
             let width = indent + entry.width() + 1 + text.chars().count();
@@ -89,9 +75,7 @@ impl Printer<'_> {
         self.header_comments(entry, span.start as usize + 1);
         let mut entries = Vec::new();
         for setting in settings {
-            let printed = self.entry(setting.span, indent + 2, |this| {
-                this.setting(setting, indent + 2)
-            });
+            let printed = self.entry(setting.span, indent + 2, |this| this.setting(setting, indent + 2));
             entries.push(printed);
         }
         self.close(entry, entries, span, indent, Spacing::AsWritten);
@@ -115,22 +99,13 @@ impl Printer<'_> {
         spacing: Spacing,
     ) {
         let left = self.leading(span.end as usize - 1);
-        entry
-            .rest
-            .extend(layout::lines(&entries, &left, indent + 2, spacing));
-        entry.rest.push(Line {
-            indent,
-            text: "}".to_string(),
-            comment: None,
-        });
+        entry.rest.extend(layout::lines(&entries, &left, indent + 2, spacing));
+        entry.rest.push(Line { indent, text: "}".to_string(), comment: None });
     }
 
     pub(super) fn setting(&mut self, setting: &Setting, indent: usize) -> Entry {
         let name = (Column::Head, setting.name.text.clone());
-        let mut entry = Entry::new(
-            Class::Setting,
-            vec![name, (Column::Equals, "=".to_string())],
-        );
+        let mut entry = Entry::new(Class::Setting, vec![name, (Column::Equals, "=".to_string())]);
         if let ValueKind::Map(settings) = &setting.value.kind {
             self.add_setting_list(&mut entry, settings, setting.value.span, indent);
             return entry;
@@ -142,17 +117,9 @@ impl Printer<'_> {
                 entry.append("[");
                 for value in values {
                     let text = format!("{},", self.inline(value));
-                    entry.rest.push(Line {
-                        indent: indent + 2,
-                        text,
-                        comment: None,
-                    });
+                    entry.rest.push(Line { indent: indent + 2, text, comment: None });
                 }
-                entry.rest.push(Line {
-                    indent,
-                    text: "]".to_string(),
-                    comment: None,
-                });
+                entry.rest.push(Line { indent, text: "]".to_string(), comment: None });
             }
             _ => entry.append(&text),
         }

@@ -53,9 +53,7 @@ impl Lexer<'_> {
         self.tokens.fatal = true;
         let diagnostic = Diagnostic::error("E0111", "brackets are nested too deep")
             .primary(self.file, Span::new(at, at + 1), format!("level {depth}"))
-            .note(format!(
-                "{DEPTH_MAX} levels are read; nothing behind this place was"
-            ))
+            .note(format!("{DEPTH_MAX} levels are read; nothing behind this place was"))
             .help("is a closing bracket missing further up?");
         self.mistake(at, diagnostic);
     }
@@ -102,10 +100,7 @@ impl Lexer<'_> {
     fn line_start_of(&self, at: usize) -> usize {
         let from = at.saturating_sub(INDENT_MAX);
         let before = &self.bytes[from..at];
-        before
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(self.text.floor_char_boundary(from), |n| from + n + 1)
+        before.iter().rposition(|byte| *byte == b'\n').map_or(self.text.floor_char_boundary(from), |n| from + n + 1)
     }
 
     /// Bytes of blanks at the beginning of the line of `at`.
@@ -135,9 +130,7 @@ impl Lexer<'_> {
         if rest.trim().is_empty() {
             return None;
         }
-        let word = rest
-            .find(|c: char| !c.is_ascii_alphanumeric())
-            .unwrap_or(rest.len());
+        let word = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
         let text = "the next definition begins here".to_string();
         Some((Span::new(at, at + word), text))
     }
@@ -145,8 +138,11 @@ impl Lexer<'_> {
     pub(super) fn not_closed(&mut self, at: usize, sign: char, other: Option<(Span, String)>) {
         let close = closing(sign);
         let span = Span::new(at, at + 1);
-        let mut diagnostic = Diagnostic::error("E0107", format!("this `{sign}` is not closed"))
-            .primary(self.file, span, format!("its `{close}` is missing"));
+        let mut diagnostic = Diagnostic::error("E0107", format!("this `{sign}` is not closed")).primary(
+            self.file,
+            span,
+            format!("its `{close}` is missing"),
+        );
         if let Some((span, text)) = other {
             diagnostic = diagnostic.secondary(self.file, span, text);
         }

@@ -105,9 +105,7 @@ impl<'a> SqlParts<'a> {
 
     fn word_end(&self, start: usize) -> usize {
         let mut end = start;
-        while self.byte(end).is_ascii_alphanumeric()
-            || matches!(self.byte(end), b'_' | b'$' | b'#' | b'@')
-        {
+        while self.byte(end).is_ascii_alphanumeric() || matches!(self.byte(end), b'_' | b'$' | b'#' | b'@') {
             end += 1;
         }
         end
@@ -117,8 +115,7 @@ impl<'a> SqlParts<'a> {
         let start = self.at;
         let quoted = |opening: usize, quote: u8, escapes: bool| {
             let body = start + opening;
-            self.quoted(body, quote, escapes)
-                .map_or((SqlPart::Open, body), |end| (SqlPart::Quoted, end))
+            self.quoted(body, quote, escapes).map_or((SqlPart::Open, body), |end| (SqlPart::Quoted, end))
         };
         match self.byte(start) {
             b' ' | b'\t' | b'\r' | b'\n' => (SqlPart::Blank, start + 1),
@@ -131,9 +128,7 @@ impl<'a> SqlParts<'a> {
             }
             b'/' if self.byte(start + 1) == b'*' => self.block(start),
             b'$' => self.dollar(start),
-            byte if byte.is_ascii_alphanumeric() || byte == b'_' => {
-                (SqlPart::Plain, self.word_end(start))
-            }
+            byte if byte.is_ascii_alphanumeric() || byte == b'_' => (SqlPart::Plain, self.word_end(start)),
             _ => {
                 let length = self.text[start..].chars().next().map_or(1, char::len_utf8);
                 (SqlPart::Plain, start + length)
@@ -208,10 +203,7 @@ impl Lexer<'_> {
         let (what, cure) = match opening {
             "/*" => ("comment", "close it with `*/`"),
             "\"" | "`" => ("quoted name", "close it with the same quote"),
-            _ => (
-                "text",
-                "close it with the same quote; within a text it is written twice: 'it''s'",
-            ),
+            _ => ("text", "close it with the same quote; within a text it is written twice: 'it''s'"),
         };
         let diagnostic = Diagnostic::error("E0112", format!("this {what} is not closed"))
             .primary(self.file, Span::new(start, end), "opened here")

@@ -24,11 +24,7 @@ impl Lexer<'_> {
         let line_end = self.line_end(start);
         let end = start + self.text[start..line_end].trim_end().len();
         let diagnostic = Diagnostic::error("E0108", "this string is not closed")
-            .primary(
-                self.file,
-                Span::new(start, end),
-                "its closing quote is missing",
-            )
+            .primary(self.file, Span::new(start, end), "its closing quote is missing")
             .help("a string ends in its line; a line end within it is written `\\n`");
         self.mistake(start, diagnostic);
         self.push(Kind::Str, end);
@@ -72,12 +68,9 @@ impl Lexer<'_> {
         }
         let span = Span::new(at, end);
         let diagnostic = if closed {
-            Diagnostic::error(
-                "E0108",
-                format!("`{}` names nothing", brief(&self.text[at..end])),
-            )
-            .primary(self.file, span, "a dotted name is expected in the braces")
-            .help("write `${var.name}`, `${run.start:%Y/%m/%d}`, or `\\$` for a dollar sign")
+            Diagnostic::error("E0108", format!("`{}` names nothing", brief(&self.text[at..end])))
+                .primary(self.file, span, "a dotted name is expected in the braces")
+                .help("write `${var.name}`, `${run.start:%Y/%m/%d}`, or `\\$` for a dollar sign")
         } else {
             Diagnostic::error("E0108", "this `${` is not closed")
                 .primary(self.file, span, "its `}` is missing")
@@ -108,10 +101,9 @@ impl Lexer<'_> {
             Some(_) => format!("write `\"{inner}\"`"),
             None => format!("`{quote}` opens no string"),
         };
-        let mut diagnostic =
-            Diagnostic::error("E0108", "strings are written with straight double quotes")
-                .primary(self.file, span, told)
-                .note("single quotes are for texts in SQL");
+        let mut diagnostic = Diagnostic::error("E0108", "strings are written with straight double quotes")
+            .primary(self.file, span, told)
+            .note("single quotes are for texts in SQL");
         if found.is_some() && !inner.contains(['"', '\\']) {
             diagnostic = diagnostic.fix(self.file, span, format!("\"{inner}\""));
         }

@@ -20,11 +20,7 @@ impl Lexer<'_> {
         let length = body.len().max(1);
         let behind = Span::new(start + length, start + length);
         let diagnostic = Diagnostic::error("E0109", "this row is not closed")
-            .primary(
-                self.file,
-                Span::new(start, start + length),
-                "a row begins and ends with `|`",
-            )
+            .primary(self.file, Span::new(start, start + length), "a row begins and ends with `|`")
             .help(format!("write `{} |`", brief(&line[..length])))
             .fix(self.file, behind, " |");
         self.mistake(start, diagnostic);

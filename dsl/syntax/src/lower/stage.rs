@@ -24,11 +24,9 @@ impl Lower<'_> {
                 settings: self.settings(parts.take(Rule::settings)?)?,
                 span,
             }),
-            Rule::retry => Stage::Retry(Retry {
-                doc: None,
-                settings: self.settings(parts.take(Rule::settings)?)?,
-                span,
-            }),
+            Rule::retry => {
+                Stage::Retry(Retry { doc: None, settings: self.settings(parts.take(Rule::settings)?)?, span })
+            }
             _ => Stage::Alert(Alert {
                 doc: None,
                 connection: self.name(parts.take(Rule::ident)?),
@@ -58,10 +56,9 @@ impl Lower<'_> {
             Rule::manual => When::Manual,
             Rule::arrival => When::Arrival,
             Rule::duration => When::Every(self.duration(&first)),
-            Rule::string if is_event => When::Event {
-                pattern: self.template(first),
-                when: parts.take(Rule::sql).map(|pair| self.sql(pair)),
-            },
+            Rule::string if is_event => {
+                When::Event { pattern: self.template(first), when: parts.take(Rule::sql).map(|pair| self.sql(pair)) }
+            }
             Rule::string => When::Cron(self.template(first)),
             _ => {
                 let mut pipelines = vec![self.path(first)];
@@ -98,13 +95,7 @@ impl Lower<'_> {
 
     fn source(&self, mut parts: Parts<'_>, span: Span) -> Option<Source> {
         let (name, connection) = self.named(&mut parts)?;
-        Some(Source {
-            doc: None,
-            name,
-            connection,
-            settings: self.settings(parts.take(Rule::settings)?)?,
-            span,
-        })
+        Some(Source { doc: None, name, connection, settings: self.settings(parts.take(Rule::settings)?)?, span })
     }
 
     fn sink(&self, mut parts: Parts<'_>, span: Span) -> Option<Sink> {
@@ -131,13 +122,7 @@ impl Lower<'_> {
             let kind = self.step(pair)?;
             steps.push(Step { kind, span });
         }
-        Some(Transform {
-            doc: None,
-            target,
-            from,
-            steps,
-            span,
-        })
+        Some(Transform { doc: None, target, from, steps, span })
     }
 
     fn route(&self, mut parts: Parts<'_>, span: Span) -> Option<Route> {
@@ -152,13 +137,7 @@ impl Lower<'_> {
             })
         });
         let branches = branches.collect::<Option<_>>()?;
-        Some(Route {
-            doc: None,
-            from,
-            branches,
-            otherwise: self.name(parts.take(Rule::ident)?),
-            span,
-        })
+        Some(Route { doc: None, from, branches, otherwise: self.name(parts.take(Rule::ident)?), span })
     }
 
     fn step(&self, pair: Pair<'_, Rule>) -> Option<StepKind> {
@@ -175,10 +154,7 @@ impl Lower<'_> {
                 if_exists: parts.take(Rule::if_exists).is_some(),
                 columns: self.sql(parts.take(Rule::sql)?),
             },
-            Rule::dedupe => StepKind::Dedupe {
-                by: self.sql(parts.take(Rule::sql)?),
-                within: self.within(&mut parts),
-            },
+            Rule::dedupe => StepKind::Dedupe { by: self.sql(parts.take(Rule::sql)?), within: self.within(&mut parts) },
             Rule::aggregate => StepKind::Aggregate(self.aggregate(parts)?),
             Rule::join => StepKind::Join(self.join(parts)?),
             Rule::expect => StepKind::Expect(self.expect(parts)?),
@@ -225,11 +201,7 @@ impl Lower<'_> {
                 span,
             });
         }
-        Some(Emit {
-            settings,
-            delta,
-            span,
-        })
+        Some(Emit { settings, delta, span })
     }
 
     fn join(&self, mut parts: Parts<'_>) -> Option<Join> {
@@ -240,16 +212,9 @@ impl Lower<'_> {
         let with = self.path(parts.take(Rule::path)?);
         let time = match parts.take(Rule::as_of) {
             Some(pair) => JoinTime::AsOf(self.path(Parts::of(pair).take(Rule::path)?)),
-            None => self
-                .within(&mut parts)
-                .map_or(JoinTime::Any, JoinTime::Within),
+            None => self.within(&mut parts).map_or(JoinTime::Any, JoinTime::Within),
         };
-        Some(Join {
-            kind,
-            with,
-            time,
-            on: self.sql(parts.take(Rule::sql)?),
-        })
+        Some(Join { kind, with, time, on: self.sql(parts.take(Rule::sql)?) })
     }
 
     fn expect(&self, mut parts: Parts<'_>) -> Option<Expect> {

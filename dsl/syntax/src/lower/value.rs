@@ -8,10 +8,7 @@ use crate::grammar::Rule;
 
 impl Lower<'_> {
     pub(super) fn name(&self, pair: Pair<'_, Rule>) -> Name {
-        Name {
-            text: pair.as_str().to_string(),
-            span: self.exact(&pair),
-        }
+        Name { text: pair.as_str().to_string(), span: self.exact(&pair) }
     }
 
     pub(super) fn path(&self, pair: Pair<'_, Rule>) -> Path {
@@ -34,10 +31,7 @@ impl Lower<'_> {
     }
 
     pub(super) fn duration(&self, pair: &Pair<'_, Rule>) -> Duration {
-        Duration {
-            text: pair.as_str().to_string(),
-            span: self.exact(pair),
-        }
+        Duration { text: pair.as_str().to_string(), span: self.exact(pair) }
     }
 
     pub(super) fn optional_settings(&self, parts: &mut Parts<'_>) -> Option<Settings> {
@@ -47,21 +41,14 @@ impl Lower<'_> {
     pub(super) fn settings(&self, pair: Pair<'_, Rule>) -> Option<Settings> {
         Some(Settings {
             span: self.exact(&pair),
-            list: pair
-                .into_inner()
-                .map(|pair| self.setting(pair))
-                .collect::<Option<_>>()?,
+            list: pair.into_inner().map(|pair| self.setting(pair)).collect::<Option<_>>()?,
         })
     }
 
     pub(super) fn setting(&self, pair: Pair<'_, Rule>) -> Option<Setting> {
         let span = self.span(&pair);
         let mut parts = Parts::of(pair);
-        Some(Setting {
-            name: self.name(parts.take(Rule::ident)?),
-            value: self.value(parts.take(Rule::value)?)?,
-            span,
-        })
+        Some(Setting { name: self.name(parts.take(Rule::ident)?), value: self.value(parts.take(Rule::value)?)?, span })
     }
 
     pub(super) fn value(&self, pair: Pair<'_, Rule>) -> Option<Value> {
@@ -76,11 +63,7 @@ impl Lower<'_> {
             Rule::percent => ValueKind::Percent(Percent { text: text(), span }),
             Rule::number if pair.as_str().contains('.') => ValueKind::Number(text()),
             Rule::number => ValueKind::Int(text()),
-            Rule::list => ValueKind::List(
-                pair.into_inner()
-                    .map(|pair| self.value(pair))
-                    .collect::<Option<_>>()?,
-            ),
+            Rule::list => ValueKind::List(pair.into_inner().map(|pair| self.value(pair)).collect::<Option<_>>()?),
             Rule::settings => ValueKind::Map(self.settings(pair)?.list),
             Rule::call => ValueKind::Call(self.call(pair)?),
             Rule::path => ValueKind::Path(self.path(pair)),
@@ -109,16 +92,9 @@ impl Lower<'_> {
             let mut parts = Parts::of(pair);
             let path = self.path(parts.take(Rule::hole_path)?);
             let format = parts.take(Rule::hole_format);
-            Some(Chunk::Hole {
-                path,
-                format: format.map(|pair| pair.as_str().to_string()),
-                span,
-            })
+            Some(Chunk::Hole { path, format: format.map(|pair| pair.as_str().to_string()), span })
         });
-        Template {
-            chunks: chunks.collect(),
-            span,
-        }
+        Template { chunks: chunks.collect(), span }
     }
 }
 

@@ -18,21 +18,13 @@ impl Recovery<'_> {
             "var" => self.variable(piece),
             "secret" => self.secret(piece),
             "profile" => {
-                self.form(
-                    piece,
-                    &[Name("the name of the profile"), Block],
-                    "profile NAME { var = value }",
-                );
+                self.form(piece, &[Name("the name of the profile"), Block], "profile NAME { var = value }");
                 self.inside(piece, Self::settings);
             }
             word @ ("connection" | "catalog") => {
                 let mut wants = vec![Name("the name"), Name("the type")];
                 wants.extend(piece.iter().any(|token| token.is('{')).then_some(Block));
-                self.form(
-                    piece,
-                    &wants,
-                    &format!("{word} NAME TYPE {{ name = value }}"),
-                );
+                self.form(piece, &wants, &format!("{word} NAME TYPE {{ name = value }}"));
                 self.inside(piece, Self::settings);
             }
             "lifecycle" => {
@@ -41,20 +33,11 @@ impl Recovery<'_> {
                 self.inside(piece, Self::age_rules);
             }
             "pipeline" => {
-                self.form(
-                    piece,
-                    &[Name("the name of the pipeline"), Block],
-                    "pipeline NAME { … }",
-                );
+                self.form(piece, &[Name("the name of the pipeline"), Block], "pipeline NAME { … }");
                 self.inside(piece, Self::stages);
             }
             "test" => {
-                let wants = [
-                    Str("the title"),
-                    Word("of"),
-                    Name("the name of the pipeline"),
-                    Block,
-                ];
+                let wants = [Str("the title"), Word("of"), Name("the name of the pipeline"), Block];
                 self.form(piece, &wants, "test \"title\" of PIPELINE { … }");
                 self.inside(piece, Self::test_parts);
             }
@@ -104,9 +87,7 @@ impl Recovery<'_> {
                 (Some(_), None) => None,
             };
         }
-        self.refuse(piece, |this| {
-            mistake.unwrap_or_else(|| this.missing(piece, piece.len(), "").help(shape))
-        });
+        self.refuse(piece, |this| mistake.unwrap_or_else(|| this.missing(piece, piece.len(), "").help(shape)));
     }
 
     fn secret(&mut self, piece: &[Token]) {
@@ -121,9 +102,7 @@ impl Recovery<'_> {
                         .primary(this.file, value.span(), "say where it comes from")
                         .help(shape)
                 }
-                _ => this
-                    .missing(piece, 3, "where it comes from is missing")
-                    .help(shape),
+                _ => this.missing(piece, 3, "where it comes from is missing").help(shape),
             })
         });
     }
@@ -137,20 +116,12 @@ impl Recovery<'_> {
             let block = piece.iter().any(|token| token.is('{'));
             let (mut wants, shape) = match self.text_of(&piece[0]) {
                 "transition" => (
-                    vec![
-                        Word("to"),
-                        Name("the storage class"),
-                        Word("after"),
-                        Duration,
-                    ],
+                    vec![Word("to"), Name("the storage class"), Word("after"), Duration],
                     "transition to CLASS after 30d",
                 ),
                 "expire" => (vec![Word("after"), Duration], "expire after 2y"),
                 "vacuum" => (vec![Word("after"), Duration], "vacuum after 14d"),
-                "replicate" => (
-                    vec![Word("to"), Path("the connection")],
-                    "replicate to CONNECTION",
-                ),
+                "replicate" => (vec![Word("to"), Path("the connection")], "replicate to CONNECTION"),
                 _ => {
                     let diagnostic = self.unknown_word(Place::AgeRule, &piece[0]);
                     self.refuse_word(piece, diagnostic);
@@ -172,9 +143,7 @@ impl Recovery<'_> {
         if mistake.is_none() && has_settings {
             return;
         }
-        self.refuse(piece, |this| {
-            mistake.unwrap_or_else(|| this.missing(piece, piece.len(), "").help(shape))
-        });
+        self.refuse(piece, |this| mistake.unwrap_or_else(|| this.missing(piece, piece.len(), "").help(shape)));
     }
 
     fn stages(&mut self, inside: &[Token]) {
@@ -191,12 +160,9 @@ impl Recovery<'_> {
                 self.refuse(piece, |this| this.explain_setting(piece));
             } else if seen_stage {
                 self.refuse(piece, |this| {
-                    Diagnostic::error(
-                        "E0113",
-                        "the settings of a pipeline stand before its first stage",
-                    )
-                    .primary(this.file, piece[0].span(), "move it up")
-                    .help("or put it into the braces of a stage")
+                    Diagnostic::error("E0113", "the settings of a pipeline stand before its first stage")
+                        .primary(this.file, piece[0].span(), "move it up")
+                        .help("or put it into the braces of a stage")
                 });
             }
         }
@@ -245,10 +211,7 @@ impl Recovery<'_> {
     /// Adds `from A, B` to what is wanted, if it is there.
     fn add_from(&self, piece: &[Token], wants: &mut Vec<Want>) {
         let node = Want::Path("the name of a node");
-        let Some(from) = piece
-            .iter()
-            .position(|token| self.is_word(Some(token), "from"))
-        else {
+        let Some(from) = piece.iter().position(|token| self.is_word(Some(token), "from")) else {
             return;
         };
         wants.extend([Want::Word("from"), node]);
@@ -287,16 +250,11 @@ impl Recovery<'_> {
                     at = path_end(piece, at + 1);
                 }
                 if piece.get(at).is_some_and(|token| token.kind == Kind::Word) {
-                    wants.push(OneOf(
-                        "an outcome of a run",
-                        &["succeeded", "failed", "finished"],
-                    ));
+                    wants.push(OneOf("an outcome of a run", &["succeeded", "failed", "finished"]));
                 }
                 "trigger after PIPELINE succeeded"
             }
-            _ => {
-                "trigger continuous, cron \"…\", every 5m, arrival, event \"…\", after PIPELINE, or manual"
-            }
+            _ => "trigger continuous, cron \"…\", every 5m, arrival, event \"…\", after PIPELINE, or manual",
         };
         wants.extend(piece.iter().any(|token| token.is('{')).then_some(Block));
         self.leaf(piece, &wants, shape);
@@ -328,9 +286,7 @@ impl Recovery<'_> {
             return;
         };
         let inside = &piece[open + 1..close];
-        let otherwise = inside
-            .iter()
-            .rposition(|token| self.is_word(Some(token), "else"));
+        let otherwise = inside.iter().rposition(|token| self.is_word(Some(token), "else"));
         let (branches, rest) = inside.split_at(otherwise.unwrap_or(inside.len()));
         for branch in pieces::parts(self.text, branches) {
             if !self.parses(Rule::one_branch, branch) {
@@ -345,9 +301,7 @@ impl Recovery<'_> {
                     .help("every row goes somewhere: end with `else NAME` or `else dead_letter`"),
                 _ => this
                     .compare(rest, &[Want::Name("the name of the last branch")], shape)
-                    .unwrap_or_else(|| {
-                        this.missing(piece, open, "a branch is missing").help(shape)
-                    }),
+                    .unwrap_or_else(|| this.missing(piece, open, "a branch is missing").help(shape)),
             });
         } else {
             self.bad.push(range(piece));
@@ -366,73 +320,38 @@ impl Recovery<'_> {
         use Want::{Block, Duration, Name, OneOf, Path, Sql, Word};
         let has = |word: &str| piece.iter().any(|token| self.is_word(Some(token), word));
         let optional = |word: &'static str, want: Want| {
-            if has(word) {
-                vec![Word(word), want]
-            } else {
-                Vec::new()
-            }
+            if has(word) { vec![Word(word), want] } else { Vec::new() }
         };
         let word = self.text_of(&piece[0]);
         let (wants, shape) = match word {
             "where" | "derive" | "select" | "sql" => (vec![Sql], format!("{word} {{ … }}")),
             "union" => (Vec::new(), "union".to_string()),
-            "drop" if has("if") => (
-                vec![Word("if"), Word("exists"), Sql],
-                "drop if exists { a, b }".into(),
-            ),
+            "drop" if has("if") => (vec![Word("if"), Word("exists"), Sql], "drop if exists { a, b }".into()),
             "drop" => (vec![Sql], "drop { a, b }".into()),
-            "dedupe" => (
-                [vec![Word("by"), Sql], optional("within", Duration)].concat(),
-                "dedupe by { key } within 1h".into(),
-            ),
+            "dedupe" => {
+                ([vec![Word("by"), Sql], optional("within", Duration)].concat(), "dedupe by { key } within 1h".into())
+            }
             "aggregate" => (
-                [
-                    vec![Sql, Word("by"), Sql],
-                    optional("emit", Block),
-                    optional("keep", Block),
-                ]
-                .concat(),
+                [vec![Sql, Word("by"), Sql], optional("emit", Block), optional("keep", Block)].concat(),
                 "aggregate { count(*) as n } by { key }".into(),
             ),
             "join" | "left" | "inner" => {
-                let side = if word == "join" {
-                    Vec::new()
-                } else {
-                    vec![Word("join")]
-                };
-                let of = if has("of") {
-                    vec![Word("as"), Word("of"), Path("the column of time")]
-                } else {
-                    Vec::new()
-                };
-                let wants = [
-                    side,
-                    vec![Path("the node joined")],
-                    of,
-                    optional("within", Duration),
-                    vec![Word("on"), Sql],
-                ];
+                let side = if word == "join" { Vec::new() } else { vec![Word("join")] };
+                let of = if has("of") { vec![Word("as"), Word("of"), Path("the column of time")] } else { Vec::new() };
+                let wants =
+                    [side, vec![Path("the node joined")], of, optional("within", Duration), vec![Word("on"), Sql]];
                 (wants.concat(), "join NODE on { a.id = b.id }".into())
             }
             "expect" => {
                 let name = piece.get(1).filter(|token| token.kind == Kind::Word);
                 let name = name.map(|_| Name("the name of the rule"));
-                let action = [
-                    Sql,
-                    Word("else"),
-                    OneOf("what is done with a bad row", &ACTION_WORDS),
-                ];
-                (
-                    name.into_iter().chain(action).collect(),
-                    "expect NAME { … } else dead_letter".into(),
-                )
+                let action = [Sql, Word("else"), OneOf("what is done with a bad row", &ACTION_WORDS)];
+                (name.into_iter().chain(action).collect(), "expect NAME { … } else dead_letter".into())
             }
             _ => return self.not_a_step(piece),
         };
         let mistake = self.compare(piece, &wants, &shape);
-        self.refuse(piece, |this| {
-            mistake.unwrap_or_else(|| this.missing(piece, piece.len(), "").help(shape))
-        });
+        self.refuse(piece, |this| mistake.unwrap_or_else(|| this.missing(piece, piece.len(), "").help(shape)));
     }
 
     fn not_a_step(&mut self, piece: &[Token]) {
@@ -444,7 +363,9 @@ impl Recovery<'_> {
             Diagnostic::error("E0113", format!("`{word} = …` is a setting, and a transform has steps"))
                 .primary(self.file, piece[0].span(), "not here")
                 .note(format!("steps are: {}", STEP_WORDS.join(", ")))
-                .help(format!("settings stand in a source or a sink; a column is computed by `derive {{ … as {word} }}`"))
+                .help(format!(
+                    "settings stand in a source or a sink; a column is computed by `derive {{ … as {word} }}`"
+                ))
         } else {
             self.unknown_word(Place::Step, &piece[0])
         };
@@ -480,8 +401,7 @@ impl Recovery<'_> {
             let mistake = self.compare(piece, &wants, &shape);
             self.refuse(piece, |this| {
                 mistake.unwrap_or_else(|| {
-                    this.missing(piece, piece.len(), "a table has a row of column names")
-                        .help(shape)
+                    this.missing(piece, piece.len(), "a table has a row of column names").help(shape)
                 })
             });
         }

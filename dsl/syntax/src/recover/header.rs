@@ -47,26 +47,18 @@ impl Recovery<'_> {
     /// Compares a piece with its form; returns what is wrong, or nothing if the form is there and ends with the piece.
     ///
     /// The first token is the word that chose the form.
-    pub(super) fn compare(
-        &self,
-        piece: &[Token],
-        wants: &[Want],
-        shape: &str,
-    ) -> Option<Diagnostic> {
+    pub(super) fn compare(&self, piece: &[Token], wants: &[Want], shape: &str) -> Option<Diagnostic> {
         let mut at = 1;
         for want in wants {
             match self.want(piece, at, *want) {
                 Ok(next) => at = next,
                 Err(diagnostic) => {
-                    let diagnostic = diagnostic
-                        .map_or_else(|| self.missing(piece, at, &want.told()), |boxed| *boxed);
-                    return Some(
-                        if diagnostic.helps.is_empty() && diagnostic.code == "E0114" {
-                            diagnostic.help(shape)
-                        } else {
-                            diagnostic
-                        },
-                    );
+                    let diagnostic = diagnostic.map_or_else(|| self.missing(piece, at, &want.told()), |boxed| *boxed);
+                    return Some(if diagnostic.helps.is_empty() && diagnostic.code == "E0114" {
+                        diagnostic.help(shape)
+                    } else {
+                        diagnostic
+                    });
                 }
             }
         }
@@ -75,12 +67,7 @@ impl Recovery<'_> {
     }
 
     /// The index behind what is wanted, or the reason why it is not there (nothing where it simply is missing).
-    fn want(
-        &self,
-        piece: &[Token],
-        at: usize,
-        want: Want,
-    ) -> Result<usize, Option<Box<Diagnostic>>> {
+    fn want(&self, piece: &[Token], at: usize, want: Want) -> Result<usize, Option<Box<Diagnostic>>> {
         let token = piece.get(at).ok_or(None)?;
         let word = self.text_of(token);
         let found = match want {
@@ -99,9 +86,7 @@ impl Recovery<'_> {
             Want::Sql => token.kind == Kind::Sql,
             Want::Block if token.is('{') => {
                 let depth = token.depth;
-                let close = piece[at + 1..]
-                    .iter()
-                    .position(|token| token.depth == depth && token.is('}'));
+                let close = piece[at + 1..].iter().position(|token| token.depth == depth && token.is('}'));
                 return close.map(|n| at + n + 2).ok_or(None);
             }
             _ => false,
@@ -109,11 +94,7 @@ impl Recovery<'_> {
         if found { Ok(at + 1) } else { Err(None) }
     }
 
-    fn wanted_duration(
-        &self,
-        piece: &[Token],
-        at: usize,
-    ) -> Result<usize, Option<Box<Diagnostic>>> {
+    fn wanted_duration(&self, piece: &[Token], at: usize) -> Result<usize, Option<Box<Diagnostic>>> {
         let token = &piece[at];
         if token.kind != Kind::Number {
             return Err(None);
@@ -148,8 +129,7 @@ impl Recovery<'_> {
                 Span::new(end, end)
             }
         };
-        Diagnostic::error("E0114", format!("this `{}` is not complete", brief(head)))
-            .primary(self.file, span, what)
+        Diagnostic::error("E0114", format!("this `{}` is not complete", brief(head))).primary(self.file, span, what)
     }
 
     pub(super) fn too_much(&self, extra: &Token, piece: &[Token]) -> Diagnostic {
@@ -161,11 +141,7 @@ impl Recovery<'_> {
                 .fix(self.file, sign.span(), "");
         }
         let head = self.text_of(&piece[0]);
-        let message = format!(
-            "`{}` does not belong to this `{}`",
-            brief(self.text_of(extra)),
-            brief(head)
-        );
+        let message = format!("`{}` does not belong to this `{}`", brief(self.text_of(extra)), brief(head));
         Diagnostic::error("E0114", message).primary(self.file, extra.span(), "")
     }
 }
@@ -174,9 +150,7 @@ impl Recovery<'_> {
 pub(super) fn path_end(piece: &[Token], at: usize) -> usize {
     let mut at = at + 1;
     while piece.get(at).is_some_and(|token| token.is('.'))
-        && piece
-            .get(at + 1)
-            .is_some_and(|token| token.kind == Kind::Word || token.is('*'))
+        && piece.get(at + 1).is_some_and(|token| token.kind == Kind::Word || token.is('*'))
     {
         at += 2;
     }

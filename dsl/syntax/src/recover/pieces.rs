@@ -4,10 +4,8 @@ use crate::lex::{Kind, Token};
 use crate::words::{ITEM_WORDS, RULE_WORDS, STAGE_WORDS, STEP_WORDS};
 
 /// Words that go on with what stands before them, wherever the line begins.
-const GOING_ON: [&str; 15] = [
-    "from", "by", "on", "of", "as", "to", "after", "else", "when", "within", "emit", "keep", "if",
-    "exists", "empty",
-];
+const GOING_ON: [&str; 15] =
+    ["from", "by", "on", "of", "as", "to", "after", "else", "when", "within", "emit", "keep", "if", "exists", "empty"];
 
 /// Cuts a file into definitions.
 pub(super) fn definitions<'t>(text: &str, tokens: &'t [Token]) -> Vec<&'t [Token]> {
@@ -22,11 +20,9 @@ pub(super) fn definitions<'t>(text: &str, tokens: &'t [Token]) -> Vec<&'t [Token
         }
         let word = token.text(text);
         let goes_on = GOING_ON.contains(&word) || joins(before);
-        let names = ITEM_WORDS.contains(&word)
-            && after.is_some_and(|next| matches!(next.kind, Kind::Word | Kind::Str));
+        let names = ITEM_WORDS.contains(&word) && after.is_some_and(|next| matches!(next.kind, Kind::Word | Kind::Str));
         token.kind == Kind::Word
-            && (token.first && !goes_on
-                || names && matches!(before.kind, Kind::Str | Kind::Close(_)))
+            && (token.first && !goes_on || names && matches!(before.kind, Kind::Str | Kind::Close(_)))
     })
 }
 
@@ -53,8 +49,7 @@ pub(super) fn parts<'t>(text: &str, tokens: &'t [Token]) -> Vec<&'t [Token]> {
             || STEP_WORDS.contains(&word)
             || RULE_WORDS.contains(&word)
             || matches!(word, "given" | "then");
-        let opens =
-            after.is_some_and(|next| matches!(next.kind, Kind::Word | Kind::Sql | Kind::Open(_)));
+        let opens = after.is_some_and(|next| matches!(next.kind, Kind::Word | Kind::Sql | Kind::Open(_)));
         token.first || closed || before.is(',') || known && opens && before.kind != Kind::Word
     })
 }
@@ -83,10 +78,7 @@ fn joins(before: &Token) -> bool {
     before.is('=') || before.is(',') || before.is('.') || before.is(':')
 }
 
-fn cut(
-    tokens: &[Token],
-    begins: impl Fn(Option<&Token>, &Token, Option<&Token>) -> bool,
-) -> Vec<&[Token]> {
+fn cut(tokens: &[Token], begins: impl Fn(Option<&Token>, &Token, Option<&Token>) -> bool) -> Vec<&[Token]> {
     let mut pieces = Vec::new();
     let mut start = 0;
     for at in 1..tokens.len() {
@@ -104,11 +96,7 @@ fn cut(
 /// The tokens between the first opening brace of a piece and its partner: `(opening, inside, closing)` by index.
 pub(super) fn block(piece: &[Token]) -> Option<(usize, usize)> {
     let depth = piece.first()?.depth;
-    let open = piece
-        .iter()
-        .position(|token| token.depth == depth && token.is('{'))?;
-    let length = piece[open + 1..]
-        .iter()
-        .position(|token| token.depth == depth && token.is('}'))?;
+    let open = piece.iter().position(|token| token.depth == depth && token.is('{'))?;
+    let length = piece[open + 1..].iter().position(|token| token.depth == depth && token.is('}'))?;
     Some((open, open + 1 + length))
 }

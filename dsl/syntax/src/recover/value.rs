@@ -10,17 +10,7 @@ use crate::{Diagnostic, Span};
 
 /// Other people's words for units of time, and ours.
 const TIME_WORDS: [(&str, &[&str]); 7] = [
-    (
-        "ms",
-        &[
-            "ms",
-            "msec",
-            "msecs",
-            "millis",
-            "millisecond",
-            "milliseconds",
-        ],
-    ),
+    ("ms", &["ms", "msec", "msecs", "millis", "millisecond", "milliseconds"]),
     ("s", &["s", "sec", "secs", "second", "seconds"]),
     ("m", &["m", "min", "mins", "minute", "minutes"]),
     ("h", &["h", "hr", "hrs", "hour", "hours"]),
@@ -40,9 +30,7 @@ const SIZE_WORDS: [(&str, &[&str]); 5] = [
 
 fn unit_of(word: &str, table: &[(&'static str, &[&str])]) -> Option<&'static str> {
     let word = word.to_lowercase();
-    let entry = table
-        .iter()
-        .find(|(_, words)| words.contains(&word.as_str()));
+    let entry = table.iter().find(|(_, words)| words.contains(&word.as_str()));
     entry.map(|(unit, _)| *unit)
 }
 
@@ -51,13 +39,8 @@ pub(super) fn is_duration(text: &str) -> bool {
     let mut rest = text;
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let unit = rest[digits..]
-            .bytes()
-            .take_while(u8::is_ascii_alphabetic)
-            .count();
-        let known = Duration::UNITS
-            .iter()
-            .any(|(name, _)| *name == &rest[digits..digits + unit]);
+        let unit = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        let known = Duration::UNITS.iter().any(|(name, _)| *name == &rest[digits..digits + unit]);
         if digits == 0 || !known {
             return false;
         }
@@ -84,11 +67,7 @@ impl Recovery<'_> {
     pub(super) fn settings(&mut self, inside: &[Token]) {
         for piece in pieces::settings(inside) {
             let last = piece.len() - 1;
-            let bare = if piece[last].is(',') {
-                &piece[..last]
-            } else {
-                piece
-            };
+            let bare = if piece[last].is(',') { &piece[..last] } else { piece };
             if bare.is_empty() {
                 self.refuse(piece, |this| {
                     Diagnostic::error("E0104", "there is a comma too many")
@@ -135,11 +114,7 @@ impl Recovery<'_> {
             return Some(self.dotted_name(piece));
         }
         if second.is(':') {
-            let sign = if second.start == piece[0].end {
-                " ="
-            } else {
-                "="
-            };
+            let sign = if second.start == piece[0].end { " =" } else { "=" };
             return Some(
                 Diagnostic::error("E0104", "a setting is written with `=`")
                     .primary(self.file, second.span(), "write `=`")
@@ -152,11 +127,7 @@ impl Recovery<'_> {
         match piece.get(2) {
             None => Some(
                 Diagnostic::error("E0104", format!("`{name}` has no value"))
-                    .primary(
-                        self.file,
-                        Span::new(all.start, all.end),
-                        "a value is missing behind `=`",
-                    )
+                    .primary(self.file, Span::new(all.start, all.end), "a value is missing behind `=`")
                     .help("texts are written in double quotes, words as they are"),
             ),
             Some(third) if third.is('=') => Some(
@@ -228,22 +199,18 @@ impl Recovery<'_> {
             Kind::Open('[' | '(') => self.list_end(piece, at),
             Kind::Open(_) => self.map_end(piece, at),
             Kind::Sql => Ok(at + 1),
-            _ => Err(Box::new(Diagnostic::error(
-                "E0104",
-                format!("`{}` is not a value", brief(self.text_of(token))),
-            )
-            .primary(self.file, token.span(), "")
-            .help(
-                "a value is a text in double quotes, a word, a number, `[a, b]`, or `{ a = b }`",
-            ))),
+            _ => Err(Box::new(
+                Diagnostic::error("E0104", format!("`{}` is not a value", brief(self.text_of(token))))
+                    .primary(self.file, token.span(), "")
+                    .help("a value is a text in double quotes, a word, a number, `[a, b]`, or `{ a = b }`"),
+            )),
         }
     }
 
     fn close_of(&self, piece: &[Token], open: usize) -> usize {
         let depth = piece[open].depth;
-        let partner = piece[open + 1..]
-            .iter()
-            .position(|token| token.depth == depth && matches!(token.kind, Kind::Close(_)));
+        let partner =
+            piece[open + 1..].iter().position(|token| token.depth == depth && matches!(token.kind, Kind::Close(_)));
         partner.map_or(piece.len(), |n| open + 1 + n)
     }
 
@@ -273,11 +240,7 @@ impl Recovery<'_> {
         let close = self.close_of(piece, open);
         for setting in pieces::settings(&piece[open + 1..close]) {
             let last = setting.len() - 1;
-            let bare = if setting[last].is(',') {
-                &setting[..last]
-            } else {
-                setting
-            };
+            let bare = if setting[last].is(',') { &setting[..last] } else { setting };
             let bare = if bare.is_empty() { setting } else { bare };
             if let Some(diagnostic) = self.setting_mistake(bare) {
                 return Err(Box::new(diagnostic));
@@ -294,8 +257,7 @@ impl Recovery<'_> {
         let plain = is_number(text);
         if plain && let Some(unit) = unit {
             let word = self.text_of(unit);
-            let is_size =
-                unit_of(word, &SIZE_WORDS).is_some() && unit_of(word, &TIME_WORDS).is_none();
+            let is_size = unit_of(word, &SIZE_WORDS).is_some() && unit_of(word, &TIME_WORDS).is_none();
             return Err(Box::new(if is_size {
                 self.not_a_size(token, next)
             } else {
@@ -305,37 +267,27 @@ impl Recovery<'_> {
         if plain || is_duration(text) || is_size(text) {
             return Ok(at + 1);
         }
-        let digits = text
-            .bytes()
-            .take_while(|byte| byte.is_ascii_digit() || *byte == b'.')
-            .count();
-        Err(Box::new(
-            if unit_of(&text[digits..], &TIME_WORDS).is_some() {
-                self.not_a_duration(token, None)
-            } else if unit_of(&text[digits..], &SIZE_WORDS).is_some() {
-                self.not_a_size(token, None)
-            } else {
-                Diagnostic::error(
-                    "E0105",
-                    format!("`{}` is not a number, a duration or a size", brief(text)),
-                )
+        let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
+        Err(Box::new(if unit_of(&text[digits..], &TIME_WORDS).is_some() {
+            self.not_a_duration(token, None)
+        } else if unit_of(&text[digits..], &SIZE_WORDS).is_some() {
+            self.not_a_size(token, None)
+        } else {
+            Diagnostic::error("E0105", format!("`{}` is not a number, a duration or a size", brief(text)))
                 .primary(self.file, token.span(), "")
                 .help("write `12`, `1.5`, `1%`, `30s`, `1h30m`, `64MB`, or a text in double quotes")
-            },
-        ))
+        }))
     }
 
     /// A number with a unit that is not one of ours, in the same word or in the next.
     pub(super) fn not_a_duration(&self, number: &Token, next: Option<&Token>) -> Diagnostic {
         let help = "units are ms, s, m, h, d, w, y; they can be joined: 1h30m";
-        self.not_a_quantity("duration", number, next, &TIME_WORDS)
-            .help(help)
+        self.not_a_quantity("duration", number, next, &TIME_WORDS).help(help)
     }
 
     fn not_a_size(&self, number: &Token, next: Option<&Token>) -> Diagnostic {
         let help = "units are B, KB, MB, GB, TB";
-        self.not_a_quantity("size", number, next, &SIZE_WORDS)
-            .help(help)
+        self.not_a_quantity("size", number, next, &SIZE_WORDS).help(help)
     }
 
     fn not_a_quantity(
@@ -357,9 +309,7 @@ impl Recovery<'_> {
         match unit_of(word, table) {
             Some(unit) if digits > 0 => {
                 let cure = format!("{}{unit}", &text[..digits]);
-                diagnostic
-                    .primary(self.file, span, format!("write `{cure}`"))
-                    .fix(self.file, span, cure)
+                diagnostic.primary(self.file, span, format!("write `{cure}`")).fix(self.file, span, cure)
             }
             _ if word.is_empty() => diagnostic.primary(self.file, span, "its unit is missing"),
             _ => diagnostic.primary(self.file, span, "there is no such unit"),

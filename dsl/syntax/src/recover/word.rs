@@ -65,22 +65,10 @@ impl Place {
                 "is a definition, and definitions stand outside of each other",
                 format!("end the block above with `}}` before `{word}`"),
             ),
-            Place::Stage => (
-                "is a stage, and stages stand in a pipeline",
-                format!("pipeline NAME {{ {word} … }}"),
-            ),
-            Place::Step => (
-                "is a step, and steps stand in a transform",
-                format!("transform {{ {word} … }}"),
-            ),
-            Place::AgeRule => (
-                "is a rule of a lifecycle",
-                format!("lifecycle NAME {{ {word} … }}"),
-            ),
-            Place::TestPart => (
-                "is a part of a test",
-                format!("test \"title\" of PIPELINE {{ {word} … }}"),
-            ),
+            Place::Stage => ("is a stage, and stages stand in a pipeline", format!("pipeline NAME {{ {word} … }}")),
+            Place::Step => ("is a step, and steps stand in a transform", format!("transform {{ {word} … }}")),
+            Place::AgeRule => ("is a rule of a lifecycle", format!("lifecycle NAME {{ {word} … }}")),
+            Place::TestPart => ("is a part of a test", format!("test \"title\" of PIPELINE {{ {word} … }}")),
         }
     }
 }
@@ -89,13 +77,7 @@ impl Recovery<'_> {
     /// Why a word cannot begin a piece here.
     pub(super) fn unknown_word(&self, place: Place, token: &Token) -> Diagnostic {
         let word = self.text_of(token);
-        let places = [
-            Place::Definition,
-            Place::Stage,
-            Place::Step,
-            Place::AgeRule,
-            Place::TestPart,
-        ];
+        let places = [Place::Definition, Place::Stage, Place::Step, Place::AgeRule, Place::TestPart];
         let home = places.into_iter().find(|home| home.words().contains(&word));
         if let Some(home) = home.filter(|home| *home != place) {
             let (what, example) = home.home(word);
@@ -104,12 +86,13 @@ impl Recovery<'_> {
                 .help(example);
         }
         let shown = crate::diagnostic::brief(word);
-        let mut diagnostic =
-            Diagnostic::error(place.code(), format!("`{shown}` {}", place.is_not()));
+        let mut diagnostic = Diagnostic::error(place.code(), format!("`{shown}` {}", place.is_not()));
         diagnostic = match did_you_mean(word, place.words().iter().copied()) {
-            Some(near) => diagnostic
-                .primary(self.file, token.span(), format!("did you mean `{near}`?"))
-                .fix(self.file, token.span(), near),
+            Some(near) => diagnostic.primary(self.file, token.span(), format!("did you mean `{near}`?")).fix(
+                self.file,
+                token.span(),
+                near,
+            ),
             None => diagnostic.primary(self.file, token.span(), ""),
         };
         diagnostic.note(format!("{}: {}", place.plural(), place.words().join(", ")))

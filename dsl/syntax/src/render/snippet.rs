@@ -20,11 +20,8 @@ pub(super) struct Block<'a> {
 
 /// Sorts the labels into blocks: neighbouring lines together, the primary place first.
 pub(super) fn blocks<'a>(diagnostic: &'a Diagnostic, sources: &Sources<'_>) -> Vec<Block<'a>> {
-    let mut labels: Vec<(&Label, LineColumn)> = diagnostic
-        .labels
-        .iter()
-        .map(|label| (label, sources.place(label.file, label.span.start)))
-        .collect();
+    let mut labels: Vec<(&Label, LineColumn)> =
+        diagnostic.labels.iter().map(|label| (label, sources.place(label.file, label.span.start))).collect();
     labels.sort_by_key(|(label, place)| (label.file, *place));
     let mut blocks: Vec<Block<'a>> = Vec::new();
     for (label, place) in labels {
@@ -38,11 +35,7 @@ pub(super) fn blocks<'a>(diagnostic: &'a Diagnostic, sources: &Sources<'_>) -> V
                 Some((last, labels)) if *last == line => labels.push(label),
                 _ => block.lines.push((line, vec![label])),
             },
-            None => blocks.push(Block {
-                file: label.file,
-                place,
-                lines: vec![(line, vec![label])],
-            }),
+            None => blocks.push(Block { file: label.file, place, lines: vec![(line, vec![label])] }),
         }
     }
     let primary = diagnostic.place().map(|label| (label.file, label.span));
@@ -77,11 +70,7 @@ struct Shown {
 impl Shown {
     fn new(line: &str, first_char: usize) -> Self {
         let count = line.chars().count();
-        let skipped = if count > LINE_COLUMNS_MAX {
-            first_char.saturating_sub(LEAD_COLUMNS)
-        } else {
-            0
-        };
+        let skipped = if count > LINE_COLUMNS_MAX { first_char.saturating_sub(LEAD_COLUMNS) } else { 0 };
         let mut text = String::new();
         let mut column = 0;
         let mut columns = vec![0; skipped];
@@ -199,10 +188,7 @@ fn rows_below(marks: &[Mark<'_>], severity: Severity, paint: Paint) -> Vec<Strin
         signs.push_str(&paint.with(color(last.label.primary), &last.label.text));
     }
     let mut rows = vec![signs];
-    let hung: Vec<&Mark<'_>> = others
-        .iter()
-        .filter(|mark| !mark.label.text.is_empty())
-        .collect();
+    let hung: Vec<&Mark<'_>> = others.iter().filter(|mark| !mark.label.text.is_empty()).collect();
     if !hung.is_empty() {
         rows.push(bars(&hung, paint));
     }

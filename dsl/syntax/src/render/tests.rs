@@ -1,7 +1,6 @@
 use super::*;
 
-const CLICKS: &str =
-    "a\nb\n  source clicks = evnts {\n    derive { lower(status) as country }\n}\n";
+const CLICKS: &str = "a\nb\n  source clicks = evnts {\n    derive { lower(status) as country }\n}\n";
 
 fn span_of(text: &str, word: &str) -> Span {
     let start = text.find(word).unwrap();
@@ -21,11 +20,7 @@ fn labels_in_two_files_make_two_blocks() {
     let other = files.add("shared/connections.lake", connections.clone());
     let diagnostic = Diagnostic::error("E0201", "there is no connection `evnts`")
         .secondary(other, span_of(&connections, "events"), "defined here")
-        .primary(
-            FileId(0),
-            span_of(CLICKS, "evnts"),
-            "did you mean `events`?",
-        );
+        .primary(FileId(0), span_of(CLICKS, "evnts"), "did you mean `events`?");
     check(
         diagnostic,
         &files,
@@ -88,11 +83,7 @@ fn neighbouring_lines_share_a_block() {
 
 #[test]
 fn long_lines_are_cut_and_control_signs_are_not_sent_to_the_terminal() {
-    let text = format!(
-        "{}\u{1b}[31m bad {}",
-        "x ".repeat(500),
-        "y ".repeat(100_000)
-    );
+    let text = format!("{}\u{1b}[31m bad {}", "x ".repeat(500), "y ".repeat(100_000));
     let files = SourceMap::single("x.lake", text.clone());
     let diagnostic = Diagnostic::error("E0100", "no").primary(FileId(0), span_of(&text, "bad"), "");
     let rendered = render_text(&[diagnostic], &files, false);
@@ -107,10 +98,11 @@ fn long_lines_are_cut_and_control_signs_are_not_sent_to_the_terminal() {
 #[test]
 fn text_shows_a_hundred_and_json_all() {
     let files = SourceMap::single("x.lake", "ü x\n");
-    let one = Diagnostic::error("E0100", "no")
-        .primary(FileId(0), Span::new(3, 4), "here")
-        .help("yes")
-        .fix(FileId(0), Span::new(3, 4), "y");
+    let one = Diagnostic::error("E0100", "no").primary(FileId(0), Span::new(3, 4), "here").help("yes").fix(
+        FileId(0),
+        Span::new(3, 4),
+        "y",
+    );
     let many = vec![one; 103];
     let text = render_text(&many, &files, false);
     assert!(text.ends_with("\n… and 3 more; `--format json` has all\n"));

@@ -57,11 +57,15 @@ pub(crate) async fn backfill(arguments: &Backfill, common: &Common) -> Result<En
 
 fn say_plan(common: &Common, all: usize, waiting: usize, done: usize) {
     match common.format {
-        Format::Json => println!("{}", serde_json::json!({ "event": "planned", "intervals": all, "to_do": waiting, "done": done })),
+        Format::Json => {
+            println!("{}", serde_json::json!({ "event": "planned", "intervals": all, "to_do": waiting, "done": done }));
+        }
         Format::Text if common.quiet => {}
         Format::Text => println!(
             "{} intervals: {} to do, {} already done (skipped)",
-            grouped(all as u64), grouped(waiting as u64), grouped(done as u64)
+            grouped(all as u64),
+            grouped(waiting as u64),
+            grouped(done as u64)
         ),
     }
 }
@@ -94,7 +98,9 @@ fn refuse(plan: &Plan) -> Result<()> {
 
 fn moment(name: &str, text: &str) -> Result<i64> {
     parse_micros(text).ok_or_else(|| {
-        Error::user("R0914", "this is not a moment").with("option", name).with("given", text)
+        Error::user("R0914", "this is not a moment")
+            .with("option", name)
+            .with("given", text)
             .help("2026-11-01   or   2026-11-01T00:00:00Z")
     })
 }

@@ -14,42 +14,118 @@ struct Page {
 }
 
 static PAGES: [Page; 14] = [
-    Page { code: "E0105", title: "not a duration", why: "units are ms, s, m, h, d, w, y, written without a blank; they can be joined",
-        wrong: "watermark = 30 seconds", right: "watermark = 30s        lookback = 1h30m" },
-    Page { code: "E0201", title: "no such connection", why: "a connection is defined once, in any file of the directory or one that `use` adds",
-        wrong: "source clicks = evnts { … }", right: "connection events files { path = \"data\" }\nsource clicks = events { … }" },
-    Page { code: "E0204", title: "say what a stage reads", why: "`from` may be left out only where the node above is the one unread node",
-        wrong: "sink archive = lake { table = \"a.b\" }", right: "sink archive = lake from clean { table = \"a.b\" }" },
-    Page { code: "E0301", title: "no such column", why: "a step sees the columns that the step above it left",
-        wrong: "where { satus < 500 }", right: "where { status < 500 }" },
-    Page { code: "E0304", title: "a condition must be true or false", why: "where, when, on and expect take a boolean",
-        wrong: "where { amount }", right: "where { amount > 0 }" },
-    Page { code: "E0305", title: "text compared with a number", why: "no value is converted silently",
-        wrong: "where { country > 5 }", right: "where { country > '5' }\nwhere { try_cast(country as bigint) > 5 }" },
-    Page { code: "E0310", title: "`union` comes first", why: "it puts the inputs of `from` end to end; later steps see one input",
-        wrong: "transform from a, b { where { x > 1 } union }", right: "transform from a, b { union where { x > 1 } }" },
-    Page { code: "E0406", title: "a key computed from other columns", why: "a delete of the source carries only its key, so the sink's key must follow from it",
-        wrong: "derive { region || id as id }", right: "derive { lpad(cast(id as varchar), 8, '0') as id }" },
-    Page { code: "E0407", title: "an unsent column mixed with others", why: "Postgres does not send large values that an update leaves unchanged",
-        wrong: "derive { title || ' ' || body as text }", right: "alter table posts replica identity full;" },
-    Page { code: "E0503", title: "which rows are the same?", why: "an upsert replaces the row of a key",
-        wrong: "sink lake { table = \"a.b\", mode = upsert }", right: "sink lake { table = \"a.b\", mode = upsert, key = [id] }" },
-    Page { code: "E0504", title: "changes into `append`", why: "updates and deletes cannot be appended",
-        wrong: "mode = append", right: "mode = upsert        the newest row per key\nmode = changelog     every change as a row" },
-    Page { code: "E0506", title: "a cursor into `append`", why: "rows that commit late lie behind the cursor and would be lost",
-        wrong: "cursor = updated_at … mode = append", right: "cursor = updated_at, lookback = 10m … mode = upsert, key = [id]" },
-    Page { code: "E0602", title: "a secret in a text", why: "texts are stored in catalogs, logs and plans",
-        wrong: "path = \"s3://x/${secret.token}\"", right: "password = secret.token" },
-    Page { code: "R0201", title: "fenced", why: "another process took the pipeline over; the table refuses the older one, so nothing is doubled",
-        wrong: "two `lakehead serve` over one directory", right: "stop one of them" },
+    Page {
+        code: "E0105",
+        title: "not a duration",
+        why: "units are ms, s, m, h, d, w, y, written without a blank; they can be joined",
+        wrong: "watermark = 30 seconds",
+        right: "watermark = 30s        lookback = 1h30m",
+    },
+    Page {
+        code: "E0201",
+        title: "no such connection",
+        why: "a connection is defined once, in any file of the directory or one that `use` adds",
+        wrong: "source clicks = evnts { … }",
+        right: "connection events files { path = \"data\" }\nsource clicks = events { … }",
+    },
+    Page {
+        code: "E0204",
+        title: "say what a stage reads",
+        why: "`from` may be left out only where the node above is the one unread node",
+        wrong: "sink archive = lake { table = \"a.b\" }",
+        right: "sink archive = lake from clean { table = \"a.b\" }",
+    },
+    Page {
+        code: "E0301",
+        title: "no such column",
+        why: "a step sees the columns that the step above it left",
+        wrong: "where { satus < 500 }",
+        right: "where { status < 500 }",
+    },
+    Page {
+        code: "E0304",
+        title: "a condition must be true or false",
+        why: "where, when, on and expect take a boolean",
+        wrong: "where { amount }",
+        right: "where { amount > 0 }",
+    },
+    Page {
+        code: "E0305",
+        title: "text compared with a number",
+        why: "no value is converted silently",
+        wrong: "where { country > 5 }",
+        right: "where { country > '5' }\nwhere { try_cast(country as bigint) > 5 }",
+    },
+    Page {
+        code: "E0310",
+        title: "`union` comes first",
+        why: "it puts the inputs of `from` end to end; later steps see one input",
+        wrong: "transform from a, b { where { x > 1 } union }",
+        right: "transform from a, b { union where { x > 1 } }",
+    },
+    Page {
+        code: "E0406",
+        title: "a key computed from other columns",
+        why: "a delete of the source carries only its key, so the sink's key must follow from it",
+        wrong: "derive { region || id as id }",
+        right: "derive { lpad(cast(id as varchar), 8, '0') as id }",
+    },
+    Page {
+        code: "E0407",
+        title: "an unsent column mixed with others",
+        why: "Postgres does not send large values that an update leaves unchanged",
+        wrong: "derive { title || ' ' || body as text }",
+        right: "alter table posts replica identity full;",
+    },
+    Page {
+        code: "E0503",
+        title: "which rows are the same?",
+        why: "an upsert replaces the row of a key",
+        wrong: "sink lake { table = \"a.b\", mode = upsert }",
+        right: "sink lake { table = \"a.b\", mode = upsert, key = [id] }",
+    },
+    Page {
+        code: "E0504",
+        title: "changes into `append`",
+        why: "updates and deletes cannot be appended",
+        wrong: "mode = append",
+        right: "mode = upsert        the newest row per key\nmode = changelog     every change as a row",
+    },
+    Page {
+        code: "E0506",
+        title: "a cursor into `append`",
+        why: "rows that commit late lie behind the cursor and would be lost",
+        wrong: "cursor = updated_at … mode = append",
+        right: "cursor = updated_at, lookback = 10m … mode = upsert, key = [id]",
+    },
+    Page {
+        code: "E0602",
+        title: "a secret in a text",
+        why: "texts are stored in catalogs, logs and plans",
+        wrong: "path = \"s3://x/${secret.token}\"",
+        right: "password = secret.token",
+    },
+    Page {
+        code: "R0201",
+        title: "fenced",
+        why: "another process took the pipeline over; the table refuses the older one, so nothing is doubled",
+        wrong: "two `lakehead serve` over one directory",
+        right: "stop one of them",
+    },
 ];
 
 /// Prints a page, or says which there are.
 pub(crate) fn explain(arguments: &Explain, _common: &Common) -> Result<Ended> {
     let code = arguments.code.to_uppercase();
     if let Some(page) = PAGES.iter().find(|page| page.code == code) {
-        println!("{}  {}\n\n{}\n\nwrong\n  {}\n\nright\n  {}", page.code, page.title, page.why,
-            page.wrong.replace('\n', "\n  "), page.right.replace('\n', "\n  "));
+        println!(
+            "{}  {}\n\n{}\n\nwrong\n  {}\n\nright\n  {}",
+            page.code,
+            page.title,
+            page.why,
+            page.wrong.replace('\n', "\n  "),
+            page.right.replace('\n', "\n  ")
+        );
         return Ok(Ended::Done);
     }
     let codes: Vec<_> = PAGES.iter().map(|page| page.code).collect();

@@ -30,8 +30,13 @@ pub(crate) async fn init(arguments: Init, common: &Common) -> Result<Ended> {
 
 /// Returns a project's name from its folder.
 pub(crate) fn project_name(folder: &Path) -> String {
-    let name = folder.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
-    let clean: String = name.unwrap_or_default().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+    let name =
+        folder.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    let clean: String = name
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+        .collect();
     if clean.is_empty() { "lake".into() } else { clean }
 }
 
@@ -54,7 +59,9 @@ fn hello(folder: &Path, common: &Common) -> Result<()> {
         println!("  lakehead.toml   name, edition 1, state in ./.lakehead");
         println!("  hello.lake      made-up rows -> a Delta table, with one test");
         println!();
-        println!("next:  cd {shown} && lakehead test && lakehead run hello      (writes ./lake/hello, no account needed)");
+        println!(
+            "next:  cd {shown} && lakehead test && lakehead run hello      (writes ./lake/hello, no account needed)"
+        );
     }
     Ok(())
 }

@@ -40,7 +40,12 @@ pub(crate) async fn mirror(folder: &Path, url: &str) -> Result<()> {
     let text = pipeline(&connection, &keyless);
     let text = lakehead_syntax::format(&text).unwrap_or(text);
     write_whole(&folder.join("mirror.lake"), &text)?;
-    println!("created {}/mirror.lake: {} tables, {} without a key (appended only)", folder.display(), tables.len(), keyless.len());
+    println!(
+        "created {}/mirror.lake: {} tables, {} without a key (appended only)",
+        folder.display(),
+        tables.len(),
+        keyless.len()
+    );
     let user = connection.text("user").unwrap_or("lakehead");
     let names: Vec<(&str, &str)> = tables.iter().filter_map(|table| table.name.split_once('.')).collect();
     println!("\nto be run by a database administrator:\n");
@@ -57,18 +62,25 @@ pub(crate) async fn mirror(folder: &Path, url: &str) -> Result<()> {
 fn pipeline(connection: &Settings, keyless: &[&str]) -> String {
     let text = |name: &str| connection.text(name).unwrap_or("").to_owned();
     let port = connection.int_or("port", 5432);
-    let tls = connection.text("tls").filter(|tls| *tls != "verify_full").map_or(String::new(), |tls| format!("  tls = {tls}\n"));
+    let tls = connection
+        .text("tls")
+        .filter(|tls| *tls != "verify_full")
+        .map_or(String::new(), |tls| format!("  tls = {tls}\n"));
     let mut file = format!(
         "secret source_password = env(\"SOURCE_PASSWORD\")\n\n\
          connection source postgres {{\n  host = \"{}\"\n  port = {port}\n  database = \"{}\"\n  user = \"{}\"\n  password = secret.source_password\n{tls}}}\n\n\
          connection lake delta {{ path = \"lake\" }}\n\n\
          pipeline mirror {{\n  trigger continuous\n  source source {{ capture = cdc, tables = [\"*.*\"], slot = \"lakehead_mirror\" }}\n\n\
          sink lake {{ table = \"${{schema}}.${{table}}\", mode = upsert, on_truncate = apply }}\n",
-        text("host"), text("database"), text("user")
+        text("host"),
+        text("database"),
+        text("user")
     );
     for (n, table) in keyless.iter().take(3).enumerate() {
         let short = table.rsplit('.').next().unwrap_or(table);
-        file.push_str(&format!("  sink keyless_{n} = lake from source.{short} {{ table = \"{table}\", mode = append }}\n"));
+        file.push_str(&format!(
+            "  sink keyless_{n} = lake from source.{short} {{ table = \"{table}\", mode = append }}\n"
+        ));
     }
     file.push_str("}\n");
     file

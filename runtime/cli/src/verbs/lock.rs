@@ -17,7 +17,8 @@ pub(crate) async fn lock(arguments: &Lock, common: &Common) -> Result<Ended> {
     let mut failed = 0;
     for source in &loaded.planned.sources {
         let declared = matches!(source.settings.get("columns"), Some(Value::Map(_)));
-        let written = source.settings.text("table").is_some_and(|table| is_written(&loaded, &source.connection_name, table));
+        let written =
+            source.settings.text("table").is_some_and(|table| is_written(&loaded, &source.connection_name, table));
         if declared || written {
             continue;
         }
@@ -30,7 +31,11 @@ pub(crate) async fn lock(arguments: &Lock, common: &Common) -> Result<Ended> {
                         Some(_) => "changed",
                     };
                     if !common.quiet {
-                        println!("{change:<8} {}.{object}  {} columns", source.connection_name, entry.table.schema.fields().len());
+                        println!(
+                            "{change:<8} {}.{object}  {} columns",
+                            source.connection_name,
+                            entry.table.schema.fields().len()
+                        );
                     }
                     lock.set(&source.connection_name, &object, entry);
                 }
@@ -78,7 +83,8 @@ pub(crate) async fn discover(
     let entry = |mut table: lakehead_core::TableSpec| {
         let object = if many { table.name.clone() } else { source.object.clone() };
         table.name.clone_from(&object);
-        let identity = many.then(|| table.schema.metadata().get("lakehead.identity").cloned().unwrap_or_else(|| "default".into()));
+        let identity =
+            many.then(|| table.schema.metadata().get("lakehead.identity").cloned().unwrap_or_else(|| "default".into()));
         (object, LockEntry { table, from: from.clone(), query: query.clone(), identity })
     };
     Ok(tables.into_iter().map(entry).collect())

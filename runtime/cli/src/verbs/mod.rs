@@ -86,7 +86,11 @@ pub(crate) fn report(error: &Error, common: &Common) {
 }
 
 /// Finds a pipeline of a loaded project, or says which there are; its mistakes are shown.
-pub(crate) fn find_plan(loaded: &crate::project::Loaded, name: &str, common: &Common) -> Result<Option<lakehead_plan::Plan>> {
+pub(crate) fn find_plan(
+    loaded: &crate::project::Loaded,
+    name: &str,
+    common: &Common,
+) -> Result<Option<lakehead_plan::Plan>> {
     if let Some(plan) = loaded.planned.plans.iter().find(|plan| plan.name == name) {
         return Ok(Some(plan.clone()));
     }

@@ -76,7 +76,8 @@ impl Runner {
         outcome: Option<&Result<Summary>>,
     ) -> Result<()> {
         let summary = outcome.and_then(|outcome| outcome.as_ref().ok()).cloned().unwrap_or_default();
-        let error = outcome.and_then(|outcome| outcome.as_ref().err()).map(|e| format!("{}: {}", e.code(), e.message()));
+        let error =
+            outcome.and_then(|outcome| outcome.as_ref().err()).map(|e| format!("{}: {}", e.code(), e.message()));
         self.ledger.record_run(&RunRecord {
             pipeline: plan.name.clone(),
             run: run.id.clone(),
@@ -98,7 +99,9 @@ impl Runner {
             _ => None,
         });
         for sink in sinks.chain(&plan.dead_letter) {
-            let Some(version) = summary.tables.get(&format!("{}:{}", sink.connection_name, sink.table)) else { continue };
+            let Some(version) = summary.tables.get(&format!("{}:{}", sink.connection_name, sink.table)) else {
+                continue;
+            };
             self.ledger.record_table(&TableRecord {
                 pipeline: plan.name.clone(),
                 connection: sink.connection_name.clone(),
@@ -196,7 +199,9 @@ fn say_done(runner: &Runner, plan: &Plan, summary: &Summary, seconds: f64) {
     let word = if summary.stopped { "stopped" } else { "done" };
     println!(
         "{word} in {seconds:.1} s.  {} rows read, {} written, {} set aside",
-        grouped(summary.rows_read), grouped(summary.rows_written), grouped(summary.rows_rejected)
+        grouped(summary.rows_read),
+        grouped(summary.rows_written),
+        grouped(summary.rows_rejected)
     );
     if summary.inputs_rejected > 0 {
         println!("{} inputs could not be read and were set aside", summary.inputs_rejected);
@@ -218,6 +223,9 @@ fn say_done(runner: &Runner, plan: &Plan, summary: &Summary, seconds: f64) {
 pub(crate) fn query_line(table: &TableRecord) -> String {
     match table.format.as_str() {
         "delta" => format!("duckdb -c \"from delta_scan('{}') limit 5\"", table.location),
-        _ => format!("duckdb -c \"from read_parquet('{}/**/[!_]*.parquet', hive_partitioning=true) limit 5\"", table.location),
+        _ => format!(
+            "duckdb -c \"from read_parquet('{}/**/[!_]*.parquet', hive_partitioning=true) limit 5\"",
+            table.location
+        ),
     }
 }

@@ -352,7 +352,9 @@ fn words(notice: &Notice) -> (bool, String) {
             (false, format!("{pipeline}: {word}"))
         }
         Notice::RunStarted { pipeline, run, retries: 0 } => (false, format!("{pipeline}: run {run} started")),
-        Notice::RunStarted { pipeline, run, retries } => (false, format!("{pipeline}: run {run}: attempt {}", retries + 1)),
+        Notice::RunStarted { pipeline, run, retries } => {
+            (false, format!("{pipeline}: run {run}: attempt {}", retries + 1))
+        }
         Notice::RunEnded { pipeline, run, state, rows_read, rows_written, rows_rejected, error } => {
             let rows = [rows_read, rows_written, rows_rejected].map(|rows| grouped(*rows));
             let counts = format!("{} rows read, {} written, {} set aside", rows[0], rows[1], rows[2]);
@@ -395,13 +397,7 @@ fn hash_file(path: &Path, hasher: &mut DefaultHasher) {
 }
 
 /// Hashes the files that a source may read, and a few that it may not: a run for those reads nothing. Returns how many.
-fn hash_source(
-    source: &SourcePlan,
-    root: &Path,
-    settle: Duration,
-    now: Duration,
-    hasher: &mut DefaultHasher,
-) -> usize {
+fn hash_source(source: &SourcePlan, root: &Path, settle: Duration, now: Duration, hasher: &mut DefaultHasher) -> usize {
     let path = source.connection.text("path").unwrap_or("");
     if path.contains("://") {
         let length = BUCKET_POLL.max(settle * 3).as_secs().max(1);

@@ -34,13 +34,23 @@ pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
         }
         let when = loaded.planned.plans.iter().find(|plan| plan.name == *name).map(|plan| words(&plan.trigger.when));
         let Some(last) = runs.first() else {
-            println!("{name:<24} {:<11} {:<21} {:>12} {:>10}  {}", "never ran", "-", "-", "-", when.unwrap_or_default());
+            println!(
+                "{name:<24} {:<11} {:<21} {:>12} {:>10}  {}",
+                "never ran",
+                "-",
+                "-",
+                "-",
+                when.unwrap_or_default()
+            );
             continue;
         };
         println!(
             "{name:<24} {:<11} {:<21} {:>12} {:>10}  {}",
-            word(last.state), format_micros(last.started / 1_000_000 * 1_000_000), grouped(last.rows_written),
-            grouped(last.rows_rejected), when.unwrap_or_default()
+            word(last.state),
+            format_micros(last.started / 1_000_000 * 1_000_000),
+            grouped(last.rows_written),
+            grouped(last.rows_rejected),
+            when.unwrap_or_default()
         );
         if let Some(error) = &last.error {
             println!("{:<24} {error}", "");

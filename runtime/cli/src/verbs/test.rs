@@ -32,7 +32,9 @@ pub(crate) async fn test(arguments: &Test, common: &Common) -> Result<Ended> {
     }
     let cases: Vec<&TestCase> = loaded.planned.tests.iter().filter(|case| matches(&loaded, case, filter)).collect();
     if cases.is_empty() {
-        eprintln!("no test matches; a test stands beside its pipeline:  test \"title\" of pipeline {{ given … then … }}");
+        eprintln!(
+            "no test matches; a test stands beside its pipeline:  test \"title\" of pipeline {{ given … then … }}"
+        );
         return Ok(Ended::NothingMatched);
     }
     let mut failed = 0;
@@ -48,7 +50,12 @@ pub(crate) async fn test(arguments: &Test, common: &Common) -> Result<Ended> {
         show(&loaded, case, &failures, millis, common);
     }
     if common.format == Format::Text && !common.quiet {
-        println!("{} tests, {} ok, {failed} failed   {:.1} s", cases.len(), cases.len() - failed, clock.monotonic().as_secs_f64());
+        println!(
+            "{} tests, {} ok, {failed} failed   {:.1} s",
+            cases.len(),
+            cases.len() - failed,
+            clock.monotonic().as_secs_f64()
+        );
     }
     Ok(if failed > 0 { Ended::Errors } else { Ended::Done })
 }

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use lakehead_core::{
-    BatchBudget, Checkpoint, Error, Result, RunContext, Settings, SourceEvent, Value, WriteMode,
-};
+use lakehead_core::{BatchBudget, Checkpoint, Error, Result, RunContext, Settings, SourceEvent, Value, WriteMode};
 use lakehead_engine::{Flow, Silent};
 use lakehead_plan::{NodeKind, Plan, SinkPlan};
 use lakehead_sql::{Parameters, Sql};
@@ -46,7 +44,8 @@ pub(crate) async fn verify(arguments: &Verify, common: &Common) -> Result<Ended>
     for (number, node) in plan.nodes.iter().enumerate() {
         let NodeKind::Sink(sink) = &node.kind else { continue };
         let name = plan.streams[sink.input.0].name.clone();
-        let wanted = arguments.table.as_deref().is_none_or(|table| name.rsplit('.').next() == Some(table) || name == table);
+        let wanted =
+            arguments.table.as_deref().is_none_or(|table| name.rsplit('.').next() == Some(table) || name == table);
         if !wanted {
             continue;
         }
@@ -86,7 +85,9 @@ async fn read_source(
         let mut spec = building.source_spec(&node.name, source);
         if source.changes {
             spec.settings = snapshot_settings(&spec.settings);
-            spec.tables.retain(|table| only.is_none_or(|only| table.name == only || table.name.rsplit('.').next() == Some(only)));
+            spec.tables.retain(|table| {
+                only.is_none_or(|only| table.name == only || table.name.rsplit('.').next() == Some(only))
+            });
         }
         let role = lakehead_registry::connector(&source.connector).and_then(|connector| connector.source);
         let mut built = (role.ok_or_else(|| Error::bug("a planned source has no connector"))?.build)(spec)?;
@@ -95,7 +96,8 @@ async fn read_source(
             match built.next(BatchBudget::default()).await? {
                 SourceEvent::Changes(batch) => {
                     let table = source.tables.iter().find(|table| table.name == batch.table);
-                    let stream = table.ok_or_else(|| Error::bug("a source delivered a table it was not asked for"))?.stream;
+                    let stream =
+                        table.ok_or_else(|| Error::bug("a source delivered a table it was not asked for"))?.stream;
                     let rows = flow.source_rows(stream, &batch.rows)?;
                     let output = flow.push(vec![(stream, rows)]).await?;
                     rejected += output.rejected.len() as u64;
@@ -120,7 +122,12 @@ fn snapshot_settings(settings: &Settings) -> Settings {
     snapshot
 }
 
-fn add(plan: &Plan, number: usize, rows: &RecordBatch, expected: &mut BTreeMap<usize, (Ranges, SchemaRef)>) -> Result<()> {
+fn add(
+    plan: &Plan,
+    number: usize,
+    rows: &RecordBatch,
+    expected: &mut BTreeMap<usize, (Ranges, SchemaRef)>,
+) -> Result<()> {
     let NodeKind::Sink(sink) = &plan.nodes[number].kind else { return Ok(()) };
     let (ranges, schema) = expected.entry(number).or_insert_with(|| (Ranges::new(), Arc::clone(&sink.schema)));
     let schema = Arc::clone(schema);
@@ -198,7 +205,9 @@ fn compare(sink: &SinkPlan, source: &Ranges, lake: &Ranges, common: &Common) -> 
             ),
             Format::Text => println!(
                 " {shown:<28} {:>14} {:>14}   {}",
-                grouped(a.rows), grouped(b.rows), if same { "same" } else { "DIFFERS" }
+                grouped(a.rows),
+                grouped(b.rows),
+                if same { "same" } else { "DIFFERS" }
             ),
         }
     }

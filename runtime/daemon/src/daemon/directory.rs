@@ -169,6 +169,14 @@ impl Daemon {
                 .waiting
                 .extend(runs.iter().find_map(|run| Some((run, parse_micros(&run.run)?))).and_then(cut_short));
         }
+        if pipeline.is_continuous() {
+            // The process that ran it died without a word; it goes on in a run of its own.
+            let died = |run: &&RunRecord| run.state == RunState::Running && parse_micros(&run.run).is_some();
+            for run in runs.iter().filter(died) {
+                let record = RunRecord { state: RunState::Stopped, ended: Some(now), ..run.clone() };
+                self.ledger.record_run(&record)?;
+            }
+        }
         if let When::After(parents, _) = pipeline.plan.trigger.when.clone() {
             self.remember_parents(&mut pipeline, &parents, now)?;
         }

@@ -32,6 +32,8 @@ enum Act {
     Break,
     /// Goes on until it is released or asked to stop.
     Hold,
+    /// Goes on until it is asked to stop, and fails on the way.
+    Stumble,
     /// Goes on whatever it is asked.
     Hang,
 }
@@ -78,6 +80,10 @@ impl Host for FakeHost {
                     _ = stop.wait_for(|stop| *stop) => Ok(Summary { stopped: true, ..done }),
                     _ = released.wait_for(|released| *released) => Ok(done),
                 }
+            }
+            Act::Stumble => {
+                let _ = stop.wait_for(|stop| *stop).await;
+                Err(Error::external("R0301", "the server went away"))
             }
             Act::Hang => std::future::pending().await,
         }

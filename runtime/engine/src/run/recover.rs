@@ -60,10 +60,13 @@ impl Run<'_> {
         let mut finished = false;
         for output in &record.outputs {
             let Some(part) = self.sinks.iter_mut().find(|part| part.table == output.table) else {
-                return Err(Error::incident("R0220", "an unfinished round names a table that the pipeline no longer writes")
-                    .with("table", &output.table)
-                    .with("round", round)
-                    .help("run the pipeline once as it was, so that the round is finished; then change it"));
+                return Err(Error::incident(
+                    "R0220",
+                    "an unfinished round names a table that the pipeline no longer writes",
+                )
+                .with("table", &output.table)
+                .with("round", round)
+                .help("run the pipeline once as it was, so that the round is finished; then change it"));
             };
             match part.sink.commit(output, mark).await? {
                 Outcome::Committed(_) => finished = true,

@@ -78,10 +78,12 @@ fn differences(loaded: &Loaded, then: &TestTable, rows: Option<&RecordBatch>) ->
     }
     let got_count = rows.map_or(0, RecordBatch::num_rows);
     let Some(rows) = rows else {
-        return Ok((!then.rows.is_empty()).then(|| format!("{}\n{}\n+ nothing came", then.node, table_text(then, &expected_texts(then), "-"))));
+        return Ok((!then.rows.is_empty())
+            .then(|| format!("{}\n{}\n+ nothing came", then.node, table_text(then, &expected_texts(then), "-"))));
     };
     if then.rows.is_empty() {
-        return Ok((got_count > 0).then(|| format!("{}\n+ {got_count} rows came, and none were expected\n{}", then.node, preview(rows))));
+        return Ok((got_count > 0)
+            .then(|| format!("{}\n+ {got_count} rows came, and none were expected\n{}", then.node, preview(rows))));
     }
     let mut expected_columns = Vec::new();
     let mut got_columns = Vec::new();
@@ -90,7 +92,8 @@ fn differences(loaded: &Loaded, then: &TestTable, rows: Option<&RecordBatch>) ->
             let names: Vec<String> = rows.schema().fields().iter().map(|f| f.name().clone()).collect();
             return Ok(Some(format!("{} has no column `{name}`\nthere are: {}", then.node, names.join(", "))));
         };
-        let cells: Vec<Option<&str>> = then.rows.iter().map(|row| row.get(n).and_then(|cell| cell.value.as_deref())).collect();
+        let cells: Vec<Option<&str>> =
+            then.rows.iter().map(|row| row.get(n).and_then(|cell| cell.value.as_deref())).collect();
         expected_columns.push(texts(&typed(&cells, got.data_type(), &then.node, name)?)?);
         got_columns.push(texts(got)?);
     }
@@ -144,7 +147,12 @@ fn report(then: &TestTable, expected: &[Vec<String>], got: &[Vec<String>]) -> Op
         return None;
     }
     let header = table_text(then, std::slice::from_ref(&then.header), " ");
-    Some(format!("{}\n{header}\n{}{}", then.node, table_text(then, &missing, "-"), suffix(&table_text(then, &left, "+"))))
+    Some(format!(
+        "{}\n{header}\n{}{}",
+        then.node,
+        table_text(then, &missing, "-"),
+        suffix(&table_text(then, &left, "+"))
+    ))
 }
 
 fn suffix(text: &str) -> String {
@@ -152,14 +160,21 @@ fn suffix(text: &str) -> String {
 }
 
 fn table_text(then: &TestTable, rows: &[Vec<String>], mark: &str) -> String {
-    let width = |n: usize| then.header[n].chars().count().max(rows.iter().map(|r| r.get(n).map_or(0, |c| c.chars().count())).max().unwrap_or(0));
+    let width = |n: usize| {
+        then.header[n]
+            .chars()
+            .count()
+            .max(rows.iter().map(|r| r.get(n).map_or(0, |c| c.chars().count())).max().unwrap_or(0))
+    };
     let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().enumerate().map(|(n, cell)| format!("{cell:<width$}", width = width(n).max(12))).collect();
+        let cells: Vec<String> =
+            row.iter().enumerate().map(|(n, cell)| format!("{cell:<width$}", width = width(n).max(12))).collect();
         format!("{mark} | {} |", cells.join(" | "))
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn preview(rows: &RecordBatch) -> String {
-    arrow::util::pretty::pretty_format_batches(&[rows.slice(0, rows.num_rows().min(5))]).map_or_else(|_| String::new(), |t| t.to_string())
+    arrow::util::pretty::pretty_format_batches(&[rows.slice(0, rows.num_rows().min(5))])
+        .map_or_else(|_| String::new(), |t| t.to_string())
 }

@@ -58,7 +58,8 @@ fn batch(table: &TestTable, schema: &SchemaRef) -> Result<RecordBatch> {
             })?;
             known.clone().with_nullable(true)
         };
-        let cells: Vec<Option<&str>> = table.rows.iter().map(|row| row.get(n).and_then(|cell| cell.value.as_deref())).collect();
+        let cells: Vec<Option<&str>> =
+            table.rows.iter().map(|row| row.get(n).and_then(|cell| cell.value.as_deref())).collect();
         columns.push(typed(&cells, field.data_type(), &table.node, name)?);
         fields.push(field);
     }
@@ -73,8 +74,11 @@ pub(super) fn typed(cells: &[Option<&str>], data_type: &DataType, node: &str, co
     let texts: ArrayRef = Arc::new(cells.iter().copied().collect::<StringArray>());
     let options = CastOptions { safe: false, ..CastOptions::default() };
     arrow::compute::cast_with_options(&texts, data_type, &options).map_err(|error| {
-        Error::user("E0806", format!("a cell of `{node}.{column}` is not {}", lakehead_core::column_type_name(data_type)))
-            .caused_by(error)
+        Error::user(
+            "E0806",
+            format!("a cell of `{node}.{column}` is not {}", lakehead_core::column_type_name(data_type)),
+        )
+        .caused_by(error)
     })
 }
 
@@ -88,7 +92,9 @@ fn lists(cells: &[Option<&str>], data_type: &DataType, column: &str) -> Result<A
 
 /// Reads a fixture: `.jsonl`, `.csv`.
 pub(super) fn read_file(path: &std::path::Path, schema: &SchemaRef) -> Result<RecordBatch> {
-    let unreadable = |reason: String| Error::user("E0807", "a fixture cannot be read").with("file", path.display()).with("reason", reason);
+    let unreadable = |reason: String| {
+        Error::user("E0807", "a fixture cannot be read").with("file", path.display()).with("reason", reason)
+    };
     let nullable: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     let schema = Arc::new(Schema::new(nullable));
     let extension = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();

@@ -95,3 +95,33 @@ async fn the_running_daemon_sleeps_on_its_clock_alone() {
     send.send(Request::Stop).await.unwrap();
     assert_eq!(tasks.join_next().await.unwrap().unwrap(), Ended::Drained);
 }
+
+#[tokio::test]
+async fn a_continuous_run_that_died_is_not_on_for_ever() {
+    let plans = [plan("always", When::Continuous)];
+    let mut bench = Bench::new("2026-05-01T10:00:00Z", &plans);
+    bench.act("always", &[Act::Hang, Act::Hang]);
+    bench.settle().await;
+    let mut bench = bench.restart("2026-05-01T11:00:00Z", &plans);
+    bench.settle().await;
+    let states: Vec<_> = bench.ledger.runs("always", 9).unwrap().iter().map(|run| run.state).collect();
+    assert_eq!(states, [RunState::Running, RunState::Stopped]);
+}
+
+#[tokio::test]
+async fn a_run_that_fails_while_it_stops_was_cut_short_and_has_not_failed() {
+    let mut told = hourly();
+    told.alerts = vec![alert(&[("failed", Value::Bool(true))])];
+    let plans = [told, plan("child", When::After(vec!["p".into()], Outcome::Finished))];
+    let mut bench = Bench::new("2026-05-01T09:59:00Z", &plans);
+    bench.act("p", &[Act::Stumble]);
+    bench.at("2026-05-01T10:00:00Z").await;
+    bench.daemon.stop();
+    bench.settle().await;
+    assert!(bench.alerts().is_empty());
+    assert_eq!(bench.ledger.runs("p", 1).unwrap()[0].state, RunState::Stopped);
+    bench.runs();
+    let mut bench = bench.restart("2026-05-01T10:20:00Z", &plans);
+    bench.settle().await;
+    assert_eq!(bench.runs(), ["p 2026-05-01T10:00:00Z", "child 2026-05-01T10:20:00Z"]);
+}
