@@ -249,7 +249,7 @@ impl Sql {
                         .flat_map(|(side, schema)| schema.fields().iter().map(move |field| (side, field)))
                         .filter(|(_, field)| !lakehead_core::is_reserved(field.name()))
                         .map(|(side, field)| {
-                            let qualifier = (!side.is_empty()).then(|| side.as_str());
+                            let qualifier = (!side.is_empty()).then_some(side.as_str());
                             let column = datafusion::common::Column::new(
                                 qualifier.map(datafusion::common::TableReference::bare),
                                 field.name(),

@@ -5,6 +5,7 @@
 mod acceptance;
 mod arrows;
 mod errors;
+mod intervals;
 mod lakehead;
 mod mirror;
 mod model;

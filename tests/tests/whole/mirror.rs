@@ -63,3 +63,72 @@ fn wait_for_document(demo: &std::path::Path) {
     }
     panic!("the first daemon wrote no position");
 }
+
+/// `init --from` writes a mirror that checks, runs, and equals its source: with a keyless table, unsent large values, key
+/// changes, deletes, a truncate, and a column added while the pipeline was away.
+#[test]
+fn a_database_is_mirrored_from_its_address_alone() {
+    use super::lakehead::{command, succeed};
+    let server = super::server::Server::shared();
+    let sql = |database: &str, statements: &[&str]| {
+        for statement in statements {
+            let output = Command::new("psql")
+                .args(["-qAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres", "-d", database])
+                .args(["-p", &server.port().to_string(), "-c", statement])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{statement}: {}", text(&output.stderr));
+        }
+    };
+    sql("postgres", &["create database shop"]);
+    sql(
+        "shop",
+        &[
+            "create table orders (id bigint primary key, note text, amount numeric(12, 2), at timestamptz, tags text[])",
+            "create table items (a int, b varchar(10), body text, primary key (a, b))",
+            "create table log (line text)",
+            "insert into orders select n, 'n' || n, n / 7.0, now(), array['a', null] from generate_series(1, 500) n",
+            "insert into items select n, 'k' || n, repeat(md5(n::text), 400) from generate_series(1, 50) n",
+            "alter table items alter column body set storage external",
+            "insert into log values ('one')",
+        ],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("postgres://postgres@127.0.0.1:{}/shop?sslmode=disable", server.port());
+    let said = succeed(folder.path(), &["init", "m", "--from", &url]);
+    assert!(said.contains("create publication") && said.contains("3 tables, 1 without a key"), "{said}");
+    let project = folder.path().join("m");
+    let file = std::fs::read_to_string(project.join("mirror.lake")).unwrap();
+    assert!(file.lines().count() <= 25, "{file}");
+    succeed(&project, &["check"]);
+    succeed(&project, &["fmt", "--check"]);
+    let run = |verb: &[&str]| {
+        let output = command(&project).args(verb).env("SOURCE_PASSWORD", "x").output().unwrap();
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{verb:?}: {said}");
+        said
+    };
+    run(&["run", "mirror", "--until", "caught-up"]);
+    let equal = run(&["verify", "mirror"]);
+    assert!(equal.contains("same") && !equal.contains("DIFFERS"), "{equal}");
+    sql(
+        "shop",
+        &[
+            "update orders set note = 'x' where id % 7 = 0",
+            "delete from orders where id % 11 = 0",
+            "update orders set id = id + 10000 where id % 13 = 0",
+            "update items set a = a + 1000 where a % 5 = 0",
+            "begin; insert into orders values (7, 'swap', 1, now(), null) on conflict (id) do update set note = 'again'; delete from orders where id = 7; insert into orders values (7, 'back', 2, now(), '{}'); commit",
+            "alter table orders add column extra int default 5",
+            "insert into orders (id, note, extra) values (90001, 'late', 6)",
+            "insert into log values ('two'), ('three')",
+        ],
+    );
+    run(&["run", "mirror", "--until", "caught-up"]);
+    let equal = run(&["verify", "mirror"]);
+    assert!(!equal.contains("DIFFERS"), "{equal}");
+    sql("shop", &["truncate items", "insert into items values (1, 'a', 'new')"]);
+    run(&["run", "mirror", "--until", "caught-up"]);
+    let equal = run(&["verify", "mirror"]);
+    assert!(!equal.contains("DIFFERS"), "{equal}");
+}

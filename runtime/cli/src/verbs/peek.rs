@@ -43,6 +43,11 @@ pub(crate) async fn first_rows(runner: &Runner, plan: &Plan, most: usize) -> Res
         _ => None,
     });
     for sink in sinks.chain(&plan.dead_letter) {
+        let readable =
+            lakehead_registry::connector(&sink.connector).is_some_and(|connector| connector.source.is_some());
+        if !readable || sink.settings.get("table").is_none() {
+            continue;
+        }
         let mut source = table_source(runner, plan, sink).await?;
         let mut rows: Option<RecordBatch> = None;
         while rows.is_none() {
