@@ -104,7 +104,7 @@ pub async fn upsert_laws(table: &dyn SinkUnderTest) -> Result<()> {
             ("c", 5, Some("five"), None),
             ("u", 5, None, Some("body")),
             ("d", 4, None, None),
-            ("c", 40, Some("vier"), None),
+            ("c", 40, None, Some("body")),
         ]),
     ];
     for (number, batch) in rounds.into_iter().enumerate() {

@@ -17,7 +17,7 @@ use lakehead_lakefile::{
 };
 
 use crate::log::LiveFile;
-use crate::net::text_column;
+use crate::net::{FROM, text_column};
 use crate::schema::to_lake;
 
 /// What rewriting the live files came to.
@@ -182,7 +182,7 @@ impl Merge<'_> {
         for (row, key) in self.keys.encode(&old)?.iter().enumerate() {
             places.insert(key.owned(), row);
         }
-        let keys = self.keys.encode(&new)?;
+        let keys = self.keys.encode(&looked_up(patches, self.keys.columns())?)?;
         let mut found = Vec::with_capacity(new.num_rows());
         for row in 0..new.num_rows() {
             let place = places.get(&keys.row(row).owned()).ok_or_else(|| {
@@ -202,6 +202,20 @@ impl Merge<'_> {
         }
         Ok(RecordBatch::try_new(Arc::clone(self.schema), columns)?)
     }
+}
+
+/// Returns the key under which the table knows a patch's unsent values, as columns of the key's own names.
+pub(crate) fn looked_up(patches: &RecordBatch, key: &[String]) -> Result<RecordBatch> {
+    let mut fields = Vec::with_capacity(key.len());
+    let mut columns = Vec::with_capacity(key.len());
+    for name in key {
+        let column = patches
+            .column_by_name(&format!("{FROM}{name}"))
+            .ok_or_else(|| Error::bug("a patch does not say where its unsent values are").with("column", name))?;
+        fields.push(arrow::datatypes::Field::new(name, column.data_type().clone(), true));
+        columns.push(Arc::clone(column));
+    }
+    Ok(RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
 }
 
 /// Adds the columns that a partitioned file leaves out, in the order of `schema`; columns that neither has stay out.

@@ -21,7 +21,20 @@ struct Net {
     earlier: Vec<(usize, (usize, usize))>,
     /// Columns whose value only the table knows.
     unsent: Vec<usize>,
+    /// The row that holds the key under which the table knows them, where the key itself changed.
+    from: Option<(usize, usize)>,
 }
+
+/// The delete that came just before: a changed key is a delete of the old and a create of the new, side by side, and
+/// what the create leaves unsent stands under the old key.
+#[derive(Debug)]
+struct Left {
+    at: (usize, usize),
+    before: Option<Net>,
+}
+
+/// The columns of a patch that hold the key to look up are called so, with the key column's name behind.
+pub(crate) const FROM: &str = "_from_";
 
 /// The changes of a round, by key.
 pub(crate) struct NetChanges {
@@ -30,14 +43,30 @@ pub(crate) struct NetChanges {
     batches: Vec<RecordBatch>,
     nets: HashMap<OwnedRow, Net>,
     order: Vec<OwnedRow>,
+    left: Option<Left>,
     bytes: usize,
+}
+
+impl Net {
+    /// Takes the values of unsent columns from an earlier change of this round, as far as it has them.
+    fn inherit(&mut self, before: &Net, unsent: Vec<usize>) {
+        self.from = before.from;
+        for column in unsent {
+            if before.unsent.contains(&column) {
+                self.unsent.push(column);
+            } else {
+                let earlier = before.earlier.iter().find(|(n, _)| *n == column);
+                self.earlier.push((column, earlier.map_or(before.at, |(_, at)| *at)));
+            }
+        }
+    }
 }
 
 /// What a round comes to.
 pub(crate) struct Netted {
     /// Whole rows that replace their key's row.
     pub(crate) rows: Vec<RecordBatch>,
-    /// Rows of which the columns named in `_unchanged` stay as the table has them; that column is the last.
+    /// Rows of which the columns named in `_unchanged` stay as the table has them under the key in the `_from_` columns.
     pub(crate) patches: Vec<RecordBatch>,
     /// Keys whose rows go; the key columns alone.
     pub(crate) deletes: Vec<RecordBatch>,
@@ -54,6 +83,7 @@ impl NetChanges {
             batches: Vec::new(),
             nets: HashMap::new(),
             order: Vec::new(),
+            left: None,
             bytes: 0,
         })
     }
@@ -71,6 +101,7 @@ impl NetChanges {
         self.batches.clear();
         self.nets.clear();
         self.order.clear();
+        self.left = None;
         self.bytes = 0;
     }
 
@@ -117,22 +148,26 @@ impl NetChanges {
             .filter(|name| !name.is_empty())
             .filter_map(|name| self.schema.index_of(name).ok())
             .collect();
-        let mut net = Net { deleted: op == Op::Delete, at, earlier: Vec::new(), unsent: Vec::new() };
-        match self.nets.get(&key) {
-            Some(before) if !before.deleted => {
-                for column in unsent {
-                    if before.unsent.contains(&column) {
-                        net.unsent.push(column);
-                    } else {
-                        let earlier = before.earlier.iter().find(|(n, _)| *n == column);
-                        net.earlier.push((column, earlier.map_or(before.at, |(_, at)| *at)));
-                    }
+        let left = self.left.take();
+        let mut net = Net { deleted: op == Op::Delete, at, earlier: Vec::new(), unsent: Vec::new(), from: None };
+        let known = self.nets.get(&key).filter(|before| !before.deleted);
+        match (known, &left) {
+            (Some(before), _) => net.inherit(before, unsent),
+            (None, Some(Left { at: old, before })) if op == Op::Create && !unsent.is_empty() => match before {
+                Some(before) => {
+                    net.inherit(before, unsent);
+                    net.from = before.from.or(Some(*old));
                 }
-            }
+                None => (net.unsent, net.from) = (unsent, Some(*old)),
+            },
             _ => net.unsent = unsent,
         }
-        if self.nets.insert(key.clone(), net).is_none() {
+        let before = self.nets.insert(key.clone(), net);
+        if before.is_none() {
             self.order.push(key);
+        }
+        if op == Op::Delete {
+            self.left = Some(Left { at, before: before.filter(|before| !before.deleted) });
         }
     }
 
@@ -190,6 +225,13 @@ impl NetChanges {
         fields.push(std::sync::Arc::new(lakehead_core::reserved_field(UNCHANGED)));
         let mut columns = rows.columns().to_vec();
         columns.push(std::sync::Arc::new(names));
+        let at: Vec<(usize, usize)> = nets.iter().map(|net| net.from.unwrap_or(net.at)).collect();
+        for column in self.key_indices()? {
+            let field = self.schema.field(column);
+            let arrays: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+            fields.push(std::sync::Arc::new(field.clone().with_name(format!("{FROM}{}", field.name()))));
+            columns.push(interleave(&arrays, &at)?);
+        }
         Ok(RecordBatch::try_new(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
     }
 }
@@ -275,6 +317,27 @@ mod tests {
     fn an_unsent_value_that_no_change_holds_is_left_to_the_table_case_33() {
         let (rows, patches, _) = net(&[changes(&[("u", 1, None, Some("body"))])]);
         assert_eq!((rows.len(), patches), (0, 1));
+    }
+
+    #[test]
+    fn a_changed_key_finds_its_unsent_value_under_the_old_one_cases_33_and_36() {
+        let schema = Arc::new(lakehead_core::data_fields(&changes(&[]).schema()));
+        let mut nets = NetChanges::new(&schema, &["id".into()]).unwrap();
+        nets.add(&changes(&[("d", 1, None, None), ("c", 2, None, Some("body"))])).unwrap();
+        let netted = nets.take().unwrap();
+        let from = netted.patches[0].column_by_name("_from_id").unwrap();
+        assert_eq!(from.as_any().downcast_ref::<Int64Array>().unwrap().value(0), 1);
+        // Where the old row came in the same round, its value is there already.
+        let (rows, patches, deletes) = net(&[
+            changes(&[("c", 1, Some("large"), None)]),
+            changes(&[
+                ("d", 1, None, None),
+                ("c", 2, None, Some("body")),
+                ("d", 2, None, None),
+                ("c", 3, None, Some("body")),
+            ]),
+        ]);
+        assert_eq!((rows, patches, deletes), (vec![(3, Some("large".into()))], 0, 2));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::actions::{add, remove};
 use crate::log::{LiveFile, Put, TableLog, TableState, mark_actions};
-use crate::merge::{KeyBounds, Merge, add_partition_columns};
+use crate::merge::{KeyBounds, Merge, add_partition_columns, looked_up};
 use crate::schema::{has_ntz, lake_schema, merge_schemas, parse_schema_string, protocol_for, schema_string, to_lake};
 use crate::stage::{DataWriters, KeyedStage, Staged, StagedFile, Taken, part_name, refuse_changes, write_changes};
 
@@ -211,9 +211,12 @@ impl DeltaSink {
             let mut batches = Box::pin(read_file(&self.staging, &file.name, None).await?);
             while let Some(batch) = batches.try_next().await? {
                 bounds.add(&batch, &first_key);
-                let keys = merge.keys.encode(&batch)?;
-                changed.add(&keys);
-                wanted.add(&keys);
+                changed.add(&merge.keys.encode(&batch)?);
+                let looked_up = looked_up(&batch, merge.keys.columns())?;
+                bounds.add(&looked_up, &first_key);
+                let old = merge.keys.encode(&looked_up)?;
+                changed.add(&old);
+                wanted.add(&old);
                 patches.push(batch);
             }
         }

@@ -87,17 +87,25 @@ impl MemorySink {
     }
 
     fn apply(&self, table: &mut Vec<RecordBatch>, rows: &RecordBatch) -> Result<()> {
+        let mut left = None;
         for n in 0..rows.num_rows() {
             let row = rows.slice(n, 1);
             match self.mode {
-                WriteMode::Upsert => self.upsert(table, &row)?,
+                WriteMode::Upsert => left = self.upsert(table, &row, left)?,
                 _ => table.push(pad(&row, &self.schema)?),
             }
         }
         Ok(())
     }
 
-    fn upsert(&self, table: &mut Vec<RecordBatch>, row: &RecordBatch) -> Result<()> {
+    /// Applies one change; returns the row that a delete took out, whose unsent values a create right behind it keeps (a
+    /// changed key).
+    fn upsert(
+        &self,
+        table: &mut Vec<RecordBatch>,
+        row: &RecordBatch,
+        left: Option<RecordBatch>,
+    ) -> Result<Option<RecordBatch>> {
         let op = Op::parse(text(row, OP).as_deref()).ok_or_else(|| Error::bug("a change of an unknown kind"))?;
         let data = pad(row, &self.schema)?;
         let key = self.key_of(&data)?;
@@ -109,14 +117,12 @@ impl MemorySink {
             }
         }
         if op == Op::Delete {
-            if let Some(place) = old {
-                table.remove(place);
-            }
-            return Ok(());
+            return Ok(old.map(|place| table.remove(place)));
         }
-        let data = match (text(row, UNCHANGED), old) {
+        let known = old.map(|place| table[place].clone()).or(left);
+        let data = match (text(row, UNCHANGED), known) {
             (None, _) => data,
-            (Some(unsent), Some(place)) => keep_unsent(&data, &table[place], &unsent)?,
+            (Some(unsent), Some(known)) => keep_unsent(&data, &known, &unsent)?,
             (Some(_), None) => {
                 return Err(Error::incident("R0203", "a row that the table does not hold was changed in part"));
             }
@@ -125,7 +131,7 @@ impl MemorySink {
             Some(place) => table[place] = data,
             None => table.push(data),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn key_of(&self, row: &RecordBatch) -> Result<Vec<String>> {
