@@ -22,9 +22,16 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Sink) {
     let name = stage.node_name().clone();
     let Some(connection) = connection(lowering, &stage.connection) else { return };
     let Some(role) = role(lowering, &connection, stage.connection.span) else { return };
-    let Some(settings) = settings(lowering, &stage.settings, &connection, role, name.span) else { return };
+    let settings = settings(lowering, &stage.settings, &connection, role, name.span);
     let span = Span { start: stage.span.start, end: name.span.end };
     let Some(inputs) = lowering.inputs(&stage.from, &format!("sink {}", name.text), span) else { return };
+    let Some(settings) = settings else {
+        // Read all the same, so that its inputs are not reported as read by nobody.
+        for (_, input, _) in &inputs {
+            lowering.mark_read(*input);
+        }
+        return;
+    };
     let explicit_members = stage.from.iter().any(|path| path.parts.len() > 1);
     for (table, input, _) in &inputs {
         // A member that has a sink of its own is taken out of the set's (`assign_sets`).

@@ -137,8 +137,8 @@ impl Sql {
     fn explain_schema(&self, sql: &SqlText, scope: &Scope, error: &SchemaError, whole: &DataFusionError) -> Diagnostic {
         match error {
             SchemaError::FieldNotFound { field, .. } => {
-                let span = first_span(sql, &field.spans).unwrap_or_else(|| place(sql, whole));
-                no_column(sql, scope, &field.name, span)
+                let span = first_span(sql, &field.spans).or_else(|| find_word(sql, &field.name));
+                no_column(sql, scope, &field.name, span.unwrap_or_else(|| place(sql, whole)))
             }
             SchemaError::AmbiguousReference { field } => {
                 let span = first_span(sql, &field.spans).unwrap_or_else(|| place(sql, whole));
@@ -326,10 +326,14 @@ fn place(sql: &SqlText, error: &DataFusionError) -> lakehead_syntax::Span {
     )
 }
 
+/// Finds a word of the text that stands by itself.
 fn find_word(sql: &SqlText, word: &str) -> Option<lakehead_syntax::Span> {
-    let lower = sql.text.to_lowercase();
-    let at = u32::try_from(lower.find(&word.to_lowercase())?).ok()?;
-    let start = sql.span.start + at;
+    let (lower, word) = (sql.text.to_lowercase(), word.to_lowercase());
+    let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let stands_alone =
+        |at: &usize| !is_part(lower[..*at].chars().next_back()) && !is_part(lower[at + word.len()..].chars().next());
+    let at = lower.match_indices(&word).map(|(at, _)| at).find(stands_alone)?;
+    let start = sql.span.start + u32::try_from(at).ok()?;
     Some(lakehead_syntax::Span { start, end: start + u32::try_from(word.len()).ok()? })
 }
 

@@ -37,6 +37,7 @@ impl Sql {
         let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
         let options = config.options_mut();
         options.sql_parser.parse_float_as_decimal = true;
+        options.sql_parser.collect_spans = true;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.time_zone = Some("UTC".into());
         let context = SessionContext::new_with_config(config);

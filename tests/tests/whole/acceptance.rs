@@ -65,3 +65,48 @@ fn the_shipped_pipelines_check_test_and_draw() {
     succeed(folder.path(), &["test"]);
     assert!(succeed(folder.path(), &["graph", "--mermaid"]).contains("flowchart LR"));
 }
+
+/// Whole texts, as the language's page shows them.
+#[test]
+fn mistakes_in_sql_are_told_with_place_reason_and_cure() {
+    let folder = super::lakehead::project(
+        "connection lake delta { path = \"lake\" }\n\npipeline p {\n  source clicks = generate { rows = 5, columns = { status = sequence(), \
+         country = name(), amount = money(1, 9) } }\n\n  transform {\n    where  { satus < 500 }\n  }\n\n  transform b from clicks \
+         {\n    derive { lower(status) as country }\n    where { country > 5 }\n  }\n\n  transform c from clicks {\n    where { amount \
+         }\n    where { status < and 3 }\n  }\n\n  sink lake from c { table = \"t\", mode = append }\n}\n",
+    );
+    let said = fail(folder.path(), &["check"], 1);
+    let expected = [
+        "error[E0301]: there is no column `satus`
+  ┌─ p.lake:7:14
+  │
+ 7│     where  { satus < 500 }
+  │              ^^^^^ did you mean `status`?
+  │
+  = `clicks` has: status, country, amount
+  = the columns are declared in the source
+",
+        "error[E0303]: `lower` needs text, and `status` is bigint
+  ┌─ p.lake:11:20
+  │
+11│     derive { lower(status) as country }
+  │                    ^^^^^^ bigint
+  │
+  = help: cast(status as varchar)
+",
+        "error[E0304]: a `where` must be true or false, this is decimal(12, 2)
+  ┌─ p.lake:16:13
+  │
+16│     where { amount }
+  │             ^^^^^^ decimal(12, 2)
+  │
+  = help: where { amount > 0 }   or   where { amount is not null }
+",
+        "error[E0320]: `3` does not fit here
+  ┌─ p.lake:17:26
+",
+    ];
+    for text in expected {
+        assert!(said.contains(text), "\n--- wanted\n{text}\n--- said\n{said}");
+    }
+}
