@@ -84,7 +84,23 @@ pub(crate) fn fill_settings(
     failure.map_or(Ok(()), Err)
 }
 
+/// A secret's file may be read by its owner alone.
+fn refuse_open_file(name: &str, path: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let open = std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
+    if open {
+        return Err(Error::user("R0953", "a secret's file can be read by others")
+            .with("secret", name)
+            .with("file", path)
+            .help(format!("chmod 600 {path}")));
+    }
+    Ok(())
+}
+
 fn read_secret(name: &str, sources: &BTreeMap<String, SecretSource>) -> Result<Secret> {
+    if let Some(SecretSource::File(path)) = sources.get(name) {
+        refuse_open_file(name, path)?;
+    }
     match sources.get(name) {
         Some(SecretSource::Environment(variable)) => std::env::var(variable).map(Secret::new).map_err(|_| {
             Error::user("R0951", "a secret's environment variable is not set")

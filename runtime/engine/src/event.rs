@@ -65,6 +65,8 @@ pub enum Event {
         /// The added columns.
         added: Vec<String>,
     },
+    /// The position moved without rows, and was written down.
+    Idle,
     /// Everything that the sources had is in the lake.
     CaughtUp,
 }

@@ -313,7 +313,10 @@ impl<'a> Run<'a> {
     async fn step(&mut self, wanted: bool, stop: &mut Stop) -> Result<()> {
         let clock = Arc::clone(&self.engine.clock);
         let age = self.began.map(|began| (began + self.limits.age).saturating_sub(clock.monotonic()));
-        let idle = (self.last_idle + self.limits.idle).saturating_sub(clock.monotonic());
+        // Nothing is due while the position stands still.
+        let moved = self.pending != self.progress.sources;
+        let due = (self.last_idle + self.limits.idle).saturating_sub(clock.monotonic());
+        let idle = if moved { due } else { self.limits.idle };
         let pause = if wanted { Duration::from_secs(3600) } else { age.unwrap_or(idle).max(Duration::from_millis(1)) };
         let next = {
             let readings = &mut self.readings;

@@ -31,22 +31,7 @@ fn losing_the_ledger_loses_no_position() {
 /// Every failpoint of the loop, hit by abort: after a restart the table holds each row once (faults F1, case 75).
 #[test]
 fn a_crash_at_every_step_of_the_commit_loop_loses_and_doubles_nothing() {
-    let points = [
-        "engine.take",
-        "engine.taken",
-        "engine.fenced",
-        "engine.evaluated",
-        "engine.prepared",
-        "engine.document",
-        "engine.recorded",
-        "engine.committed_one",
-        "engine.committed",
-        "delta.fence",
-        "delta.stage.close",
-        "delta.prepared",
-        "delta.put",
-    ];
-    for point in points {
+    for point in POINTS {
         for passes in ["", "1*", "2*"] {
             let folder = project(TWO_TABLES);
             let crashed = command(folder.path())
@@ -85,27 +70,39 @@ fn a_crash_between_two_tables_whose_routing_changes_doubles_and_loses_nothing() 
     }
 }
 
-/// The same steps with an error in place of the crash: the retry inside the process finishes the run.
+/// The same steps with an error, or a pause, in place of the crash: the retry inside the process finishes the run.
 #[test]
-fn an_error_at_every_step_is_tried_again() {
-    for point in [
-        "engine.document",
-        "engine.recorded",
-        "engine.committed_one",
-        "delta.put",
-        "delta.put.answer",
-        "delta.prepared",
-    ] {
-        let folder = project(TWO_TABLES);
-        let output = command(folder.path())
-            .args(["run", "split"])
-            .env("LAKEHEAD_FAILPOINTS", format!("{point}=error"))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{point}: {}", text(&output.stderr));
-        assert_eq!(rows_of(folder.path()), 1000, "{point}");
+fn an_error_or_a_pause_at_every_step_changes_nothing() {
+    for point in POINTS.iter().chain(&["delta.put.answer", "delta.merge"]) {
+        for action in ["error", "1*error", "delay(30)"] {
+            let folder = project(TWO_TABLES);
+            let output = command(folder.path())
+                .args(["run", "split"])
+                .env("LAKEHEAD_FAILPOINTS", format!("{point}={action}"))
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{point}={action}: {}", text(&output.stderr));
+            assert_eq!(rows_of(folder.path()), 1000, "{point}={action}");
+        }
     }
 }
+
+/// Every step of the commit loop that a process can die at, one name each.
+const POINTS: [&str; 13] = [
+    "engine.take",
+    "engine.taken",
+    "engine.fenced",
+    "engine.evaluated",
+    "engine.prepared",
+    "engine.document",
+    "engine.recorded",
+    "engine.committed_one",
+    "engine.committed",
+    "delta.fence",
+    "delta.stage.close",
+    "delta.prepared",
+    "delta.put",
+];
 
 pub(crate) const TWO_TABLES: &str = r#"
 connection lake delta { path = "lake" }
@@ -167,6 +164,30 @@ fn a_location_that_cannot_be_written_says_so() {
     let output = fail(folder.path(), &["run", "split"], 1);
     assert!(output.contains("R0402") && output.contains("help"), "{output}");
     assert!(output.trim().lines().count() <= 12, "{output}");
+}
+
+/// A secret's file that others can read is refused, and neither it nor its text is ever shown.
+#[test]
+fn a_secret_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let project = project(&format!(
+        "secret key = file(\"{}\")\nconnection lake delta {{ path = \"lake\", access_key_id = secret.key, secret_access_key = secret.key }}\n\
+         pipeline p {{\n  source rows = generate {{ rows = 1, columns = {{ id = sequence() }} }}\n  sink lake {{ table = \"t\" }}\n}}\n",
+        secret.display()
+    ));
+    let said = fail(project.path(), &["run", "p"], 1);
+    assert!(said.contains("R0953") && said.contains("chmod 600"), "{said}");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for verb in
+        [&["run", "p"][..], &["plan", "p", "--format", "json"], &["graph", "p", "--format", "json"], &["status"]]
+    {
+        let said = succeed(project.path(), verb);
+        assert!(!said.contains("hunter2"), "{verb:?} shows it: {said}");
+    }
 }
 
 #[test]

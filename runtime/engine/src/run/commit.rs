@@ -81,6 +81,7 @@ impl Run<'_> {
         }
         self.last_idle = self.engine.clock.monotonic();
         self.progress = next;
+        self.tell(Event::Idle);
         self.acknowledge();
         Ok(())
     }
