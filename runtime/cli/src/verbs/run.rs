@@ -98,7 +98,7 @@ impl Runner {
             NodeKind::Sink(sink) => Some(sink),
             _ => None,
         });
-        for sink in sinks.chain(&plan.dead_letter) {
+        for sink in sinks.chain(&plan.dead_letter).filter(|sink| !sink.table.is_empty()) {
             let Some(version) = summary.tables.get(&format!("{}:{}", sink.connection_name, sink.table)) else {
                 continue;
             };
@@ -120,7 +120,12 @@ impl Runner {
 pub(crate) fn table_location(root: &Path, sink: &SinkPlan) -> String {
     let path = sink.connection.text("path").unwrap_or("");
     let prefix = sink.connection.text("prefix").unwrap_or("");
-    let below = format!("{prefix}{}", sink.table.replace('.', "/"));
+    // A table's dots are folders; a files sink names its path as it is.
+    let is_table = sink.settings.get("table").is_some();
+    let below = if is_table { format!("{prefix}{}", sink.table.replace('.', "/")) } else { sink.table.clone() };
+    if path.is_empty() {
+        return sink.connection_name.clone();
+    }
     if path.contains("://") {
         format!("{}/{below}", path.trim_end_matches('/'))
     } else {
