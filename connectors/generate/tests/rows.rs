@@ -154,3 +154,17 @@ async fn a_rate_is_paced_by_the_clock_and_never_ends() {
         assert!(matches!(source.next(BatchBudget::default()).await.unwrap(), SourceEvent::CaughtUp));
     }
 }
+
+struct UnderLaw(Settings, Arc<ManualClock>);
+
+impl lakehead_conformance::SourceUnderTest for UnderLaw {
+    fn source(&self) -> Box<dyn Source> {
+        source(&self.0, "law", &self.1)
+    }
+}
+
+#[tokio::test]
+async fn a_bounded_source_keeps_the_laws() {
+    let rows = settings(&[("rows", Value::Int(2_500))]);
+    lakehead_conformance::source_laws(&UnderLaw(rows, Arc::new(ManualClock::at(0)))).await.unwrap();
+}

@@ -292,3 +292,62 @@ async fn changed_rows_and_other_layouts_are_refused() {
     other.partition_by = vec![];
     assert_eq!(Lake::sink(other).open(2).await.unwrap_err().code(), "R0214");
 }
+
+/// The table of the laws: `id` and `body`.
+struct UnderLaw(PathBuf);
+
+#[async_trait::async_trait]
+impl lakehead_conformance::SinkUnderTest for UnderLaw {
+    fn sink(&self) -> Box<dyn Sink> {
+        (CONNECTOR.sink.unwrap().build)(SinkSpec {
+            pipeline: "p".into(),
+            node: "lake".into(),
+            table: "t".into(),
+            schema: Arc::new(lakehead_core::data_fields(&lakehead_conformance::rows(&[]).schema())),
+            key: vec![],
+            mode: WriteMode::Append,
+            partition_by: vec![],
+            connection: Lake::connection(),
+            settings: Settings::default(),
+            root: self.0.clone(),
+            run: RunContext::default(),
+            clock: Arc::new(ManualClock::at(0)),
+        })
+        .unwrap()
+    }
+
+    async fn read(&self) -> Vec<(i64, Option<String>)> {
+        let mut source = (CONNECTOR.source.unwrap().build)(SourceSpec {
+            pipeline: "reader".into(),
+            node: "t".into(),
+            connection: Lake::connection(),
+            settings: Settings::new([("table".into(), Value::Text("t".into()))]),
+            tables: vec![],
+            root: self.0.clone(),
+            run: RunContext::default(),
+            clock: Arc::new(ManualClock::at(0)),
+        })
+        .unwrap();
+        source.open(&Checkpoint::default()).await.unwrap();
+        let mut found = vec![];
+        loop {
+            match source.next(BatchBudget::default()).await.unwrap() {
+                SourceEvent::Changes(batch) => {
+                    let ids = batch.rows.column_by_name("id").unwrap().as_primitive::<Int64Type>();
+                    let bodies = batch.rows.column_by_name("body").unwrap().as_string::<i32>();
+                    let row = |n: usize| (ids.value(n), bodies.is_valid(n).then(|| bodies.value(n).to_owned()));
+                    found.extend((0..batch.rows.num_rows()).map(row));
+                }
+                SourceEvent::End => return found,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_append_table_keeps_the_laws() {
+    let _turn = TURN.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    lakehead_conformance::sink_laws(&UnderLaw(folder.path().into())).await.unwrap();
+}
