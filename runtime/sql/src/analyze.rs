@@ -6,13 +6,13 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue, SchemaError, TableReference};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, SelectItem};
 use lakehead_plan::{Column, ExpressionShape, QueryShape, Scope, SqlAnalyzer, SqlText};
 use lakehead_syntax::{Diagnostic, did_you_mean};
 
 use crate::Sql;
-use crate::checks::{dialect, first_span, shown, span_of};
+use crate::checks::{coerced, dialect, first_span, query_dialect, shown, span_of};
 use crate::normal::normalized;
 use crate::parse::{expression, reserved_column, select_list, trimmed};
 
@@ -96,19 +96,12 @@ impl Sql {
 
     fn typed(&self, sql: &SqlText, expr: &Expr, scope: &Scope) -> Result<(DataType, bool), Vec<Diagnostic>> {
         let schema = df_schema(&scope.inputs).map_err(|error| vec![self.explain(sql, scope, &error)])?;
-        let coerced =
-            self.coerce(expr, &schema).map_err(|error| vec![self.explain_type(sql, scope, expr, &schema, &error)])?;
+        let whole =
+            coerced(expr, &schema).map_err(|error| vec![self.explain_type(sql, scope, expr, &schema, &error)])?;
         let data_type =
-            coerced.get_type(&schema).map_err(|error| vec![self.explain_type(sql, scope, expr, &schema, &error)])?;
-        let nullable = coerced.nullable(&schema).unwrap_or(true);
+            whole.get_type(&schema).map_err(|error| vec![self.explain_type(sql, scope, expr, &schema, &error)])?;
+        let nullable = whole.nullable(&schema).unwrap_or(true);
         Ok((normalized(&data_type), nullable))
-    }
-
-    fn coerce(&self, expr: &Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
-        use datafusion::logical_expr::simplify::SimplifyContext;
-        use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-        let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
-        ExprSimplifier::new(context).coerce(expr.clone(), schema)
     }
 
     /// Says in the user's words what the engine found.
@@ -130,6 +123,9 @@ impl Sql {
             return Diagnostic::error("E0315", format!("there is no table `{name}`"))
                 .primary(sql.file, place(sql, error), label)
                 .note(format!("the inputs are: {}", names.join(", ")));
+        }
+        if let Some(mistyped) = mistyped_call(sql, text) {
+            return mistyped;
         }
         Diagnostic::error("E0316", simple(text)).primary(sql.file, place(sql, error), "")
     }
@@ -183,7 +179,7 @@ impl Sql {
     ) -> Diagnostic {
         let mut culprit: Option<(String, Expr)> = None;
         let visited = expr.apply(|node| {
-            let fails = node.get_type(schema).is_err() || self.coerce(node, schema).is_err();
+            let fails = node.get_type(schema).is_err() || coerced(node, schema).is_err();
             if !fails {
                 return Ok(TreeNodeRecursion::Jump);
             }
@@ -315,6 +311,22 @@ pub(crate) fn bind(expr: Expr, value: &dyn Fn(&str) -> Option<ScalarValue>) -> R
     }
 }
 
+/// Reads the engine's message about a call inside a query, which comes without a place.
+fn mistyped_call(sql: &SqlText, text: &str) -> Option<Diagnostic> {
+    let rest = text.split_once("satisfy a call to '")?.1;
+    let (name, rest) = rest.split_once('\'')?;
+    let types = rest.split_once("coercion from ")?.1.split_once(" to the signature")?.0;
+    let types = types.replace("Utf8View", "varchar").replace("Utf8", "varchar").replace("Int64", "bigint");
+    let types = types.replace("Float64", "double").replace("Int32", "integer").replace("Decimal128", "decimal");
+    let span = find_word(sql, name).unwrap_or_else(|| trimmed(sql));
+    let types = types.to_lowercase();
+    Some(
+        Diagnostic::error("E0303", format!("`{name}` does not take ({types})"))
+            .primary(sql.file, span, "cast what it is given")
+            .help(format!("{name}(cast(… as …))")),
+    )
+}
+
 fn place(sql: &SqlText, error: &DataFusionError) -> lakehead_syntax::Span {
     error.diagnostic().and_then(|diagnostic| diagnostic.span).map_or_else(
         || trimmed(sql),
@@ -391,11 +403,14 @@ impl SqlAnalyzer for Sql {
 
     fn query(&self, sql: &SqlText, scope: &Scope) -> Result<QueryShape, Vec<Diagnostic>> {
         let parsed = crate::parse::query(sql).map_err(|found| vec![*found])?;
-        let plan = self.plan_query(parsed, scope, &|name| {
-            let data_type = scope.parameters.get(name)?;
-            ScalarValue::try_from(data_type).ok()
-        });
-        let plan: LogicalPlan = plan.map_err(|error| vec![self.explain(sql, scope, &error)])?;
+        let value = |name: &str| ScalarValue::try_from(scope.parameters.get(name)?).ok();
+        let explain = |error: DataFusionError| vec![self.explain(sql, scope, &error)];
+        let plan = self.plan_query(parsed, scope, &value).map_err(explain)?;
+        let found = query_dialect(sql, &plan);
+        if !found.is_empty() {
+            return Err(found);
+        }
+        let plan = self.typed_query(plan).map_err(explain)?;
         let fields: Vec<_> = plan
             .schema()
             .fields()

@@ -102,7 +102,8 @@ pub(crate) fn row_error(error: DataFusionError) -> Error {
         .trim_start_matches("Compute error: ")
         .trim_start_matches("Cast error: ")
         .trim_start_matches("Execution error: ");
-    // Values of rows must not reach a log: what stands in quotes is left out.
+    // Values of rows must not reach a log: what stands in quotes, or behind an overflow, is left out.
+    let text = text.split_once(" happened on: ").map_or(text, |(what, _)| what);
     let without_values: String = text.split('\'').step_by(2).collect::<Vec<_>>().join("…");
     Error::user("R0101", format!("an expression failed: {}", without_values.to_lowercase()))
 }

@@ -2,16 +2,21 @@
 //! the engine behind it.
 
 mod analyze;
+mod arithmetic;
 mod checks;
 mod evaluate;
 mod functions;
 mod normal;
 mod parse;
 mod query;
+mod sum;
 
 pub use evaluate::{Parameters, Predicate, Projection};
 
+use std::sync::Arc;
+
 use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::prelude::SessionConfig;
 
 /// A SQL session with our dialect and functions.
@@ -42,6 +47,8 @@ impl Sql {
         options.execution.time_zone = Some("UTC".into());
         let context = SessionContext::new_with_config(config);
         functions::register(&context);
+        context.register_udaf(AggregateUDF::from(sum::ExactSum::default()));
+        context.add_analyzer_rule(Arc::new(arithmetic::CheckedArithmetic::default()));
         Self { context }
     }
 }

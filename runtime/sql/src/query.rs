@@ -19,7 +19,7 @@ use crate::Sql;
 use crate::evaluate::{Parameters, conform, row_error};
 
 impl Sql {
-    /// Plans a query over the inputs of a scope as empty tables, and types it.
+    /// Plans a query over the inputs of a scope as empty tables.
     pub(crate) fn plan_query(
         &self,
         query: ast::Query,
@@ -28,8 +28,12 @@ impl Sql {
     ) -> Result<LogicalPlan, DataFusionError> {
         let tables: Vec<_> =
             scope.inputs.iter().map(|(name, schema)| (name.clone(), Arc::clone(schema), Vec::new())).collect();
-        let state = self.state_with(&tables)?;
-        let plan = plan_statement(&state, query, value)?;
+        plan_statement(&self.state_with(&tables)?, query, value)
+    }
+
+    /// Gives every expression of a plan its type.
+    pub(crate) fn typed_query(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        let state = self.context.state();
         state.analyzer().execute_and_check(plan, &state.config_options().clone(), |_, _| {})
     }
 

@@ -110,3 +110,71 @@ fn mistakes_in_sql_are_told_with_place_reason_and_cure() {
         assert!(said.contains(text), "\n--- wanted\n{text}\n--- said\n{said}");
     }
 }
+
+/// No value becomes one of another kind unasked, in single expressions and in whole queries.
+#[test]
+fn values_are_not_turned_into_others_unasked() {
+    let pipeline = |step: &str| {
+        format!(
+            "connection lake delta {{ path = \"lake\" }}\n\npipeline p {{\n  source clicks = generate {{ rows = 5, columns = {{ status = \
+             sequence(), country = name(), amount = money(1, 9), at = recent(\"1m\") }} }}\n  transform {{ {step} }}\n  sink lake {{ table = \
+             \"t\", mode = append }}\n}}\n"
+        )
+    };
+    let refused = [
+        ("derive { sqrt('hello') as x }", "E0303", "`sqrt` needs double, and `hello` is varchar"),
+        ("derive { sqrt(country) as x }", "E0303", "`sqrt` needs double, and `country` is varchar"),
+        ("derive { lower(amount) as x }", "E0303", "`lower` needs text, and `amount` is decimal(12, 2)"),
+        ("sql { select sqrt(country) as x from clicks }", "E0303", "`sqrt` does not take (varchar)"),
+        ("sql { select status from clicks where country > 5 }", "E0305", "text is compared with a number"),
+    ];
+    for (step, code, sentence) in refused {
+        let folder = super::lakehead::project(&pipeline(step));
+        let said = fail(folder.path(), &["check"], 1);
+        assert!(said.starts_with(&format!("error[{code}]: {sentence}\n")), "{step}\n{said}");
+        assert_eq!(said.matches("error[").count(), 1, "{step}\n{said}");
+    }
+    for step in [
+        "derive { sqrt(status) as x, left(country, 2) as y, date_trunc('day', at) as d, concat(country, status) as c }",
+        "derive { round(amount, 1) as x, coalesce(country, 'none') as y, abs(status) as z }",
+        "aggregate { sum(amount) as a, avg(status) as b, max(at) as c } by { country }",
+    ] {
+        let folder = super::lakehead::project(&pipeline(step));
+        let checked = super::lakehead::run(folder.path(), &["check"]);
+        let said = super::lakehead::text(&checked.stdout) + &super::lakehead::text(&checked.stderr);
+        assert!(!said.contains("error["), "{step}\n{said}");
+    }
+}
+
+/// What does not fit its type is an error, wherever it is computed.
+#[test]
+fn arithmetic_and_sums_never_wrap() {
+    let run = |step: &str| {
+        let folder = super::lakehead::project(&format!(
+            "connection lake delta {{ path = \"lake\" }}\n\npipeline p {{\n  source rows = generate {{ rows = 2, columns = {{ n = \
+             number(9223372036854775807, 9223372036854775807) }} }}\n  transform {{ {step} }}\n  sink lake {{ table = \"t\", mode = append \
+             }}\n}}\n"
+        ));
+        let output = super::lakehead::run(folder.path(), &["run", "p"]);
+        (output.status.success(), super::lakehead::text(&output.stderr))
+    };
+    for step in [
+        "aggregate { sum(n) as s } by { n }",
+        "sql { select sum(n) as s from rows }",
+        "sql { select n + 1 as s from rows }",
+        "sql { select n * 2 as s from rows where n - (-1) > 0 }",
+        "derive { n + 1 as s }",
+    ] {
+        let (ran, said) = run(step);
+        assert!(!ran && said.contains("R0101") && said.contains("overflow"), "{step}\n{said}");
+        assert!(!said.contains("9223372036854775807"), "a value is shown\n{said}");
+    }
+    for step in [
+        "sql { select sum(cast(n as decimal(38, 0))) as s from rows }",
+        "aggregate { sum(distinct n) as s } by { n }",
+        "sql { select n - 1 as s from rows }",
+    ] {
+        let (ran, said) = run(step);
+        assert!(ran, "{step}\n{said}");
+    }
+}
