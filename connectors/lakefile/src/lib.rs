@@ -1,6 +1,7 @@
 //! Batches to finished lake files: where a table lies, how a Parquet file is written and read back, its statistics,
 //! and the records beside the tables. Shared by every lake sink.
 
+mod durable;
 mod keys;
 mod location;
 mod partition;
@@ -12,7 +13,7 @@ mod writer;
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
 pub use partition::{PartitionValues, decode_partition_value, file_schema, partition_path, split_by_partition};
-pub use reader::{conform, read_file, read_schema};
+pub use reader::{cast_exactly, conform, read_file, read_schema};
 pub use records::ObjectRecords;
 pub use statistics::{ColumnStatistics, FileStatistics};
 pub use writer::{FileFormat, FileWriter, WrittenFile};
@@ -35,6 +36,10 @@ pub fn storage_error(error: object_store::Error, location: &str) -> Error {
                     .help("check the credentials in the environment and the bucket's policy")
             }
             object_store::Error::NotFound { .. } => Error::incident("R0403", "an object that must be there is gone"),
+            _ if ["(os error 2)", "(os error 20)"].iter().any(|part| text.contains(part)) => {
+                Error::user("R0402", "the lake's location cannot be written")
+                    .help("make the folder, or change `path` of the connection")
+            }
             _ => Error::external("R0404", "the object store failed"),
         }
     };

@@ -3,12 +3,14 @@
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use lakehead_core::{Error, Result, Settings};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreScheme};
 use url::Url;
+
+use crate::durable::DurableDisk;
 
 /// A folder in an object store or on the local disk.
 #[derive(Clone, Debug)]
@@ -21,7 +23,7 @@ pub struct Location {
 impl Location {
     /// Opens the folder that `path` names: a path relative to `root`, an absolute one, or a URL.
     ///
-    /// A local folder is made where it is missing. Nothing is read or written.
+    /// Nothing is read or written: a local folder that is missing is made with the first object in it.
     pub fn open(path: &str, root: &FsPath, settings: &Settings) -> Result<Self> {
         match Url::parse(path) {
             Ok(url) if path.contains("://") => Self::open_url(&url, settings),
@@ -30,24 +32,12 @@ impl Location {
     }
 
     fn open_folder(folder: &FsPath) -> Result<Self> {
-        let refused = |error: std::io::Error| {
-            let known = if error.raw_os_error() == Some(28) {
-                Error::incident("R0401", "the disk of the lake is full")
-                    .help("free space, then start again: nothing was committed in part")
-            } else {
-                Error::user("R0402", "the lake's location cannot be written").help(
-                    "give the user who runs lakehead the right to write there, or change `path` of the connection",
-                )
-            };
-            known.with("location", folder.display()).caused_by(error)
-        };
-        std::fs::create_dir_all(folder).map_err(refused)?;
-        let folder: PathBuf = folder.canonicalize().map_err(refused)?;
+        let folder = real_path(folder)?;
         let url = Url::from_directory_path(&folder)
             .map_err(|()| Error::user("R0406", "the path is not a folder").with("path", folder.display()))?;
         let prefix = Path::from_absolute_path(&folder)
             .map_err(|error| Error::user("R0406", "the path has a part that no store can hold").caused_by(error))?;
-        Ok(Self { store: Arc::new(LocalFileSystem::new()), prefix, url })
+        Ok(Self { store: Arc::new(DurableDisk::new()), prefix, url })
     }
 
     fn open_url(url: &Url, settings: &Settings) -> Result<Self> {
@@ -93,18 +83,6 @@ impl Location {
             .url
             .join(&format!("{}/", relative.trim_matches('/')))
             .map_err(|error| Error::user("R0406", "the path is not one").with("path", relative).caused_by(error))?;
-        if url.scheme() == "file"
-            && let Ok(folder) = url.to_file_path()
-        {
-            std::fs::create_dir_all(&folder).map_err(|error| {
-                Error::user("R0402", "the lake's location cannot be written")
-                    .with("location", folder.display())
-                    .help(
-                        "give the user who runs lakehead the right to write there, or change `path` of the connection",
-                    )
-                    .caused_by(error)
-            })?;
-        }
         Ok(Self { store: self.store.clone(), prefix, url })
     }
 
@@ -126,6 +104,15 @@ impl Location {
         Some(parts.join("/"))
     }
 
+    /// Returns whether the folder `name` holds anything.
+    pub async fn holds(&self, name: &str) -> Result<bool> {
+        match self.store.list(Some(&self.path(name))).try_next().await {
+            Ok(found) => Ok(found.is_some()),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(crate::storage_error(error, self.url.as_str())),
+        }
+    }
+
     /// Returns the store.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
@@ -139,6 +126,33 @@ impl Location {
     /// Returns the folder as a URL that ends with `/`.
     pub fn url(&self) -> &Url {
         &self.url
+    }
+}
+
+/// Returns the path without links and dots, as far as it exists; what does not is taken as it is written.
+fn real_path(path: &FsPath) -> Result<PathBuf> {
+    let refused = |error: std::io::Error| {
+        Error::user("R0402", "the location cannot be reached")
+            .with("location", path.display())
+            .help("give the user who runs lakehead the right to go there, or change `path` of the connection")
+            .caused_by(error)
+    };
+    let absolute = std::path::absolute(path).map_err(refused)?;
+    let mut missing = Vec::new();
+    let mut existing = absolute.as_path();
+    loop {
+        match existing.canonicalize() {
+            Ok(real) => return Ok(missing.into_iter().rev().fold(real, |real, part| real.join(part))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let (Some(parent), Some(name)) = (existing.parent(), existing.file_name()) else {
+                    return Err(Error::user("R0406", "the path climbs out of a folder that is not there")
+                        .with("path", path.display()));
+                };
+                missing.push(name);
+                existing = parent;
+            }
+            Err(error) => return Err(refused(error)),
+        }
     }
 }
 
@@ -169,5 +183,6 @@ mod tests {
         assert!(table.url().as_str().ends_with("/lake/dev_mirror/orders/"), "{}", table.url());
         assert_eq!(table.name_of(&table.path("a/b.parquet")).as_deref(), Some("a/b.parquet"));
         assert_eq!(lake.child("../out").unwrap_err().code(), "R0407");
+        assert!(!folder.path().join("lake").exists(), "to open a location is not to make it");
     }
 }

@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, new_null_array};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
-use lakehead_core::{Error, Result};
+use lakehead_core::{Error, Result, column_type_name};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
@@ -88,6 +90,30 @@ impl AsyncFileReader for ObjectReader {
     }
 }
 
+/// Casts a column without changing a value: one that the other type cannot hold is an error, never NULL and never rounded.
+pub fn cast_exactly(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let from = column.data_type();
+    if from == to {
+        return Ok(Arc::clone(column));
+    }
+    let inexact = || {
+        Error::incident("R0411", "a value does not fit the type it is read as")
+            .with("holds", column_type_name(from))
+            .with("read as", column_type_name(to))
+            .help("declare the column as wide as the file holds it")
+    };
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let cast = cast_with_options(column, to, &options).map_err(|error| inexact().caused_by(error))?;
+    let may_round = from.is_numeric() || from.is_temporal();
+    if may_round && (to.is_numeric() || to.is_temporal()) {
+        let back = cast_with_options(&cast, from, &options).map_err(|error| inexact().caused_by(error))?;
+        if distinct(&back, column)?.true_count() > 0 {
+            return Err(inexact());
+        }
+    }
+    Ok(cast)
+}
+
 /// Brings rows to `schema`: columns by name, nulls for a column that the file does not have yet, casts only where the
 /// file's physical form differs (a wider type after an evolution).
 pub fn conform(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
@@ -99,7 +125,9 @@ pub fn conform(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         let column = match rows.column_by_name(field.name()) {
             None => new_null_array(field.data_type(), rows.num_rows()),
             Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
-            Some(column) => arrow::compute::cast(column, field.data_type())?,
+            Some(column) => {
+                cast_exactly(column, field.data_type()).map_err(|error| error.with("column", field.name()))?
+            }
         };
         columns.push(column);
     }

@@ -1,0 +1,227 @@
+//! A local disk that keeps what it was given, power cut or not.
+//!
+//! `LocalFileSystem` leaves bytes in the system's cache. A source is told to forget rows once their round is committed
+//! (delivery 3.6), so a file is on the disk, and its name in its folder, before a call here returns; a file that others
+//! may see under its name is whole before it gets that name.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Write;
+use std::ops::Range;
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+};
+
+/// The local disk, synchronised after every write.
+#[derive(Debug)]
+pub(crate) struct DurableDisk {
+    disk: Arc<LocalFileSystem>,
+    /// Makes the names of unfinished files differ.
+    unfinished: AtomicU64,
+}
+
+impl DurableDisk {
+    pub(crate) fn new() -> Self {
+        Self { disk: Arc::new(LocalFileSystem::new()), unfinished: AtomicU64::new(0) }
+    }
+
+    /// Names a file that is not whole yet, in the form that the disk's listings leave out.
+    fn unfinished(&self, file: &FsPath) -> PathBuf {
+        let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
+        let mut name = file.as_os_str().to_owned();
+        name.push(format!("#{}{number:06}", std::process::id()));
+        name.into()
+    }
+
+    async fn synced(&self, location: &Path) -> Result<()> {
+        let file = self.disk.path_to_filesystem(location)?;
+        blocking(move || sync(&file).map_err(|error| failed(&file, error))).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::JoinError { source: error }),
+    }
+}
+
+fn failed(file: &FsPath, error: std::io::Error) -> Error {
+    let path = file.display().to_string();
+    match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Error::AlreadyExists { path, source: error.into() },
+        _ => Error::Generic { store: "local", source: error.into() },
+    }
+}
+
+/// Brings a file's bytes and its name to the disk.
+fn sync(file: &FsPath) -> std::io::Result<()> {
+    File::open(file)?.sync_all()?;
+    sync_folder(file)
+}
+
+fn sync_folder(file: &FsPath) -> std::io::Result<()> {
+    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Makes the folder of a file, each new name in its parent synchronised.
+fn make_folder(folder: &FsPath) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_folder(parent)?;
+    }
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_folder(folder),
+    }
+}
+
+/// Writes a whole file beside its place, then gives it its name.
+fn write(file: &FsPath, unfinished: &FsPath, payload: &PutPayload, create: bool) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        make_folder(folder)?;
+    }
+    let written = (|| {
+        let mut target = File::create_new(unfinished)?;
+        for part in payload {
+            target.write_all(part)?;
+        }
+        target.sync_all()?;
+        if create { std::fs::hard_link(unfinished, file) } else { std::fs::rename(unfinished, file) }
+    })();
+    if create || written.is_err() {
+        let _ = std::fs::remove_file(unfinished);
+    }
+    written?;
+    sync_folder(file)
+}
+
+impl fmt::Display for DurableDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.disk.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for DurableDisk {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let create = match options.mode {
+            PutMode::Create => true,
+            PutMode::Overwrite => false,
+            PutMode::Update(_) => return self.disk.put_opts(location, payload, options).await,
+        };
+        let file = self.disk.path_to_filesystem(location)?;
+        let unfinished = self.unfinished(&file);
+        blocking(move || write(&file, &unfinished, &payload, create).map_err(|error| failed(&file, error))).await?;
+        let meta = self.disk.head(location).await?;
+        Ok(PutResult { e_tag: meta.e_tag, version: meta.version })
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let file = self.disk.path_to_filesystem(location)?;
+        let upload = self.disk.put_multipart_opts(location, options).await?;
+        Ok(Box::new(DurableUpload { upload, file }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.disk.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.disk.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.disk.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.disk.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.disk.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.disk.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.disk.copy_opts(from, to, options).await?;
+        self.synced(to).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.disk.rename_opts(from, to, options).await?;
+        self.synced(to).await
+    }
+}
+
+#[derive(Debug)]
+struct DurableUpload {
+    upload: Box<dyn MultipartUpload>,
+    file: PathBuf,
+}
+
+#[async_trait]
+impl MultipartUpload for DurableUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.upload.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let result = self.upload.complete().await?;
+        let file = self.file.clone();
+        blocking(move || sync(&file).map_err(|error| failed(&file, error))).await?;
+        Ok(result)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.upload.abort().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_is_given_once_or_anew_and_unfinished_files_are_nobodys() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = DurableDisk::new();
+        let at = |name: &str| Path::from_absolute_path(folder.path().join(name)).unwrap();
+        let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let put = disk.put_opts(&at("a/b/1"), "one".into(), create()).await.unwrap();
+        assert_eq!(put.e_tag, disk.head(&at("a/b/1")).await.unwrap().e_tag);
+        let again = disk.put_opts(&at("a/b/1"), "two".into(), create()).await.unwrap_err();
+        assert!(matches!(again, Error::AlreadyExists { .. }), "{again:?}");
+        assert_eq!(disk.get(&at("a/b/1")).await.unwrap().bytes().await.unwrap(), "one");
+        disk.put(&at("a/b/1"), "three".into()).await.unwrap();
+        assert_eq!(disk.get(&at("a/b/1")).await.unwrap().bytes().await.unwrap(), "three");
+        disk.copy(&at("a/b/1"), &at("a/2")).await.unwrap();
+        std::fs::write(folder.path().join("a/b/1#7000001"), "half").unwrap();
+        let all: Vec<_> = disk.list(Some(&at("a"))).map_ok(|meta| meta.location).try_collect().await.unwrap();
+        assert_eq!(all.len(), 2, "{all:?}");
+        let left = std::fs::read_dir(folder.path().join("a/b")).unwrap().count();
+        assert_eq!(left, 2, "nothing of ours is left behind");
+    }
+}
