@@ -9,13 +9,19 @@ pub trait SourceUnderTest: Sync {
     fn source(&self) -> Box<dyn Source>;
 }
 
+/// Rows of a batch that the laws ask for: few, so that every source must cut.
+const ROWS_MAX: usize = 100;
+
 /// Reads to the end; returns the rows and the checkpoints passed, with the rows before each.
 async fn drain(mut source: Box<dyn Source>, from: &Checkpoint) -> Result<(Vec<RecordBatch>, Vec<(usize, Checkpoint)>)> {
     source.open(from).await?;
     let (mut rows, mut passed) = (Vec::new(), Vec::new());
     loop {
-        match source.next(BatchBudget { rows_max: 100, bytes_max: 1 << 20 }).await? {
-            SourceEvent::Changes(batch) => rows.push(batch.rows),
+        match source.next(BatchBudget { rows_max: ROWS_MAX, bytes_max: 1 << 20 }).await? {
+            SourceEvent::Changes(batch) => {
+                assert!(batch.rows.num_rows() <= ROWS_MAX, "law 7: a batch keeps to its budget");
+                rows.push(batch.rows);
+            }
             SourceEvent::Progress(checkpoint) => {
                 let count = rows.iter().map(RecordBatch::num_rows).sum();
                 passed.push((count, checkpoint));
@@ -45,7 +51,7 @@ fn texts(batches: &[RecordBatch]) -> Vec<String> {
     texts
 }
 
-/// Law 1: opened at any checkpoint it emitted, a source delivers exactly the rows that follow it.
+/// Laws 1, 3 and 7: opened at any checkpoint it emitted, a source delivers exactly the rows that follow it.
 pub async fn source_laws(under_test: &dyn SourceUnderTest) -> Result<()> {
     let (whole, passed) = drain(under_test.source(), &Checkpoint::default()).await?;
     let whole = texts(&whole);

@@ -10,8 +10,6 @@ mod round;
 mod stdout;
 mod webhook;
 
-pub use post::post_alert;
-
 use lakehead_core::{Connector, OptionKind, OptionSpec, SinkRole, WriteMode};
 
 /// The `stdout` connector.
@@ -26,7 +24,10 @@ pub static STDOUT: Connector = Connector {
         modes: &[WriteMode::Append],
         build: |spec| Ok(Box::new(stdout::StdoutSink::new(spec, Box::new(std::io::stdout()))?)),
         records: |_| Ok(None),
+        exists: None,
+        query: |_| None,
     }),
+    alert: Some(|_, _, text| Box::pin(stdout::show_alert(text))),
 };
 
 /// The `webhook` connector.
@@ -41,7 +42,10 @@ pub static WEBHOOK: Connector = Connector {
         modes: &[WriteMode::Append],
         build: |spec| Ok(Box::new(webhook::WebhookSink::new(spec)?)),
         records: |_| Ok(None),
+        exists: None,
+        query: |_| None,
     }),
+    alert: Some(|connection, pipeline, text| Box::pin(post::post_alert(connection, pipeline, text))),
 };
 
 static STDOUT_SINK: [OptionSpec; 1] =

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lakehead_core::{Error, Result};
+use lakehead_core::{Error, Result, Settings};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use url::Url;
@@ -80,9 +80,10 @@ fn refused(status: StatusCode) -> Error {
     }
 }
 
-/// Posts an alert, as a body of the form `{"text": …}`. Nothing of the address but its host ever shows in an error.
-pub async fn post_alert(url: &str, body: &serde_json::Value) -> Result<()> {
-    let address = Address::parse(url)?;
+/// Posts an alert, as a body of the form `{"text": …, "pipeline": …}`. Nothing of the address but its host ever shows in an error.
+pub(crate) async fn post_alert(connection: &Settings, pipeline: &str, text: &str) -> Result<()> {
+    let address = Address::parse(connection.secret("url").unwrap_or_default())?;
+    let body = serde_json::json!({ "text": text, "pipeline": pipeline });
     post(&client()?, &address, body.to_string(), None).await
 }
 

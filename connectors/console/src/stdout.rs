@@ -44,6 +44,12 @@ impl StdoutSink {
     }
 }
 
+/// Shows an alert as a line.
+pub(crate) async fn show_alert(text: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}")
+        .map_err(|error| Error::external("R0804", "the standard output cannot be written").caused_by(error))
+}
+
 #[async_trait]
 impl Sink for StdoutSink {
     async fn open(&mut self, fence: u64) -> Result<SinkPosition> {

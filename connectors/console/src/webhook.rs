@@ -32,6 +32,13 @@ impl WebhookSink {
         Ok(Self { spec, address, client: None, rounds, taken: (0, 0) })
     }
 
+    /// Names a row: the same for the same row however often it is posted, and no other's. Where nothing keeps the
+    /// pipeline's position (no fence), each run counts its rounds anew.
+    fn key(&self, mark: Mark, ordinal: usize) -> String {
+        let run = if mark.fence == 0 { format!("{}/", self.spec.run.id) } else { String::new() };
+        format!("{}/{}/{run}{}/{ordinal}", self.spec.pipeline, self.spec.node, mark.seq)
+    }
+
     fn client(&mut self) -> Result<Client> {
         let client = match self.client.take() {
             Some(client) => client,
@@ -79,7 +86,7 @@ impl Sink for WebhookSink {
         }
         let client = self.client()?;
         for (ordinal, row) in texts(prepared)?.into_iter().enumerate().skip(self.taken.1) {
-            let key = format!("{}/{}/{ordinal}", self.spec.pipeline, mark.seq);
+            let key = self.key(mark, ordinal);
             post(&client, &self.address, row, Some(&key)).await?;
             self.taken.1 = ordinal + 1;
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use lakehead_console::{WEBHOOK, post_alert};
+use lakehead_console::WEBHOOK;
 use lakehead_core::{ManualClock, Mark, Outcome, RunContext, Secret, Settings, Sink, SinkSpec, Value, WriteMode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -103,22 +103,25 @@ async fn each_row_is_posted_with_its_key_and_a_retry_goes_on_behind_those_taken(
     assert_eq!((error.code(), error.retry()), ("R0808", lakehead_core::Retry::Backoff));
     assert_eq!(sink.commit(&round, mark(4)).await.unwrap(), Outcome::Committed(4));
     assert_eq!(sink.commit(&round, mark(4)).await.unwrap(), Outcome::AlreadyCommitted);
-    let expected = [("p/4/0", "{\"id\":1}"), ("p/4/1", "{\"id\":2}"), ("p/4/2", "{\"id\":3}")];
+    let expected = [("p/ops/4/0", "{\"id\":1}"), ("p/ops/4/1", "{\"id\":2}"), ("p/ops/4/2", "{\"id\":3}")];
     assert_eq!(server.requests(), expected.map(|(key, body)| (key.to_owned(), body.to_owned())));
 }
 
 #[tokio::test]
 async fn an_alert_is_posted_and_its_errors_show_no_secret() {
     let server = Server::start(&[200, 404, 302]).await;
-    let body = serde_json::json!({ "text": "orders failed" });
-    post_alert(&server.url, &body).await.unwrap();
+    let alert = WEBHOOK.alert.unwrap();
+    let connection = |url: &str| Settings::new([("url".to_owned(), Value::Secret(Secret::new(url)))]);
+    let body = serde_json::json!({ "text": "orders failed", "pipeline": "orders" });
+    let ours = connection(&server.url);
+    alert(&ours, "orders", "orders failed").await.unwrap();
     assert_eq!(server.requests(), [(String::new(), body.to_string())]);
     for _ in 0..2 {
-        let error = post_alert(&server.url, &body).await.unwrap_err();
+        let error = alert(&ours, "orders", "orders failed").await.unwrap_err();
         assert_eq!(error.code(), "R0809");
         assert!(!format!("{error:?} {:?}", error.helps()).contains("SECRET"), "{error:?}");
     }
-    let error = post_alert("http://127.0.0.1:1/services/SECRET", &body).await.unwrap_err();
+    let error = alert(&connection("http://127.0.0.1:1/services/SECRET"), "orders", "x").await.unwrap_err();
     assert_eq!(error.code(), "R0807");
     assert!(!format!("{error:?}").contains("SECRET"), "{error:?}");
 }

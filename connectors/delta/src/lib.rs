@@ -28,13 +28,20 @@ pub static CONNECTOR: Connector = Connector {
         changes: |_| false,
         build: |spec| Ok(Box::new(source::DeltaSource::new(spec)?)),
         discover: |discovery| Box::pin(source::discover(discovery)),
+        arrivals: None,
+        column_rule: |_| None,
+        makes: |_| Vec::new(),
+        comparable: true,
     }),
     sink: Some(SinkRole {
         options: &SINK,
         modes: &[WriteMode::Append, WriteMode::Upsert, WriteMode::Overwrite, WriteMode::Changelog],
         build: |spec| Ok(Box::new(sink::DeltaSink::new(spec)?)),
         records,
+        exists: Some(|spec| Box::pin(exists(spec))),
+        query: |location| Some(format!("duckdb -c \"from delta_scan('{location}') limit 5\"")),
     }),
+    alert: None,
 };
 
 static CONNECTION: [OptionSpec; 7] = [
@@ -60,6 +67,12 @@ static SINK: [OptionSpec; 5] = [
     OptionSpec::new("deletes", OptionKind::Word(&["rewrite"]), "how an upsert takes old rows out").default("rewrite"),
     OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),
 ];
+
+async fn exists(spec: &SinkSpec) -> Result<bool> {
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    table.holds("_delta_log").await
+}
 
 fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;

@@ -15,8 +15,9 @@ mod source;
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use lakehead_core::{
-    Connector, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole, WriteMode,
+    Connector, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole, Value, WriteMode,
 };
 use lakehead_lakefile::{Location, ObjectRecords};
 
@@ -32,13 +33,20 @@ pub static CONNECTOR: Connector = Connector {
         changes: |_| false,
         build: |spec| Ok(Box::new(source::FilesSource::new(spec)?)),
         discover: |discovery| Box::pin(source::discover(discovery)),
+        arrivals: Some(|spec| Box::pin(source::arrivals(spec))),
+        column_rule: |value| matches!(value, Value::Call(name, _) if name == "path").then_some(DataType::Utf8),
+        makes: |_| Vec::new(),
+        comparable: true,
     }),
     sink: Some(SinkRole {
         options: &SINK,
         modes: &[WriteMode::Append, WriteMode::Overwrite],
         build: |spec| Ok(Box::new(sink::FilesSink::new(spec)?)),
         records,
+        exists: None,
+        query: |_| None,
     }),
+    alert: None,
 };
 
 static CONNECTION: [OptionSpec; 6] = [

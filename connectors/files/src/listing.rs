@@ -68,6 +68,9 @@ pub(crate) struct Ledger {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) run: String,
     pub(crate) seen: BTreeMap<String, String>,
+    /// Files that could not be read: they stay where they are, and are read once they are others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) rejected: BTreeMap<String, String>,
 }
 
 impl Ledger {
@@ -80,7 +83,7 @@ impl Ledger {
 
     /// Returns the checkpoint that holds this ledger.
     pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
-        if self.seen.len() > FILES_MAX {
+        if self.seen.len() + self.rejected.len() > FILES_MAX {
             return Err(Error::incident("R0606", "more files were read than a position can name")
                 .with("files", self.seen.len())
                 .help("read each run's own files with `interval = run`, or split the folder between pipelines"));
@@ -97,6 +100,9 @@ impl Ledger {
     pub(crate) fn unread(&self, entries: Vec<Entry>, versions: bool) -> Result<Vec<Entry>> {
         let mut unread = Vec::new();
         for entry in entries {
+            if self.rejected.get(&entry.path) == Some(&entry.identity) {
+                continue;
+            }
             match self.seen.get(&entry.path) {
                 None => unread.push(entry),
                 Some(identity) if *identity == entry.identity => {}
@@ -124,13 +130,17 @@ mod tests {
     fn a_file_is_read_once_and_a_changed_one_is_an_incident() {
         let mut ledger = Ledger::default();
         ledger.seen.insert("a".into(), "1/1".into());
-        let ledger = Ledger::read(&ledger.checkpoint().unwrap()).unwrap();
+        let mut ledger = Ledger::read(&ledger.checkpoint().unwrap()).unwrap();
         let paths = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.path).collect::<Vec<_>>();
         let listed = vec![entry("a", "1/1"), entry("b", "1/1")];
         assert_eq!(paths(ledger.unread(listed, false).unwrap()), ["b"]);
         let changed = vec![entry("a", "2/1")];
         assert_eq!(ledger.unread(changed.clone(), false).unwrap_err().code(), "R0607");
         assert_eq!(paths(ledger.unread(changed, true).unwrap()), ["a"]);
+        ledger.rejected.insert("b".into(), "1/1".into());
+        let listed = vec![entry("a", "1/1"), entry("b", "1/1")];
+        assert!(ledger.unread(listed, false).unwrap().is_empty(), "it could not be read");
+        assert_eq!(paths(ledger.unread(vec![entry("b", "2/1")], false).unwrap()), ["b"], "mended under its name");
         let mut foreign = Checkpoint::default();
         foreign.set("files", "0/16B3748");
         assert_eq!(Ledger::read(&foreign).unwrap_err().code(), "R0605");

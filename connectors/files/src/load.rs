@@ -87,7 +87,12 @@ pub(crate) async fn load_rows(
     };
     let (layout, entry) = (Arc::clone(layout), entry.clone());
     let opened = tokio::task::spawn_blocking(move || RowReader::open(contents, layout, &entry));
-    opened.await.map_err(|error| Error::bug("reading a file panicked").caused_by(error))?
+    match opened.await {
+        Ok(opened) => opened,
+        // Broken data may make a decoder panic: that is the file's fault, and the others are still to be read.
+        Err(error) if error.is_panic() => Ok(Err("its data make the decoder fail".into())),
+        Err(error) => Err(Error::bug("reading a file was cut short").caused_by(error)),
+    }
 }
 
 /// Fetches and unpacks a file. An error is the store's, and may pass; what is wrong with the file itself is a reason.
@@ -142,11 +147,10 @@ fn open(packed: Bytes, packing: Packing, format: Format) -> Loaded {
         return Ok(Contents::Binary(bytes));
     }
     let start = if bytes.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
-    let text = match std::str::from_utf8(&bytes[start..]) {
-        Ok(text) => text.to_owned(),
-        Err(error) => return Err(format!("it is not UTF-8 at byte {}", start + error.valid_up_to())),
-    };
-    Ok(Contents::Text(format, text))
+    match String::from_utf8(Vec::from(bytes.slice(start..))) {
+        Ok(text) => Ok(Contents::Text(format, text)),
+        Err(error) => Err(format!("it is not UTF-8 at byte {}", start + error.utf8_error().valid_up_to())),
+    }
 }
 
 fn unpack(decoder: impl Read, kind: &str) -> std::result::Result<Vec<u8>, String> {

@@ -41,6 +41,13 @@ pub(crate) struct Retirement {
 impl Retirement {
     pub(crate) fn new(location: &Location, settings: &Settings, pipeline: &str, node: &str) -> Result<Self> {
         let removes = settings.text("after_success") == Some("delete");
+        for name in ["done_prefix", "error_prefix"] {
+            if settings.text(name).is_some_and(|prefix| prefix.trim_matches('/').is_empty()) {
+                return Err(Error::user("R0617", "a folder for files must be another than the one they lie in")
+                    .with("setting", name)
+                    .help(format!("{name} = \"{}\"", if name == "done_prefix" { "done/" } else { "failed/" })));
+            }
+        }
         let fate = match settings.text("done_prefix") {
             Some(_) if removes => {
                 return Err(Error::user("R0609", "inputs can be moved or removed, not both")

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use csv::{ReaderBuilder, StringRecord};
 use lakehead_core::{BatchBudget, FILE, Result, column_type_name, reserved_field};
+use lakehead_lakefile::cast_exactly;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde_json::{Map, Value};
 
@@ -210,6 +210,9 @@ fn misfit_reason(column: &Column) -> String {
 }
 
 fn open_csv(text: String, delimiter: u8, layout: &Layout) -> std::result::Result<CsvInput, String> {
+    if let Some(line) = open_quote(text.as_bytes(), delimiter) {
+        return Err(format!("the quote that begins in line {line} never ends"));
+    }
     let mut reader = ReaderBuilder::new()
         .delimiter(delimiter)
         .has_headers(layout.header)
@@ -235,6 +238,28 @@ fn open_csv(text: String, delimiter: u8, layout: &Layout) -> std::result::Result
         }
         _ => Ok(CsvInput { reader, names, cells }),
     }
+}
+
+/// Returns the line of a quote that is still open at the end of a text: all that follows it would be one cell.
+fn open_quote(text: &[u8], delimiter: u8) -> Option<usize> {
+    let (mut line, mut began) = (1, 1);
+    let (mut at_start, mut quoted) = (true, false);
+    let mut bytes = text.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        line += usize::from(byte == b'\n');
+        if quoted {
+            // Two quotes are one; anything else behind a quote ends the quoted part.
+            if byte == b'"' && bytes.next_if_eq(&b'"').is_none() {
+                quoted = false;
+            }
+            continue;
+        }
+        if at_start && byte == b'"' {
+            (quoted, began) = (true, line);
+        }
+        at_start = byte == delimiter || byte == b'\n' || byte == b'\r';
+    }
+    quoted.then_some(began)
 }
 
 impl CsvInput {
@@ -326,14 +351,13 @@ fn broken(error: &dyn std::fmt::Display) -> String {
 
 /// Brings the columns of a Parquet file to the declared types; a value that does not fit is an error.
 fn declared_columns(batch: &RecordBatch, layout: &Layout) -> Result<Vec<ArrayRef>> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
     let mut columns = Vec::with_capacity(layout.columns.len());
     for column in layout.data_columns() {
         let (name, data_type) = (column.field.name(), column.field.data_type());
         let lacks = |what: &str| lakehead_core::Error::user("R0608", format!("column `{name}` {what}"));
         columns.push(match batch.column_by_name(name) {
             Some(found) if found.data_type() == data_type => Arc::clone(found),
-            Some(found) => cast_with_options(found, data_type, &options).map_err(|_| {
+            Some(found) => cast_exactly(found, data_type).map_err(|_| {
                 let (from, to) = (column_type_name(found.data_type()), column_type_name(data_type));
                 lacks(&format!("holds {from}, and some of it is no {to}"))
             })?,

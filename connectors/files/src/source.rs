@@ -1,6 +1,7 @@
 //! Files as a source: each once, whole or set aside.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -84,8 +85,16 @@ impl FilesSource {
     }
 
     fn finish(&mut self, entry: Entry) {
+        self.ledger.rejected.remove(&entry.path);
         self.ledger.seen.insert(entry.path.clone(), entry.identity.clone());
         self.read.push(entry);
+        self.unannounced += 1;
+    }
+
+    /// A file that cannot be read is never moved or removed: it may be the only copy.
+    fn reject(&mut self, entry: Entry, reason: String) {
+        self.events.push_back(SourceEvent::Rejected { origin: entry.path.clone(), reason });
+        self.ledger.rejected.insert(entry.path, entry.identity);
         self.unannounced += 1;
     }
 
@@ -108,8 +117,7 @@ impl FilesSource {
                     copy_below(&self.location, &entry.path, prefix).await?;
                 }
                 self.waiting.pop_front();
-                self.events.push_back(SourceEvent::Rejected { origin: entry.path.clone(), reason });
-                self.finish(entry);
+                self.reject(entry, reason);
             }
         }
         Ok(())
@@ -152,7 +160,8 @@ impl Source for FilesSource {
                 }
                 continue;
             }
-            let pause = 1 + self.ledger.seen.len() / FILES_PER_PROGRESS_DIVISOR;
+            let named = self.ledger.seen.len() + self.ledger.rejected.len();
+            let pause = 1 + named / FILES_PER_PROGRESS_DIVISOR;
             if self.unannounced >= pause {
                 return self.progress();
             }
@@ -185,6 +194,18 @@ impl Source for FilesSource {
         self.open = None;
         Ok(())
     }
+}
+
+/// Returns a text that changes with the files that a source would read.
+pub(crate) async fn arrivals(spec: &SourceSpec) -> Result<Option<String>> {
+    let location = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let pattern = Pattern::any_time(&pattern_text(&spec.connection, &spec.settings)?)?;
+    let listed = list(&location, &pattern, &excluded(&spec.settings)).await?;
+    let mut hasher = DefaultHasher::new();
+    for entry in &listed {
+        (&entry.path, &entry.identity).hash(&mut hasher);
+    }
+    Ok((!listed.is_empty()).then(|| format!("{} {:x}", listed.len(), hasher.finish())))
 }
 
 fn reads_interval(settings: &Settings) -> bool {

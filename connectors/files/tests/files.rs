@@ -350,3 +350,64 @@ async fn an_overwrite_replaces_the_runs_own_files_and_a_round_may_add_columns() 
     assert_eq!((ids, landing.files("in/web")), (vec![3, 4, 5, 6], 4));
     assert!(Path::new(&landing.path("_staging/p")).read_dir().unwrap().next().is_none());
 }
+
+impl lakehead_conformance::SourceUnderTest for Landing {
+    fn source(&self) -> Box<dyn Source> {
+        Landing::source(self, &[], &RunContext::default())
+    }
+}
+
+#[tokio::test]
+async fn files_keep_the_laws_of_a_source() {
+    let landing = Landing::new().await;
+    let lines = |from: i64| (from..from + 230).map(|id| format!("{id},1.5\n")).collect::<String>();
+    landing.write("in/acme/1.csv", format!("id,amount\n{}", lines(1)));
+    landing.write("in/acme/2.csv.gz", gzip(&format!("id,amount\n{}", lines(1000))));
+    landing.write("in/beta/3.json", (0..150).map(|id| format!("{{\"id\":{id}}}\n")).collect::<String>());
+    lakehead_conformance::source_laws(&landing).await.unwrap();
+}
+
+/// What could not be read is left where it is, and read once it is mended under its own name.
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_never_taken_away() {
+    let landing = Landing::new().await;
+    landing.write("in/acme/good.csv", "id,amount\n1,1\n");
+    landing.write("in/acme/quote.csv", "id,amount\n2,\"1\n3,1\n");
+    landing.write("in/acme/bad.csv.gz", b"\x1f\x8b no gzip");
+    let now = [("after_success", Value::Name("delete".into())), ("keep_inputs", Value::Duration(Default::default()))];
+    let mut source = landing.source(&now, &RunContext::default());
+    source.open(&Checkpoint::default()).await.unwrap();
+    let read = drain(&mut source).await;
+    assert_eq!(read.ids, [1]);
+    let reasons: Vec<_> = read.rejected.iter().map(|(origin, reason)| (origin.as_str(), reason.as_str())).collect();
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
+    assert!(reasons.contains(&("in/acme/quote.csv", "the quote that begins in line 2 never ends")), "{reasons:?}");
+    source.acknowledge(read.last()).await.unwrap();
+    let left = |name: &str| landing.path(&format!("in/acme/{name}")).exists();
+    assert_eq!([left("good.csv"), left("quote.csv"), left("bad.csv.gz")], [false, true, true]);
+    landing.write("in/acme/quote.csv", "id,amount\n2,1\n3,1\n");
+    let again = landing.read(&now, read.last()).await;
+    assert_eq!((again.ids.as_slice(), again.rejected.len()), (&[2, 3][..], 0));
+}
+
+#[tokio::test]
+async fn a_value_that_the_declared_type_cannot_hold_sets_its_file_aside() {
+    use arrow::array::Float64Array;
+    let landing = Landing::new().await;
+    for (name, value) in [("exact", 2.0), ("rounded", 1.5)] {
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Float64, true)]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Float64Array::from(vec![value]))]).unwrap();
+        let mut bytes = vec![];
+        let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, schema, None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        landing.write(&format!("in/acme/{name}.parquet"), bytes);
+    }
+    let evolves = [("schema_changes", Value::Name("evolve".into()))];
+    let read = landing.read(&evolves, &Checkpoint::default()).await;
+    assert_eq!(read.ids, [2]);
+    assert_eq!(
+        read.rejected,
+        [("in/acme/rounded.parquet".into(), "column `id` holds double, and some of it is no bigint".into())]
+    );
+}

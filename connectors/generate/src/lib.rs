@@ -23,8 +23,13 @@ pub static CONNECTOR: Connector = Connector {
         changes: |settings| settings.get("changes").is_some(),
         build: |spec| Ok(Box::new(source::GenerateSource::new(spec)?)),
         discover: |discovery| Box::pin(source::discover(discovery)),
+        arrivals: None,
+        column_rule: rule::made_type,
+        makes: |_| Vec::new(),
+        comparable: false,
     }),
     sink: None,
+    alert: None,
 };
 
 static SOURCE: [OptionSpec; 5] = [

@@ -46,6 +46,25 @@ enum Rule {
     Plain(DataType, String),
 }
 
+/// Returns the type of the values that a rule makes; `None` where it is none.
+pub(crate) fn made_type(value: &Value) -> Option<DataType> {
+    rule(value).ok().map(|rule| rule.data_type())
+}
+
+impl Rule {
+    fn data_type(&self) -> DataType {
+        match self {
+            Self::Sequence | Self::Number(..) | Self::Ints(_) => DataType::Int64,
+            Self::Money(..) => DataType::Decimal128(12, 2),
+            Self::Recent(_) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Bools(_) => DataType::Boolean,
+            Self::Doubles(_) => DataType::Float64,
+            Self::Texts(_) | Self::Pattern(_) | Self::Sentence(_) | Self::Name | Self::Email => DataType::Utf8,
+            Self::Plain(data_type, _) => data_type.clone(),
+        }
+    }
+}
+
 impl Column {
     /// Reads a rule; its type is the one that the planner gives the column.
     pub(crate) fn parse(name: &str, value: &Value) -> Result<Self> {
@@ -60,16 +79,7 @@ impl Column {
     }
 
     pub(crate) fn field(&self) -> Field {
-        let data_type = match &self.rule {
-            Rule::Sequence | Rule::Number(..) | Rule::Ints(_) => DataType::Int64,
-            Rule::Money(..) => DataType::Decimal128(12, 2),
-            Rule::Recent(_) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-            Rule::Bools(_) => DataType::Boolean,
-            Rule::Doubles(_) => DataType::Float64,
-            Rule::Texts(_) | Rule::Pattern(_) | Rule::Sentence(_) | Rule::Name | Rule::Email => DataType::Utf8,
-            Rule::Plain(data_type, _) => data_type.clone(),
-        };
-        Field::new(&self.name, data_type, true)
+        Field::new(&self.name, self.rule.data_type(), true)
     }
 
     /// Returns the value of every ordinal; `None` is NULL. `end` is what `recent` counts back from.

@@ -37,13 +37,24 @@ pub static CONNECTOR: Connector = Connector {
         changes: |_| false,
         build: |spec| Ok(Box::new(source::ParquetSource::new(spec)?)),
         discover: |discovery| Box::pin(source::discover(discovery)),
+        arrivals: None,
+        column_rule: |_| None,
+        makes: |_| Vec::new(),
+        comparable: true,
     }),
     sink: Some(SinkRole {
         options: &SINK,
         modes: &[WriteMode::Append, WriteMode::Overwrite],
         build: |spec| Ok(Box::new(sink::ParquetSink::new(spec)?)),
         records,
+        exists: Some(|spec| Box::pin(exists(spec))),
+        query: |location| {
+            Some(format!(
+                "duckdb -c \"from read_parquet('{location}/**/[!_]*.parquet', hive_partitioning=true) limit 5\""
+            ))
+        },
     }),
+    alert: None,
 };
 
 static CONNECTION: [OptionSpec; 7] = [
@@ -65,6 +76,12 @@ static SINK: [OptionSpec; 3] = [
         .default("zstd"),
     OptionSpec::new("file_size", OptionKind::Size, "size at which a file is closed").default("128MB"),
 ];
+
+async fn exists(spec: &SinkSpec) -> Result<bool> {
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    table.holds("_manifest").await
+}
 
 fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;

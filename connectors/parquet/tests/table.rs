@@ -351,3 +351,23 @@ async fn an_append_table_keeps_the_laws() {
     let folder = tempfile::tempdir().unwrap();
     lakehead_conformance::sink_laws(&UnderLaw(folder.path().into())).await.unwrap();
 }
+
+impl lakehead_conformance::SourceUnderTest for Lake {
+    fn source(&self) -> Box<dyn Source> {
+        Lake::source(self)
+    }
+}
+
+#[tokio::test]
+async fn a_table_read_back_keeps_the_laws() {
+    let lake = Lake::new().await;
+    let mut sink = Lake::sink(lake.spec("p"));
+    sink.open(1).await.unwrap();
+    for (seq, days) in [(1, [0, 1]), (2, [1, 2])] {
+        let many: Vec<(i64, i32)> = (0..250).map(|id| (id, days[usize::try_from(id % 2).unwrap()])).collect();
+        sink.stage(rows(&many)).await.unwrap();
+        let prepared = sink.prepare().await.unwrap().unwrap();
+        sink.commit(&prepared, Mark { seq, fence: 1, ..Mark::default() }).await.unwrap();
+    }
+    lakehead_conformance::source_laws(&lake).await.unwrap();
+}

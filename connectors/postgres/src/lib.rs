@@ -52,8 +52,19 @@ pub static CONNECTOR: Connector = Connector {
     summary: "PostgreSQL 14 and later: change capture, whole tables, queries",
     built_in: false,
     connection: &CONNECTION,
-    source: Some(SourceRole { options: &SOURCE, endless, changes: endless, build, discover }),
+    source: Some(SourceRole {
+        options: &SOURCE,
+        endless,
+        changes: endless,
+        build,
+        discover,
+        arrivals: None,
+        column_rule: |_| None,
+        makes,
+        comparable: true,
+    }),
     sink: None,
+    alert: None,
 };
 
 static CONNECTION: [OptionSpec; 9] = [
@@ -118,6 +129,16 @@ fn capture(settings: &Settings) -> Result<Capture> {
             Err(Error::user(fault::SETTING, "the setting `capture` has an unknown word").with("capture", other))
         }
     }
+}
+
+/// A change stream needs a slot and a publication.
+fn makes(settings: &Settings) -> Vec<String> {
+    if !endless(settings) {
+        return Vec::new();
+    }
+    let slot = settings.text("slot").unwrap_or("(named after the pipeline)");
+    let publication = settings.text("publication").unwrap_or("(named after the slot)");
+    vec![format!("replication slot {slot}, publication {publication}")]
 }
 
 fn endless(settings: &Settings) -> bool {

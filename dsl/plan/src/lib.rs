@@ -28,4 +28,4 @@ pub use model::{
 pub use options::{DEAD_LETTER_COLUMNS, dead_letter_schema, sink_settings, source_settings};
 pub use project::Project;
 pub use sql::{Column, ExpressionShape, QueryShape, Scope, SqlAnalyzer, SqlText};
-pub use values::expand_run;
+pub use values::{expand_run, is_of_some_run, names_run};

@@ -162,6 +162,8 @@ pub struct SourcePlan {
     pub endless: bool,
     /// Whether it emits changes.
     pub changes: bool,
+    /// Whether inputs arrive by themselves, so that a look tells of them.
+    pub arrives: bool,
     /// Rows that do not fit.
     pub on_misfit: OnMisfit,
     /// Columns that change.

@@ -94,6 +94,7 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Source) {
         connection: connection.settings.clone(),
         endless: (role.endless)(&settings),
         changes,
+        arrives: role.arrivals.is_some(),
         on_misfit: match settings.text("on_misfit") {
             Some("drop") => OnMisfit::Drop,
             Some("dead_letter") => OnMisfit::DeadLetter,
@@ -137,6 +138,7 @@ fn lower_unbuilt(lowering: &mut Lowering<'_>, stage: &ast::Source, connection: &
         tables,
         endless: true,
         changes: false,
+        arrives: false,
         on_misfit: OnMisfit::Fail,
         schema_changes: SchemaChanges::Fail,
     };
@@ -197,7 +199,7 @@ fn tables(
 ) -> Option<Vec<Found>> {
     let node = stage.node_name();
     if let Some(Value::Map(columns)) = settings.get("columns") {
-        let schema = declared(lowering, stage, columns, connection.kind == "generate")?;
+        let schema = declared(lowering, stage, columns, &role)?;
         let table = TableSpec { name: node.text.clone(), schema, key: declared_key(settings) };
         return Some(vec![Found {
             table,
@@ -300,7 +302,7 @@ fn declared(
     lowering: &mut Lowering<'_>,
     stage: &ast::Source,
     columns: &[(String, Value)],
-    made: bool,
+    role: &SourceRole,
 ) -> Option<SchemaRef> {
     let place = |name: &str| -> Span {
         let setting = stage.settings.get("columns").map(|setting| &setting.value.kind);
@@ -314,7 +316,7 @@ fn declared(
     let mut fields = Vec::new();
     let mut failed = false;
     for (name, value) in columns {
-        match column_type(value, made) {
+        match column_type(value, role) {
             Ok(data_type) => fields.push(Field::new(name, data_type, true)),
             Err(reason) => {
                 failed = true;
@@ -325,30 +327,14 @@ fn declared(
     (!failed).then(|| Arc::new(Schema::new(fields)))
 }
 
-/// Reads a declared type, `path(n)`, or for `generate` the rule that makes values.
-fn column_type(value: &Value, made: bool) -> Result<arrow_schema::DataType, String> {
-    use arrow_schema::{DataType as T, TimeUnit};
-    match value {
-        Value::Name(word) if !made || parse_column_type(word).is_ok() => parse_column_type(word),
-        Value::Call(name, _) if name == "path" && !made => Ok(T::Utf8),
-        Value::Call(name, arguments) if !made || parse_column_type(&call_text(name, arguments)).is_ok() => {
-            parse_column_type(&call_text(name, arguments))
-        }
-        Value::Call(name, arguments) => match (name.as_str(), arguments.first()) {
-            ("recent", _) => Ok(T::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
-            ("choice", Some(Value::List(items))) => Ok(match items.first() {
-                Some(Value::Bool(_)) => T::Boolean,
-                Some(Value::Int(_)) => T::Int64,
-                Some(Value::Number(_)) => T::Float64,
-                _ => T::Utf8,
-            }),
-            ("sequence" | "number", _) => Ok(T::Int64),
-            ("money", _) => Ok(T::Decimal128(12, 2)),
-            ("pattern" | "sentence" | "name" | "email", _) => Ok(T::Utf8),
-            _ => Err(format!("`{name}` makes no values")),
-        },
-        other => Err(format!("`{other:?}` is not a type")),
-    }
+/// Reads a declared type, or a rule of the connector's.
+fn column_type(value: &Value, role: &SourceRole) -> Result<arrow_schema::DataType, String> {
+    let text = match value {
+        Value::Name(word) => word.clone(),
+        Value::Call(name, arguments) => call_text(name, arguments),
+        other => return Err(format!("`{other:?}` is not a type")),
+    };
+    parse_column_type(&text).or_else(|reason| (role.column_rule)(value).ok_or(reason))
 }
 
 fn call_text(name: &str, arguments: &[Value]) -> String {

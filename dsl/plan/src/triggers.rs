@@ -182,7 +182,7 @@ pub(crate) fn check_against_sources(lowering: &mut Lowering<'_>, trigger: &Trigg
         .nodes
         .iter()
         .filter_map(|node| match &node.kind {
-            NodeKind::Source(source) => Some((source.endless, source.connector.clone(), source.settings.clone())),
+            NodeKind::Source(source) => Some((source.endless, source.arrives, source.settings.clone())),
             _ => None,
         })
         .collect();
@@ -193,7 +193,7 @@ pub(crate) fn check_against_sources(lowering: &mut Lowering<'_>, trigger: &Trigg
                 .help("trigger every 5m   or   trigger cron \"*/5 * * * *\""),
         );
     }
-    if trigger.when == When::Arrival && !sources.iter().any(|(_, connector, _)| connector == "files") {
+    if trigger.when == When::Arrival && !sources.iter().any(|(_, arrives, _)| *arrives) {
         lowering.found.push(
             Diagnostic::error("E0408", "`arrival` needs a files source")
                 .primary(file, span, "no files are read here")

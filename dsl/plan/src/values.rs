@@ -168,6 +168,32 @@ pub fn expand_run(text: &str, run: &RunContext) -> String {
     expanded
 }
 
+/// Returns whether a text differs from run to run.
+pub fn names_run(text: &str) -> bool {
+    text.contains("${run.")
+}
+
+/// Returns whether a text may be what another run made of a pattern: the parts between its holes are there, in order.
+pub fn is_of_some_run(pattern: &str, text: &str) -> bool {
+    let mut rest = text;
+    let mut pattern = pattern;
+    let mut first = true;
+    loop {
+        let (fixed, behind) = match pattern.split_once("${run.") {
+            Some((fixed, hole)) => (fixed, hole.split_once('}').map(|(_, behind)| behind)),
+            None => (pattern, None),
+        };
+        let at = if first { rest.starts_with(fixed).then_some(0) } else { rest.find(fixed) };
+        let Some(at) = at else { return false };
+        rest = &rest[at + fixed.len()..];
+        first = false;
+        match behind {
+            Some(behind) => pattern = behind,
+            None => return rest.is_empty() || fixed.is_empty() || text.ends_with(fixed),
+        }
+    }
+}
+
 fn time(at: Micros, format: &str) -> String {
     chrono::DateTime::from_timestamp_micros(at).map_or_else(String::new, |time| time.format(format).to_string())
 }
@@ -182,5 +208,15 @@ mod tests {
         assert_eq!(expand_run("logs/${run.start:%Y/%m/%d/%H%M}/x", &run), "logs/2026/05/01/1000/x");
         assert_eq!(expand_run("${run.id}-${error.code}", &run), "r1-${error.code}");
         assert_eq!(expand_run("${run.start", &run), "${run.start");
+        for (pattern, is_one) in [
+            ("t_${run.start:%Y%m}", true),
+            ("t_${run.start}_x", false),
+            ("${run.id}", true),
+            ("t_202605", true),
+            ("u_${run.start:%Y%m}", false),
+            ("t_2026", false),
+        ] {
+            assert_eq!(is_of_some_run(pattern, "t_202605"), is_one, "{pattern}");
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use lakehead_core::{
     Clock, Error, RecordStore, Result, RunContext, Settings, SinkRole, SinkSpec, SourceSpec, TableSpec, Value,
 };
-use lakehead_engine::{Parts, SinkPart, SourcePart};
-use lakehead_plan::{NodeKind, Plan, SinkPlan, SourcePlan, expand_run};
+use lakehead_engine::{Parts, Reopen, SinkPart, SourcePart};
+use lakehead_plan::{NodeKind, Plan, SinkPlan, SourcePlan, expand_run, is_of_some_run, names_run};
 
 /// What every part is built with.
 pub(crate) struct Building<'a> {
@@ -30,7 +30,7 @@ pub(crate) fn refuse_not_yet(plan: &Plan) -> Result<()> {
 impl Building<'_> {
     /// Builds every source and sink of the plan. Does no input or output but make local folders.
     pub(crate) fn parts(&self) -> Result<Parts> {
-        let mut parts = Parts { sources: Vec::new(), sinks: Vec::new(), records: None };
+        let mut parts = Parts { sources: Vec::new(), sinks: Vec::new(), records: None, reopen: Some(self.reopen()) };
         for (number, node) in self.plan.nodes.iter().enumerate() {
             match &node.kind {
                 NodeKind::Source(source) => {
@@ -79,7 +79,8 @@ impl Building<'_> {
     fn add_sink(&self, parts: &mut Parts, node: Option<usize>, sink: &SinkPlan) -> Result<()> {
         let (role, spec) = (sink_role(sink)?, self.sink_spec(sink));
         let records: Option<Arc<dyn RecordStore>> = (role.records)(&spec)?;
-        let lake = records.is_some();
+        // A table of this run alone tells the next run nothing: its rounds are always recorded.
+        let lake = records.is_some() && !names_run(&sink.table);
         if parts.records.is_none() {
             parts.records = records;
         }
@@ -91,6 +92,27 @@ impl Building<'_> {
             sink: (role.build)(spec)?,
         });
         Ok(())
+    }
+
+    /// Builds the sink of a table that another run wrote.
+    fn reopen(&self) -> Reopen {
+        let (plan, root, run, clock) =
+            (self.plan.clone(), self.root.to_path_buf(), self.run.clone(), Arc::clone(self.clock));
+        Box::new(move |name| {
+            let building = Building { plan: &plan, root: &root, run: &run, clock: &clock };
+            let sinks = plan.nodes.iter().filter_map(|node| match &node.kind {
+                NodeKind::Sink(sink) => Some(sink),
+                _ => None,
+            });
+            for sink in sinks.chain(&plan.dead_letter).filter(|sink| names_run(&sink.table)) {
+                let table = name.strip_prefix(&sink.connection_name).and_then(|rest| rest.strip_prefix(':'));
+                if let Some(table) = table.filter(|table| is_of_some_run(&sink.table, table)) {
+                    let spec = SinkSpec { table: table.to_owned(), ..building.sink_spec(sink) };
+                    return (sink_role(sink)?.build)(spec).map(Some);
+                }
+            }
+            Ok(None)
+        })
     }
 
     /// Returns what a sink is built from.

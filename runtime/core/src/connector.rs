@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use crate::{Clock, Micros, RecordStore, Result, Settings, Sink, Source};
+use crate::{Clock, Micros, RecordStore, Result, Settings, Sink, Source, Value};
 
 /// What a setting may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,6 +216,16 @@ pub type Discover = for<'a> fn(&'a Discovery) -> Boxed<'a, Result<Vec<TableSpec>
 /// Returns the place for a pipeline's records in a sink's connection.
 pub type Records = fn(&SinkSpec) -> Result<Option<Arc<dyn RecordStore>>>;
 
+/// Returns a text that changes when inputs arrive that the source would read; `None` where there are none. Reads no
+/// input, only its name, size and time.
+pub type Arrivals = for<'a> fn(&'a SourceSpec) -> Boxed<'a, Result<Option<String>>>;
+
+/// Returns whether the table is there. Writes nothing.
+pub type Exists = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<bool>>;
+
+/// Sends a text about a pipeline to people: the connection's settings, the pipeline's name, the text.
+pub type Alert = for<'a> fn(&'a Settings, &'a str, &'a str) -> Boxed<'a, Result<()>>;
+
 /// A connector's side that reads.
 #[derive(Clone, Copy)]
 pub struct SourceRole {
@@ -229,6 +239,14 @@ pub struct SourceRole {
     pub build: fn(SourceSpec) -> Result<Box<dyn Source>>,
     /// Asks the system for tables, columns and keys, for `lakehead.lock`.
     pub discover: Discover,
+    /// Looks for inputs that arrive by themselves (`trigger arrival`); `None` where nothing arrives.
+    pub arrivals: Option<Arrivals>,
+    /// The type of a declared column whose value is a rule of this connector's and no type, `path(1)`.
+    pub column_rule: fn(&Value) -> Option<DataType>,
+    /// What a first run makes at the source, a line each, for `lakehead plan`.
+    pub makes: fn(&Settings) -> Vec<String>,
+    /// Whether the source, read again, gives the rows that tables filled from it must hold.
+    pub comparable: bool,
 }
 
 /// A connector's side that writes.
@@ -242,6 +260,10 @@ pub struct SinkRole {
     pub build: fn(SinkSpec) -> Result<Box<dyn Sink>>,
     /// Returns the place for the pipeline's records in this connection; `None` where it can hold none.
     pub records: Records,
+    /// Looks whether a table is there; `None` where nothing is kept.
+    pub exists: Option<Exists>,
+    /// The command that reads a table at a location with a reader that others wrote.
+    pub query: fn(&str) -> Option<String>,
 }
 
 /// One connector: the single value by which the registry knows it.
@@ -259,6 +281,8 @@ pub struct Connector {
     pub source: Option<SourceRole>,
     /// Its writing side.
     pub sink: Option<SinkRole>,
+    /// How it tells people of a pipeline; `None` where it cannot.
+    pub alert: Option<Alert>,
 }
 
 impl std::fmt::Debug for Connector {

@@ -21,8 +21,8 @@ pub use checkpoint::{Checkpoint, PartitionName, Position};
 pub use clock::{Clock, ManualClock, Micros, SystemClock, format_micros, parse_micros};
 pub use column_type::{column_type_name, parse_column, parse_column_type};
 pub use connector::{
-    Boxed, Connector, Discover, Discovery, OptionKind, OptionSpec, Records, RunContext, SinkRole, SinkSpec, SourceRole,
-    SourceSpec, TableSpec, WriteMode,
+    Alert, Arrivals, Boxed, Connector, Discover, Discovery, Exists, OptionKind, OptionSpec, Records, RunContext,
+    SinkRole, SinkSpec, SourceRole, SourceSpec, TableSpec, WriteMode,
 };
 pub use error::{Blame, Error, Result, Retry};
 pub use record::{Created, RecordStore};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use lakehead_plan::Plan;
 use lakehead_state::{RunRecord, RunState};
 use serde::Serialize;
 use serde_json::json;
+
+use crate::freshness::Rows;
 
 /// How a pipeline stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -83,6 +85,12 @@ pub(crate) struct Counters {
     stopped: AtomicU64,
     /// Wall clock of the last commit, microseconds; 0 before the first.
     last_commit: AtomicI64,
+    /// Wall clock of the newest change that was read, microseconds, as its source says; 0 where none says.
+    newest_read: AtomicI64,
+    /// How old the newest change was when it was committed, microseconds; 0 where nothing more had come since.
+    behind: AtomicU64,
+    /// Whether the source has nothing more for now.
+    level: AtomicBool,
     /// Monotonic time since which something waits to be committed, microseconds plus 1; 0 where nothing does.
     pending_since: AtomicU64,
 }
@@ -107,6 +115,28 @@ impl Counters {
     /// Notes that nothing waits.
     pub(crate) fn note_done(&self) {
         self.pending_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that everything read is committed: what it was late by is how late the tables are.
+    fn note_committed(&self, now: Micros) {
+        self.last_commit.store(now, Ordering::Relaxed);
+        let newest = self.newest_read.load(Ordering::Relaxed);
+        let is_late = newest != 0 && !self.level.load(Ordering::Relaxed);
+        let behind = if is_late { u64::try_from(now.saturating_sub(newest)).unwrap_or(0) } else { 0 };
+        self.behind.store(behind, Ordering::Relaxed);
+        self.note_done();
+    }
+
+    /// Returns how far the tables are behind: as late as the last commit was, or as long as work has waited.
+    pub(crate) fn lag(&self, now: Duration) -> Duration {
+        let behind = Duration::from_micros(self.behind.load(Ordering::Relaxed));
+        self.pending_for(now).map_or(behind, |pending| behind.max(pending))
+    }
+
+    /// Returns the rows read and set aside since the daemon started.
+    pub(crate) fn rows(&self) -> Rows {
+        let count = |rows: &AtomicU64| rows.load(Ordering::Relaxed);
+        Rows { read: count(&self.rows_read), rejected: count(&self.rows_rejected) }
     }
 
     fn pending_for(&self, now: Duration) -> Option<Duration> {
@@ -152,8 +182,12 @@ impl Observer for Counting {
     fn event(&self, event: Event) {
         let counters = &self.counters;
         match event {
-            Event::Read { rows, .. } => {
+            Event::Read { rows, newest, .. } => {
                 self.add(0, &counters.rows_read, rows);
+                if let Some(newest) = newest {
+                    counters.newest_read.fetch_max(newest, Ordering::Relaxed);
+                }
+                counters.level.store(false, Ordering::Relaxed);
                 counters.note_pending(self.clock.monotonic());
             }
             Event::Committed { round, table, rows, .. } => {
@@ -163,13 +197,20 @@ impl Observer for Counting {
                 if self.round.swap(round, Ordering::Relaxed) != round {
                     counters.rounds.fetch_add(1, Ordering::Relaxed);
                 }
-                counters.last_commit.store(self.clock.now(), Ordering::Relaxed);
-                counters.note_done();
+                counters.note_committed(self.clock.now());
             }
             Event::Rejected { rows } => self.add(2, &counters.rows_rejected, rows),
-            Event::Warned { .. } | Event::InputRejected { .. } | Event::Evolved { .. } => {}
-            // Whatever else a run tells, it tells at a consistent point: nothing waits there.
-            _ => counters.note_done(),
+            // To have taken the pipeline over is not to have reached its sources.
+            Event::Taken { .. }
+            | Event::Recovered { .. }
+            | Event::Warned { .. }
+            | Event::InputRejected { .. }
+            | Event::Evolved { .. } => {}
+            Event::Level { .. } => counters.level.store(true, Ordering::Relaxed),
+            Event::Idle | Event::CaughtUp => {
+                counters.behind.store(0, Ordering::Relaxed);
+                counters.note_done();
+            }
         }
     }
 }
@@ -266,6 +307,10 @@ impl Board {
         family("lakehead_last_commit_timestamp_seconds", "gauge", "When a table last changed.", &|c| {
             let at = c.last_commit.load(Ordering::Relaxed);
             (at != 0).then(|| ("", seconds(at))).into_iter().collect()
+        });
+        let now = self.clock.monotonic();
+        family("lakehead_lag_seconds", "gauge", "How far the tables are behind their sources.", &|c| {
+            vec![("", c.lag(now).as_secs_f64())]
         });
         text
     }

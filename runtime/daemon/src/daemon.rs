@@ -21,6 +21,7 @@ use crate::http;
 use crate::pipeline::{Phase, Pipeline};
 
 mod directory;
+mod freshness;
 mod runs;
 #[cfg(test)]
 mod tests;
@@ -40,8 +41,10 @@ pub struct Limits {
     pub batch_runs_max: usize,
     /// Pause between two looks at the directory; also the longest sleep, so that a clock that is set is noticed.
     pub directory_poll: Duration,
-    /// Pause between two looks for arrivals.
+    /// Pause between two looks for arrivals; longer where a look takes long, see [`Limits::arrival_share`].
     pub arrival_poll: Duration,
+    /// Looks for arrivals take at most one part in so many of the time: listing a large bucket costs requests.
+    pub arrival_share: u32,
     /// A continuous pipeline whose work waits for longer than this is not ready.
     pub stalled_after: Duration,
 }
@@ -52,6 +55,7 @@ impl Default for Limits {
             batch_runs_max: 4,
             directory_poll: Duration::from_secs(2),
             arrival_poll: Duration::from_secs(5),
+            arrival_share: 20,
             stalled_after: Duration::from_secs(15 * 60),
         }
     }
@@ -78,7 +82,7 @@ pub enum Ended {
 /// Work beside the runs.
 enum Chore {
     Looked(directory::Look),
-    Arrivals { plan: Arc<Plan>, found: Result<Option<String>> },
+    Arrivals { plan: Arc<Plan>, found: Result<Option<String>>, took: Duration },
     Alerted { pipeline: String, sent: Result<()> },
 }
 
@@ -164,6 +168,7 @@ impl Daemon {
             self.take_due(now);
             self.look_for_arrivals(ticks);
             self.start_ready(now, ticks);
+            self.look_after_freshness(ticks);
         }
         self.show();
         self.pause(now, ticks)
@@ -230,7 +235,12 @@ impl Daemon {
             if pipeline.replacement.is_some() {
                 continue;
             }
-            for (first, last, why) in pipeline.take_due(now) {
+            let left_out = pipeline.take_due(now);
+            let moved = std::mem::take(&mut pipeline.moved).then_some(pipeline.last);
+            if let Some(last) = moved {
+                self.note_fired(&name, last);
+            }
+            for (first, last, why) in left_out {
                 self.left_out(&name, first, last, why);
             }
         }
@@ -265,18 +275,20 @@ impl Daemon {
                 continue;
             }
             pipeline.look = None;
-            let (host, plan) = (Arc::clone(&self.host), Arc::clone(&pipeline.plan));
+            let (host, plan, clock) = (Arc::clone(&self.host), Arc::clone(&pipeline.plan), Arc::clone(&self.clock));
             self.chores.spawn(async move {
+                let began = clock.monotonic();
                 let found = host.arrivals(&plan).await;
-                Chore::Arrivals { plan, found }
+                let took = clock.monotonic().saturating_sub(began);
+                Chore::Arrivals { plan, found, took }
             });
         }
     }
 
-    fn arrivals_seen(&mut self, plan: &Plan, found: Result<Option<String>>) {
+    fn arrivals_seen(&mut self, plan: &Plan, found: Result<Option<String>>, took: Duration) {
         let (now, ticks) = (self.clock.now(), self.clock.monotonic());
         let Some(pipeline) = self.pipelines.get_mut(&plan.name) else { return };
-        pipeline.look = Some(ticks + self.limits.arrival_poll);
+        pipeline.look = Some(ticks + self.limits.arrival_poll.max(took * self.limits.arrival_share));
         let settle = pipeline.plan.trigger.within;
         match found {
             Ok(fingerprint) => {
@@ -312,7 +324,7 @@ impl Daemon {
     fn chore_joined(&mut self, joined: std::result::Result<Chore, JoinError>) {
         match joined {
             Ok(Chore::Looked(look)) => self.looked(look),
-            Ok(Chore::Arrivals { plan, found }) => self.arrivals_seen(&plan, found),
+            Ok(Chore::Arrivals { plan, found, took }) => self.arrivals_seen(&plan, found, took),
             Ok(Chore::Alerted { sent: Ok(()), .. }) => {}
             Ok(Chore::Alerted { pipeline, sent: Err(error) }) => {
                 self.host.notice(&Notice::AlertFailed { pipeline, error: sentence(&error) });

@@ -5,6 +5,7 @@ mod arrival;
 mod attempt;
 mod board;
 mod daemon;
+mod freshness;
 mod host;
 pub mod http;
 mod occasion;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::arrival::Arrivals;
 use crate::board::{Counters, Counting, PipelineState, PipelineStatus};
+use crate::freshness::Freshness;
 use crate::host::LeftOut;
 use crate::occasion::{Due, Standing, due};
 use crate::schedule::{Schedule, micros};
@@ -89,11 +90,16 @@ pub(crate) struct Pipeline {
     /// When its arrivals are looked at next; `None` while somebody looks.
     pub(crate) look: Option<Duration>,
     pub(crate) counters: Arc<Counters>,
+    /// Whether `last` moved without a run, and is to be written down.
+    pub(crate) moved: bool,
+    pub(crate) freshness: Freshness,
+    /// When it last succeeded, or began to be looked after, monotonic.
+    pub(crate) fresh_at: Duration,
 }
 
 impl Pipeline {
-    /// Creates a pipeline that has dealt with everything up to `last`.
-    pub(crate) fn new(plan: Plan, last: Micros, counters: Arc<Counters>) -> Self {
+    /// Creates a pipeline that has dealt with everything up to `last`, at a monotonic time.
+    pub(crate) fn new(plan: Plan, last: Micros, counters: Arc<Counters>, fresh_at: Duration) -> Self {
         let mut pipeline = Self {
             text: text_of(&plan),
             plan: Arc::new(plan),
@@ -109,6 +115,9 @@ impl Pipeline {
             arrivals: Arrivals::default(),
             look: Some(Duration::ZERO),
             counters,
+            moved: false,
+            freshness: Freshness::default(),
+            fresh_at,
         };
         pipeline.settle_plan();
         pipeline
@@ -135,6 +144,7 @@ impl Pipeline {
             self.parents.retain(|parent, _| names.contains(parent));
         }
         (self.failures, self.last_error) = (0, None);
+        self.counters.note_done();
         self.text = text_of(&plan);
         self.plan = Arc::new(plan);
         self.settle_plan();
@@ -183,6 +193,7 @@ impl Pipeline {
         if !trigger.enabled {
             if schedule.next_after(self.last).is_some_and(|fire| fire <= now) {
                 self.last = now;
+                self.moved = true;
             }
             return Vec::new();
         }

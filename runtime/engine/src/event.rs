@@ -1,6 +1,6 @@
 //! What a run tells those who watch it.
 
-use lakehead_core::TableVersion;
+use lakehead_core::{Micros, TableVersion};
 use serde::Serialize;
 
 /// One thing that happened.
@@ -25,6 +25,8 @@ pub enum Event {
         rows: u64,
         /// Their bytes in memory.
         bytes: u64,
+        /// When the source committed the newest of them, microseconds UTC; `None` where it does not say.
+        newest: Option<Micros>,
     },
     /// A table has a new version.
     Committed {
@@ -67,6 +69,11 @@ pub enum Event {
     },
     /// The position moved without rows, and was written down.
     Idle,
+    /// A source has nothing more for now; what it gave may not be in the lake yet.
+    Level {
+        /// The source's node.
+        node: String,
+    },
     /// Everything that the sources had is in the lake.
     CaughtUp,
 }

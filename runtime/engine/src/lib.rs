@@ -18,4 +18,4 @@ pub use flow::Flow;
 pub use json::rows_to_json;
 pub use reject::Rejected;
 pub use rows::{with_reserved, without_reserved};
-pub use run::{Engine, Limits, Parts, SinkPart, SourcePart, Stop, Summary, Until};
+pub use run::{Engine, Limits, Parts, Reopen, SinkPart, SourcePart, Stop, Summary, Until};

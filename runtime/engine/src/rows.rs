@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array,
+};
 use arrow::compute::{is_null, nullif};
-use arrow::datatypes::{Schema, SchemaRef};
-use lakehead_core::{Error, OP, Op, RESERVED, Result, UNCHANGED, is_reserved, reserved_field};
+use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
+use lakehead_core::{COMMITTED_AT, Error, Micros, OP, Op, RESERVED, Result, UNCHANGED, is_reserved, reserved_field};
 
 /// Returns the schema of engine rows over data columns.
 pub(crate) fn full_schema(data: &Schema) -> SchemaRef {
@@ -53,6 +55,12 @@ pub(crate) fn texts<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a StringA
 pub(crate) fn deletes(rows: &RecordBatch) -> Result<BooleanArray> {
     let ops = texts(rows, OP)?;
     Ok(ops.iter().map(|op| Some(op == Some(Op::Delete.letter()))).collect())
+}
+
+/// Returns when the source committed the newest of the rows, where it says so.
+pub(crate) fn newest(rows: &RecordBatch) -> Option<Micros> {
+    let times = rows.column_by_name(COMMITTED_AT)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    arrow::compute::max(times)
 }
 
 /// Returns whether rows were read by a snapshot.

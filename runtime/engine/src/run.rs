@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use lakehead_core::{Checkpoint, Clock, Error, RecordStore, Result, RunContext, Sink, Source, SourceEvent, failpoint};
+use lakehead_core::{Checkpoint, Clock, Error, Result, RunContext, Sink, SourceEvent, failpoint};
 use lakehead_plan::{NodeKind, OnMisfit, Plan, SchemaChanges, SinkPlan, SourcePlan, StreamId, Truncate};
 use lakehead_sql::{Parameters, Sql};
 use tokio::sync::watch;
@@ -18,7 +18,10 @@ use crate::reject::Rejected;
 use crate::source_task::{SourceTask, gone};
 
 mod commit;
+mod parts;
 mod recover;
+
+pub use parts::{Parts, Reopen, SinkPart, SourcePart};
 
 /// What every run shares.
 #[derive(Clone)]
@@ -29,36 +32,6 @@ pub struct Engine {
     pub clock: Arc<dyn Clock>,
     /// Watches.
     pub observer: Arc<dyn Observer>,
-}
-
-/// A source and the number of its node.
-pub struct SourcePart {
-    /// The node's number in the plan.
-    pub node: usize,
-    /// The source, not yet opened.
-    pub source: Box<dyn Source>,
-}
-
-/// A sink and the number of its node.
-pub struct SinkPart {
-    /// The node's number in the plan; `None` for the dead letters.
-    pub node: Option<usize>,
-    /// The table's name.
-    pub table: String,
-    /// Whether its commits carry our marks durably, so that a round that touches it alone needs no record.
-    pub lake: bool,
-    /// The sink, not yet opened.
-    pub sink: Box<dyn Sink>,
-}
-
-/// What a plan is run with.
-pub struct Parts {
-    /// Sources.
-    pub sources: Vec<SourcePart>,
-    /// Sinks.
-    pub sinks: Vec<SinkPart>,
-    /// Where the epoch chain is kept; `None` where no output can hold one.
-    pub records: Option<Arc<dyn RecordStore>>,
 }
 
 /// When a round ends.
@@ -137,6 +110,9 @@ struct Run<'a> {
     limits: Limits,
     chain: Option<crate::Chain>,
     sinks: Vec<SinkPart>,
+    reopen: Option<Reopen>,
+    /// The sink of another run's table, while its round is finished.
+    earlier: Option<Box<dyn Sink>>,
     readings: Vec<Reading>,
     streams: HashMap<(String, String), StreamId>,
     /// What is committed.
@@ -179,10 +155,15 @@ impl Engine {
         // Dropping the run closed the queues; every source closes before we return.
         let mut closed = Ok(());
         while let Some(joined) = tasks.join_next().await {
-            closed = joined.unwrap_or_else(|error| Err(Error::bug("a source's task panicked").caused_by(error)));
+            let ended = joined.unwrap_or_else(|error| Err(Error::bug("a source's task panicked").caused_by(error)));
+            closed = closed.and(ended);
         }
-        let summary = outcome?;
-        closed.map(|()| summary)
+        match (outcome, closed) {
+            (Ok(summary), closed) => closed.map(|()| summary),
+            // What ended the task says more than that it ended.
+            (Err(error), Err(cause)) if crate::source_task::is_gone(&error) => Err(cause),
+            (Err(error), _) => Err(error),
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "a run and everything it is given")]
@@ -200,6 +181,7 @@ impl Engine {
         let parameters = Parameters::new(&plan.parameters, &run, &profile, self.clock.now());
         let flow = Flow::new(plan.clone(), Arc::clone(&self.sql), parameters);
         let mut state = Run::new(self, flow, run, limits, parts.sinks);
+        state.reopen = parts.reopen;
         state.take_over(parts.records).await?;
         if state.progress.run == state.run.id && !state.run.id.is_empty() {
             return Ok(state.summary);
@@ -222,6 +204,8 @@ impl<'a> Run<'a> {
             limits: Limits { age, ..limits },
             chain: None,
             sinks,
+            reopen: None,
+            earlier: None,
             readings: Vec::new(),
             streams: HashMap::new(),
             progress: Progress::default(),
@@ -347,8 +331,19 @@ impl<'a> Run<'a> {
         match next {
             None => Ok(()),
             Some((_, None)) => Err(gone()),
-            Some((number, Some(event))) => self.take(number, event?).await,
+            Some((_, Some(Err(error)))) => {
+                self.save_complete().await?;
+                Err(error)
+            }
+            Some((number, Some(Ok(event)))) => self.take(number, event).await,
         }
+    }
+
+    /// Before an error ends the run: what the sources gave up to their last consistent points is committed, so that the
+    /// next run starts behind it. A table whose columns changed is then met at its change, not before.
+    async fn save_complete(&mut self) -> Result<()> {
+        let at_boundary = self.readings.iter().all(|reading| reading.boundary);
+        if at_boundary && !self.whole_runs { self.cut(true, false).await } else { Ok(()) }
     }
 
     fn is_full(&self) -> bool {
@@ -371,7 +366,8 @@ impl<'a> Run<'a> {
                 self.summary.rows_read += rows;
                 self.rows += rows;
                 self.bytes += bytes;
-                self.tell(Event::Read { node: node.clone(), rows, bytes });
+                let newest = crate::rows::newest(&batch.rows);
+                self.tell(Event::Read { node: node.clone(), rows, bytes, newest });
                 let stream = self.stream(&node, &batch.table)?;
                 let rows = self.flow.source_rows(stream, &batch.rows)?;
                 self.snapshot |= crate::rows::holds_read_rows(&rows)?;
@@ -385,6 +381,7 @@ impl<'a> Run<'a> {
             }
             SourceEvent::CaughtUp => {
                 self.readings[number].caught_up = true;
+                self.tell(Event::Level { node: self.readings[number].node.clone() });
                 Ok(())
             }
             SourceEvent::End => {

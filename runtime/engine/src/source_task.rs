@@ -5,6 +5,8 @@ use lakehead_core::{BatchBudget, Checkpoint, Error, Result, Source, SourceEvent}
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+const GONE: &str = "a source's task ended without an event";
+
 /// Events that wait between a source and the engine: with batches of at most 16 MiB, 64 MiB for a source.
 const QUEUE_EVENTS: usize = 4;
 
@@ -76,5 +78,10 @@ async fn acknowledge(source: &mut dyn Source, acknowledged: &mut watch::Receiver
 
 /// What a task that ended without a word means.
 pub(crate) fn gone() -> Error {
-    Error::bug("a source's task ended without an event")
+    Error::bug(GONE)
+}
+
+/// Returns whether an error only says that a source's task ended.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    error.message() == GONE
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use lakehead_core::{Error, Micros, Result};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
 /// Runs kept per pipeline.
@@ -90,6 +90,19 @@ pub struct TableRecord {
     pub updated: Micros,
 }
 
+/// Who has a pipeline: what its epoch chain says, for people. The chain decides, this row only tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeaseRecord {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The generation.
+    pub fence: u64,
+    /// Machine and process.
+    pub owner: String,
+    /// When it took the pipeline over.
+    pub taken: Micros,
+}
+
 /// The ledger; calls are short and block.
 pub struct Ledger {
     connection: Mutex<Connection>,
@@ -112,6 +125,9 @@ create table if not exists tables (
   pipeline text not null, connection text not null, name text not null, format text not null,
   location text not null, version integer not null, updated integer not null,
   primary key (connection, name)
+);
+create table if not exists leases (
+  pipeline text primary key, fence integer not null, owner text not null, taken integer not null
 );
 create table if not exists fired (pipeline text primary key, instant integer not null);
 ";
@@ -259,6 +275,27 @@ impl Ledger {
     }
 
     /// Notes that a pipeline's trigger fired; an earlier instant changes nothing (a clock that goes back never fires
+    /// Notes who took a pipeline over. An older generation never takes the place of a newer one.
+    pub fn record_lease(&self, lease: &LeaseRecord) -> Result<()> {
+        let sql = "insert into leases (pipeline, fence, owner, taken) values (?1, ?2, ?3, ?4)
+            on conflict (pipeline) do update set fence = excluded.fence, owner = excluded.owner, taken = excluded.taken
+            where excluded.fence >= leases.fence";
+        let values = params![lease.pipeline, lease.fence.cast_signed(), lease.owner, lease.taken];
+        self.with(|connection| connection.execute(sql, values)).map(|_| ())
+    }
+
+    /// Returns who took a pipeline over last.
+    pub fn lease(&self, pipeline: &str) -> Result<Option<LeaseRecord>> {
+        let sql = "select fence, owner, taken from leases where pipeline = ?1";
+        self.with(|connection| {
+            let lease = |row: &rusqlite::Row<'_>| {
+                let fence = row.get::<_, i64>(0)?.cast_unsigned();
+                Ok(LeaseRecord { pipeline: pipeline.to_owned(), fence, owner: row.get(1)?, taken: row.get(2)? })
+            };
+            connection.query_row(sql, params![pipeline], lease).optional()
+        })
+    }
+
     /// again, delivery 3.10).
     pub fn set_fired(&self, pipeline: &str, instant: Micros) -> Result<()> {
         self.with(|connection| {
@@ -286,6 +323,17 @@ fn failed(error: rusqlite::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_generation_never_takes_the_place_of_a_newer_one() {
+        let ledger = Ledger::in_memory().unwrap();
+        assert_eq!(ledger.lease("p").unwrap(), None);
+        let lease = |fence| LeaseRecord { pipeline: "p".into(), fence, owner: format!("owner {fence}"), taken: 7 };
+        for fence in [1, 3, 2] {
+            ledger.record_lease(&lease(fence)).unwrap();
+        }
+        assert_eq!(ledger.lease("p").unwrap(), Some(lease(3)));
+    }
 
     fn run(id: &str, state: RunState, started: Micros) -> RunRecord {
         RunRecord {

@@ -3,4 +3,4 @@
 
 mod ledger;
 
-pub use ledger::{Ledger, RunRecord, RunState, TableRecord};
+pub use ledger::{LeaseRecord, Ledger, RunRecord, RunState, TableRecord};

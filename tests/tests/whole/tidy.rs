@@ -63,12 +63,34 @@ fn features_are_chosen_in_the_registry_alone() {
     assert_eq!(found, Vec::<String>::new());
 }
 
+/// What a connector is or can do is said by its roles. `init --from` alone asks a database that it knows.
 #[test]
-fn the_engine_names_no_connector() {
-    for path in sources().iter().filter(|path| path.components().any(|part| part.as_os_str() == "engine")) {
+fn the_language_and_the_runtime_name_no_connector() {
+    let declared = |path: &PathBuf| {
         let text = std::fs::read_to_string(path).unwrap();
-        for name in ["\"delta\"", "\"postgres\"", "\"parquet\"", "\"files\"", "\"generate\""] {
-            assert!(!text.contains(name), "{} names {name}", path.display());
-        }
-    }
+        let names = text.lines().filter_map(|line| line.strip_prefix("    name: "));
+        names.map(|name| name.trim_end_matches(',').to_owned()).collect::<Vec<_>>()
+    };
+    let is_connector = |path: &&PathBuf| {
+        path.ends_with("src/lib.rs") && path.components().any(|part| part.as_os_str() == "connectors")
+    };
+    let names: Vec<String> = sources().iter().filter(is_connector).flat_map(declared).collect();
+    assert!(names.len() >= 7, "{names:?}");
+    let named: Vec<String> = sources()
+        .iter()
+        .filter(|path| {
+            !path
+                .components()
+                .any(|part| ["connectors", "tests", "tests.rs"].iter().any(|other| part.as_os_str() == *other))
+        })
+        .filter(|path| !path.file_stem().is_some_and(|stem| stem.to_string_lossy().starts_with("init")))
+        .flat_map(|path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+            let words = |line: &str| line.contains("K::Word(");
+            let found = |name: &&String| code.lines().any(|line| line.contains(name.as_str()) && !words(line));
+            names.iter().filter(found).map(|name| format!("{} names {name}", path.display())).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(named, Vec::<String>::new());
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lakehead_core::{Error, Result, RunContext, WriteMode, format_micros, parse_micros};
 use lakehead_engine::{Silent, Until};
-use lakehead_plan::{NodeKind, Plan};
+use lakehead_plan::{NodeKind, Plan, SinkPlan};
 use lakehead_sql::Sql;
 
 use super::run::{Runner, stop_on_signal};
@@ -43,6 +43,13 @@ pub(crate) async fn backfill(arguments: &Backfill, common: &Common) -> Result<En
     }
     say_plan(common, done + waiting.len(), waiting.len(), done);
     if arguments.dry_run {
+        if common.format == Format::Json {
+            for run in &waiting {
+                let (start, end) = (format_micros(run.start), format_micros(run.end));
+                println!("{}", serde_json::json!({ "event": "would_run", "start": start, "end": end }));
+            }
+            return Ok(Ended::Done);
+        }
         for run in waiting.iter().take(20) {
             println!("  {} .. {}", format_micros(run.start), format_micros(run.end));
         }
@@ -80,6 +87,15 @@ fn refuse(plan: &Plan) -> Result<()> {
                     .with("source", &node.name)
                     .help(format!("lakehead run {} --until caught-up   reads what is missing", plan.name)));
             }
+            NodeKind::Sink(sink) if sink.mode == WriteMode::Overwrite && !replaces_others(sink) => {
+                return Err(Error::user(
+                    "R0919",
+                    "files of an interval are replaced by the pipeline alone that wrote them",
+                )
+                .with("pipeline", &plan.name)
+                .with("sink", &sink.node)
+                .help("backfill into a delta or parquet table, which knows the files of every writer"));
+            }
             NodeKind::Sink(sink) => {
                 let repeatable = matches!(sink.mode, WriteMode::Overwrite | WriteMode::Upsert);
                 if !repeatable {
@@ -94,6 +110,12 @@ fn refuse(plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the sink replaces what another writer wrote: a backfill's workers are writers of their own.
+fn replaces_others(sink: &SinkPlan) -> bool {
+    let role = lakehead_registry::connector(&sink.connector).and_then(|connector| connector.sink);
+    role.is_some_and(|role| role.exists.is_some())
 }
 
 fn moment(name: &str, text: &str) -> Result<i64> {

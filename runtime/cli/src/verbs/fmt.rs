@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use lakehead_core::{Error, Result};
-use lakehead_syntax::{SourceMap, format, render_text};
+use lakehead_syntax::{SourceMap, format, render_json, render_text};
 
 use super::Ended;
-use crate::args::{Common, Fmt};
+use crate::args::{Common, Fmt, Format};
 use crate::environment::color;
 
 /// Writes files in the one style; with `--check` only says which are not.
@@ -25,25 +25,37 @@ pub(crate) fn fmt(arguments: &Fmt, common: &Common) -> Result<Ended> {
         match format(&text) {
             Err(found) => {
                 ended = Ended::Errors;
-                eprintln!("{}", render_text(&found, &SourceMap::single(file.display().to_string(), text), color()));
+                let sources = SourceMap::single(file.display().to_string(), text);
+                match common.format {
+                    Format::Json => println!("{}", render_json(&found, &sources)),
+                    Format::Text => eprintln!("{}", render_text(&found, &sources, color())),
+                }
             }
             Ok(formatted) if formatted == text => {}
             Ok(_) if arguments.check => {
                 ended = Ended::Errors;
-                println!("{}", file.display());
+                show(&file, common);
             }
             Ok(formatted) => {
                 write_whole(&file, &formatted)?;
                 if !common.quiet {
-                    println!("{}", file.display());
+                    show(&file, common);
                 }
             }
         }
     }
-    if ended == Ended::Errors && arguments.check && !common.quiet {
+    if ended == Ended::Errors && arguments.check && !common.quiet && common.format == Format::Text {
         eprintln!("write them in style:  lakehead fmt");
     }
     Ok(ended)
+}
+
+/// Names a file that is, or would be, written anew.
+fn show(file: &Path, common: &Common) {
+    match common.format {
+        Format::Json => println!("{}", serde_json::json!({ "file": file })),
+        Format::Text => println!("{}", file.display()),
+    }
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -6,7 +6,7 @@ use lakehead_core::{Error, Result};
 
 use super::Ended;
 use super::fmt::write_whole;
-use crate::args::{Common, Init};
+use crate::args::{Common, Format, Init};
 
 const HELLO: &str = include_str!("../../../../pipelines/hello.lake");
 
@@ -22,7 +22,7 @@ pub(crate) async fn init(arguments: Init, common: &Common) -> Result<Ended> {
         Error::user("R0909", "the folder cannot be made").with("folder", folder.display()).caused_by(error)
     })?;
     match &arguments.from {
-        Some(url) => crate::verbs::init_postgres::mirror(folder, url).await?,
+        Some(url) => crate::verbs::init_postgres::mirror(folder, url, common).await?,
         None => hello(folder, common)?,
     }
     Ok(Ended::Done)
@@ -53,7 +53,10 @@ pub(crate) fn write_settings(folder: &Path) -> Result<()> {
 fn hello(folder: &Path, common: &Common) -> Result<()> {
     write_settings(folder)?;
     write_whole(&folder.join("hello.lake"), HELLO)?;
-    if !common.quiet {
+    if common.format == Format::Json {
+        let files = ["lakehead.toml", "hello.lake"];
+        println!("{}", serde_json::json!({ "event": "created", "folder": folder, "files": files }));
+    } else if !common.quiet {
         let shown = folder.display();
         println!("created {shown}/");
         println!("  lakehead.toml   name, edition 1, state in ./.lakehead");

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use lakehead_core::{Discovery, Error, Result, Secret, Settings, Value};
 use lakehead_plan::{Lock, LockEntry};
+use serde_json::json;
 
 use super::fmt::write_whole;
 use super::init::write_settings;
+use crate::args::{Common, Format};
 
 /// Writes a mirror of every table that can be mirrored, and prints what a DBA must do first.
-pub(crate) async fn mirror(folder: &Path, url: &str) -> Result<()> {
+pub(crate) async fn mirror(folder: &Path, url: &str, common: &Common) -> Result<()> {
     let mut connection = lakehead_postgres::settings_from_url(url)?;
     if connection.get("password").is_none()
         && let Some(password) = crate::environment::postgres_password()
@@ -40,20 +42,28 @@ pub(crate) async fn mirror(folder: &Path, url: &str) -> Result<()> {
     let text = pipeline(&connection, &keyless);
     let text = lakehead_syntax::format(&text).unwrap_or(text);
     write_whole(&folder.join("mirror.lake"), &text)?;
+    let user = connection.text("user").unwrap_or("lakehead");
+    let names: Vec<(&str, &str)> = tables.iter().filter_map(|table| table.name.split_once('.')).collect();
+    let mut statements = lakehead_postgres::inspect::grants(user, &names, "lakehead_mirror");
+    if found.wal_level != "logical" {
+        let is = &found.wal_level;
+        statements.push(format!("alter system set wal_level = logical;   -- is {is}; then restart the server"));
+    }
+    if common.format == Format::Json {
+        let said = json!({ "event": "created", "folder": folder, "files": ["lakehead.toml", "lakehead.lock", "mirror.lake"],
+            "tables": tables.len(), "keyless": keyless, "wal_level": found.wal_level, "administrator": statements });
+        println!("{said}");
+        return Ok(());
+    }
     println!(
         "created {}/mirror.lake: {} tables, {} without a key (appended only)",
         folder.display(),
         tables.len(),
         keyless.len()
     );
-    let user = connection.text("user").unwrap_or("lakehead");
-    let names: Vec<(&str, &str)> = tables.iter().filter_map(|table| table.name.split_once('.')).collect();
     println!("\nto be run by a database administrator:\n");
-    for line in lakehead_postgres::inspect::grants(user, &names, "lakehead_mirror") {
+    for line in statements {
         println!("  {line}");
-    }
-    if found.wal_level != "logical" {
-        println!("  alter system set wal_level = logical;   -- is {}; then restart the server", found.wal_level);
     }
     println!("\nnext:  export SOURCE_PASSWORD=…; cd {} && lakehead check && lakehead run mirror", folder.display());
     Ok(())

@@ -3,11 +3,12 @@
 use lakehead_core::{Discovery, Error, Result, Settings, Value};
 use lakehead_plan::{LockEntry, SecretSource, SourceDeclaration};
 use lakehead_sql::Sql;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 use super::Ended;
 use super::fmt::write_whole;
-use crate::args::{Common, Lock};
+use crate::args::{Common, Format, Lock};
 use crate::project::load;
 
 /// Refreshes `lakehead.lock`; what cannot be asked keeps its old entry and is told.
@@ -30,7 +31,14 @@ pub(crate) async fn lock(arguments: &Lock, common: &Common) -> Result<Ended> {
                         Some(old) if old.table == entry.table => "same",
                         Some(_) => "changed",
                     };
-                    if !common.quiet {
+                    if common.format == Format::Json {
+                        let columns = entry.table.schema.fields().len();
+                        let connection = &source.connection_name;
+                        println!(
+                            "{}",
+                            json!({ "change": change, "connection": connection, "object": object, "columns": columns })
+                        );
+                    } else if !common.quiet {
                         println!(
                             "{change:<8} {}.{object}  {} columns",
                             source.connection_name,

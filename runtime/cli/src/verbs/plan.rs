@@ -1,14 +1,17 @@
 //! `lakehead plan`: what a first run would create. Writes nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use lakehead_core::{Result, column_type_name};
+use lakehead_core::{Clock, Result, RunContext, SystemClock, column_type_name};
 use lakehead_plan::{LayoutTransform, NodeKind, Plan, SinkPlan, SourcePlan};
 use lakehead_sql::Sql;
 
 use super::run::table_location;
 use super::{Ended, find_plan};
 use crate::args::{Common, Format, PlanArguments};
+use crate::environment::fill_secrets;
+use crate::parts::Building;
 use crate::project::load;
 
 /// Shows slots, publications, tables, columns and layouts of one pipeline, or of all.
@@ -30,40 +33,67 @@ pub(crate) async fn plan(arguments: &PlanArguments, common: &Common) -> Result<E
         println!("{}", serde_json::to_string_pretty(&plans).unwrap_or_default());
         return Ok(Ended::Done);
     }
-    let mut creates = 0;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let mut seen = Seen::default();
     for plan in &plans {
-        creates += show(plan, &loaded.root);
+        let mut filled = plan.clone();
+        // Without its secrets a location may still be one that needs none.
+        let _ = fill_secrets(&mut filled, &loaded.planned.secrets);
+        let look = Look { root: &loaded.root, filled: &filled, clock: &clock };
+        show(plan, &look, &mut seen).await;
     }
-    println!("{creates} tables to create; nothing was written");
-    Ok(if arguments.exit_code && creates > 0 { Ended::Changes } else { Ended::Done })
+    let unknown = if seen.unknown == 0 { String::new() } else { format!(", {} that cannot be seen", seen.unknown) };
+    println!("{} tables to create{unknown}; nothing was written", seen.creates);
+    Ok(if arguments.exit_code && seen.creates + seen.unknown > 0 { Ended::Changes } else { Ended::Done })
 }
 
-fn show(plan: &Plan, root: &Path) -> usize {
+/// What the tables are looked for with.
+struct Look<'a> {
+    root: &'a Path,
+    filled: &'a Plan,
+    clock: &'a Arc<dyn Clock>,
+}
+
+/// Tables that are not there, and tables of which nobody knows.
+#[derive(Default)]
+struct Seen {
+    creates: usize,
+    unknown: usize,
+}
+
+impl Look<'_> {
+    /// Returns whether a sink's table is there; `None` where it keeps none.
+    async fn exists(&self, sink: &SinkPlan) -> Option<Result<bool>> {
+        let exists = lakehead_registry::connector(&sink.connector)?.sink?.exists?;
+        let run = RunContext::default();
+        let building = Building { plan: self.filled, root: self.root, run: &run, clock: self.clock };
+        Some(exists(&building.sink_spec(sink)).await)
+    }
+}
+
+async fn show(plan: &Plan, look: &Look<'_>, seen: &mut Seen) {
     println!("pipeline {}", plan.name);
-    let mut creates = 0;
-    for node in &plan.nodes {
-        match &node.kind {
-            NodeKind::Source(source) => show_source(&node.name, source, plan),
-            NodeKind::Sink(sink) => creates += usize::from(show_sink(sink, root)),
+    for (node, filled) in plan.nodes.iter().zip(&look.filled.nodes) {
+        match (&node.kind, &filled.kind) {
+            (NodeKind::Source(source), _) => show_source(&node.name, source, plan),
+            (NodeKind::Sink(_), NodeKind::Sink(sink)) => show_sink(sink, look, seen).await,
             _ => {}
         }
     }
-    if let Some(sink) = &plan.dead_letter {
-        creates += usize::from(show_sink(sink, root));
+    if let Some(sink) = &look.filled.dead_letter {
+        show_sink(sink, look, seen).await;
     }
     for (setting, place) in &plan.not_yet {
         println!("   ! {setting} ({place}) is checked, and this version does not carry it out: `run` refuses");
     }
     println!();
-    creates
 }
 
 fn show_source(name: &str, source: &SourcePlan, plan: &Plan) {
     println!("   source {name}  {} {}", source.connector, source.connection_name);
-    if source.changes && source.connector != "generate" {
-        let slot = source.settings.text("slot").unwrap_or("(named after the pipeline)");
-        let publication = source.settings.text("publication").unwrap_or("(named after the slot)");
-        println!("     + replication slot {slot}, publication {publication}");
+    let role = lakehead_registry::connector(&source.connector).and_then(|connector| connector.source);
+    for made in role.map(|role| (role.makes)(&source.settings)).unwrap_or_default() {
+        println!("     + {made}");
     }
     for table in &source.tables {
         let stream = &plan.streams[table.stream.0];
@@ -72,13 +102,25 @@ fn show_source(name: &str, source: &SourcePlan, plan: &Plan) {
     }
 }
 
-fn show_sink(sink: &SinkPlan, root: &Path) -> bool {
-    let location = table_location(root, sink);
-    let there = Path::new(&location).join("_delta_log").is_dir() || Path::new(&location).join("_manifest").is_dir();
-    let mark = if there { "  " } else { " +" };
+async fn show_sink(sink: &SinkPlan, look: &Look<'_>, seen: &mut Seen) {
+    let location = table_location(look.root, sink);
+    let there = look.exists(sink).await;
+    let mark = match &there {
+        Some(Ok(true)) => "  ",
+        Some(Err(_)) => " ?",
+        _ => " +",
+    };
     println!("  {mark} {} {}  {} {}", sink.connector, sink.table, sink.mode.word(), location);
-    if sink.mode == lakehead_core::WriteMode::Upsert && sink.connector == "delta" {
-        println!("      key {}; an upsert rewrites the files that hold a changed key", sink.key.join(", "));
+    match &there {
+        Some(Ok(false)) => seen.creates += 1,
+        Some(Err(error)) => {
+            seen.unknown += 1;
+            println!("      cannot be seen: {} ({})", error.message(), error.code());
+        }
+        _ => {}
+    }
+    if !sink.key.is_empty() {
+        println!("      key {}", sink.key.join(", "));
     }
     let partitions: Vec<String> = sink
         .layout
@@ -91,10 +133,9 @@ fn show_sink(sink: &SinkPlan, root: &Path) -> bool {
     if !partitions.is_empty() {
         println!("      partitioned by {}", partitions.join(", "));
     }
-    if !there {
+    if !matches!(there, Some(Ok(true))) {
         for field in sink.schema.fields() {
             println!("      {:<24} {}", field.name(), column_type_name(field.data_type()));
         }
     }
-    !there
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lakehead_core::{Clock, Result, Retry, RunContext, SystemClock, format_micros};
-use lakehead_engine::{Engine, Limits, Observer, Stop, Summary, Until};
+use lakehead_engine::{Engine, Event, Limits, Observer, Stop, Summary, Until};
 use lakehead_plan::{NodeKind, Plan, SinkPlan, When};
 use lakehead_sql::Sql;
-use lakehead_state::{Ledger, RunRecord, RunState, TableRecord};
+use lakehead_state::{LeaseRecord, Ledger, RunRecord, RunState, TableRecord};
 use tokio::sync::watch;
 
 use super::{Ended, find_plan};
@@ -17,6 +17,7 @@ use crate::project::{Loaded, load};
 use crate::show::{Display, grouped};
 
 /// Everything that running plans of one project needs.
+#[derive(Clone)]
 pub(crate) struct Runner {
     pub(crate) root: std::path::PathBuf,
     pub(crate) engine: Engine,
@@ -35,7 +36,9 @@ impl Runner {
     pub(crate) async fn attempt(&self, plan: &Plan, run: &RunContext, until: Until, stop: Stop) -> Result<Summary> {
         let building = Building { plan, root: &self.root, run, clock: &self.engine.clock };
         let parts = building.parts()?;
-        let summary = self.engine.run(plan, parts, run.clone(), Limits::default(), until, stop).await?;
+        let leasing = Leasing { runner: self.clone(), pipeline: plan.name.clone() };
+        let engine = Engine { observer: Arc::new(leasing), ..self.engine.clone() };
+        let summary = engine.run(plan, parts, run.clone(), Limits::default(), until, stop).await?;
         self.list_tables(plan, &summary)?;
         Ok(summary)
     }
@@ -114,6 +117,32 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// Notes who has the pipeline, and passes every event on.
+struct Leasing {
+    runner: Runner,
+    pipeline: String,
+}
+
+impl Observer for Leasing {
+    fn event(&self, event: Event) {
+        if let Event::Taken { fence } = event {
+            let (pipeline, owner) = (self.pipeline.clone(), process_name());
+            let lease = LeaseRecord { pipeline, fence, owner, taken: self.runner.engine.clock.now() };
+            if let Err(error) = self.runner.ledger.record_lease(&lease) {
+                tracing::error!(pipeline = %self.pipeline, %error, "a lease could not be written down");
+            }
+        }
+        self.runner.engine.observer.event(event);
+    }
+}
+
+/// Names this machine and process.
+fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "this machine" } else { host.trim() };
+    format!("{host}, process {}", std::process::id())
 }
 
 /// Returns where people find a table.
@@ -219,18 +248,13 @@ fn say_done(runner: &Runner, plan: &Plan, summary: &Summary, seconds: f64) {
         NodeKind::Sink(sink) => tables.iter().find(|t| t.table == sink.table && t.connection == sink.connection_name),
         _ => None,
     });
-    if let Some(table) = main {
-        println!("query it:  {}", query_line(table));
+    if let Some(line) = main.and_then(query_line) {
+        println!("query it:  {line}");
     }
 }
 
 /// Returns a command that reads a table with a reader of another house.
-pub(crate) fn query_line(table: &TableRecord) -> String {
-    match table.format.as_str() {
-        "delta" => format!("duckdb -c \"from delta_scan('{}') limit 5\"", table.location),
-        _ => format!(
-            "duckdb -c \"from read_parquet('{}/**/[!_]*.parquet', hive_partitioning=true) limit 5\"",
-            table.location
-        ),
-    }
+fn query_line(table: &TableRecord) -> Option<String> {
+    let role = lakehead_registry::connector(&table.format).and_then(|connector| connector.sink)?;
+    (role.query)(&table.location)
 }

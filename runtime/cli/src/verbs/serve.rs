@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use lakehead_core::{Boxed, Clock, Error, Result, RunContext, Settings, SystemClock, format_micros};
+use lakehead_core::{Boxed, Clock, Error, Result, RunContext, SystemClock, format_micros};
 use lakehead_daemon::{Change, Daemon, Host, LeftOut, Limits, Notice, Request};
 use lakehead_engine::{Engine, Event, Observer, Stop, Summary, Until};
-use lakehead_plan::{AlertPlan, NodeKind, Plan, SecretSource, SourcePlan};
+use lakehead_plan::{AlertPlan, NodeKind, Plan, SecretSource};
 use lakehead_sql::Sql;
 use lakehead_state::{Ledger, RunState};
 use lakehead_syntax::{Diagnostic, render_text};
@@ -23,25 +23,16 @@ use super::run::Runner;
 use crate::args::{Common, Format, Serve};
 use crate::environment::fill_secrets;
 use crate::failure;
-use crate::parts::refuse_not_yet;
+use crate::parts::{Building, refuse_not_yet};
 use crate::project::{Loaded, load};
 use crate::show::grouped;
 
 /// Requests that wait for the daemon: a person presses ctrl-c twice, not nine times.
 const REQUESTS_MAX: usize = 8;
 
-/// Files that one look for arrivals sees, as many as the position of a files source can name.
-const FILES_MAX: usize = 1_000_000;
-
-/// Folders that hold no inputs.
-const OURS: [&str; 3] = ["_delta_log", "_lakehead", "_staging"];
-
 /// How often a directory that does not check is read again, even where nothing of what is known of it changed: it may
 /// use a folder that was not there.
 const BROKEN_POLL: Duration = Duration::from_secs(30);
-
-/// How often a bucket is looked at by a run of its own: it is not listed from here.
-const BUCKET_POLL: Duration = Duration::from_secs(60);
 
 /// Runs what a directory holds, as its triggers say, until stopped.
 pub(crate) async fn serve(arguments: Serve, common: Common) -> Result<Ended> {
@@ -201,40 +192,28 @@ impl Host for Program {
     }
 
     async fn arrivals(&self, plan: &Plan) -> Result<Option<String>> {
-        let sources: Vec<SourcePlan> = plan
-            .nodes
-            .iter()
-            .filter_map(|node| match &node.kind {
-                NodeKind::Source(source) if source.connector == "files" => Some(source.clone()),
-                _ => None,
-            })
-            .collect();
-        let (root, now) = (self.root.clone(), self.clock.monotonic());
-        let settle = plan.trigger.within.unwrap_or_default();
-        tokio::task::spawn_blocking(move || {
-            let mut hasher = DefaultHasher::new();
-            let seen = sources.iter().map(|source| hash_source(source, &root, settle, now, &mut hasher)).sum::<usize>();
-            (seen > 0).then(|| format!("{seen} {:x}", hasher.finish()))
-        })
-        .await
-        .map_err(|error| Error::bug("a look for arrivals panicked").caused_by(error))
+        let secrets = locked(&self.known).secrets.clone();
+        let mut filled = plan.clone();
+        fill_secrets(&mut filled, &secrets)?;
+        let building = Building { plan: &filled, root: &self.root, run: &RunContext::default(), clock: &self.clock };
+        let mut found = Vec::new();
+        for node in &filled.nodes {
+            let NodeKind::Source(source) = &node.kind else { continue };
+            let role = lakehead_registry::connector(&source.connector).and_then(|connector| connector.source);
+            let Some(arrivals) = role.and_then(|role| role.arrivals) else { continue };
+            found.extend(arrivals(&building.source_spec(&node.name, source)).await?);
+        }
+        Ok((!found.is_empty()).then(|| found.join(" ")))
     }
 
     async fn alert(&self, plan: &Plan, alert: &AlertPlan, text: &str) -> Result<()> {
         let secrets = locked(&self.known).secrets.clone();
         let mut filled = Plan { nodes: Vec::new(), dead_letter: None, alerts: vec![alert.clone()], ..plan.clone() };
         fill_secrets(&mut filled, &secrets)?;
-        let connection = filled.alerts.first().map(|alert| &alert.connection);
-        match (alert.connector.as_str(), connection.and_then(|connection| connection.secret("url"))) {
-            ("webhook", Some(url)) => {
-                let body = serde_json::json!({ "text": text, "pipeline": plan.name });
-                lakehead_console::post_alert(url, &body).await
-            }
-            ("stdout", _) => {
-                println!("{text}");
-                Ok(())
-            }
-            _ => Err(Error::user("R1009", "alerts go to a webhook or to stdout")
+        let connection = filled.alerts.first().map(|alert| &alert.connection).unwrap_or(&alert.connection);
+        match lakehead_registry::connector(&alert.connector).and_then(|connector| connector.alert) {
+            Some(tell) => tell(connection, &plan.name, text).await,
+            None => Err(Error::user("R1009", "a connection of this kind tells nobody")
                 .with("connection", &alert.connection_name)
                 .with("connector", &alert.connector)
                 .help("connection ops webhook { url = secret.ops_url }")),
@@ -394,54 +373,4 @@ fn hash_file(path: &Path, hasher: &mut DefaultHasher) {
     let found = std::fs::metadata(path).ok().map(|metadata| (metadata.len(), metadata.modified().ok()));
     let written: Option<(u64, Option<SystemTime>)> = found;
     (path, written).hash(hasher);
-}
-
-/// Hashes the files that a source may read, and a few that it may not: a run for those reads nothing. Returns how many.
-fn hash_source(source: &SourcePlan, root: &Path, settle: Duration, now: Duration, hasher: &mut DefaultHasher) -> usize {
-    let path = source.connection.text("path").unwrap_or("");
-    if path.contains("://") {
-        let length = BUCKET_POLL.max(settle * 3).as_secs().max(1);
-        (now.as_secs() / length).hash(hasher);
-        return 1;
-    }
-    let setting = |settings: &Settings, name| settings.text(name).unwrap_or("").trim_start_matches('/').to_owned();
-    let pattern = setting(&source.connection, "prefix") + &setting(&source.settings, "path");
-    let wild = |text: &str| text.contains(['*', '?', '{', '%', '$']);
-    let plain: PathBuf = pattern.split('/').take_while(|part| !wild(part)).collect();
-    let ending = pattern.rsplit(['*', '?', '}', '%', '$']).next().filter(|_| wild(&pattern)).unwrap_or("");
-    let ending = ending.rsplit('.').next().filter(|_| ending.contains('.')).unwrap_or("");
-    let base = root.join(path);
-    let outside = outside(&source.settings, &base);
-    let mut files = Vec::new();
-    walk(&base.join(plain), ending, &outside, &mut files);
-    files.sort();
-    files.iter().for_each(|file| hash_file(file, hasher));
-    files.len()
-}
-
-/// Folders that a source's own files are moved to.
-fn outside(settings: &Settings, base: &Path) -> Vec<PathBuf> {
-    ["done_prefix", "error_prefix"]
-        .into_iter()
-        .filter_map(|name| settings.text(name))
-        .map(|folder| base.join(folder.trim_matches('/')))
-        .collect()
-}
-
-fn walk(path: &Path, ending: &str, outside: &[PathBuf], files: &mut Vec<PathBuf>) {
-    if path.is_file() {
-        if path.to_string_lossy().ends_with(ending) {
-            files.push(path.to_path_buf());
-        }
-        return;
-    }
-    for entry in entries(path) {
-        let name = entry.file_name().unwrap_or_default().to_string_lossy();
-        let ours = name.starts_with('.') || OURS.contains(&&*name) || outside.contains(&entry);
-        // A link to a folder may lead in a circle.
-        let circle = entry.is_symlink() && entry.is_dir();
-        if !ours && !circle && files.len() < FILES_MAX {
-            walk(&entry, ending, outside, files);
-        }
-    }
 }

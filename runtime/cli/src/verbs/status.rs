@@ -28,8 +28,9 @@ pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
     for name in names {
         let runs = ledger.runs(name, if arguments.pipeline.is_some() { 10 } else { 1 })?;
         let own: Vec<_> = tables.iter().filter(|table| table.pipeline == *name).collect();
+        let lease = ledger.lease(name)?;
         if common.format == Format::Json {
-            records.push(serde_json::json!({ "pipeline": name, "runs": runs, "tables": own }));
+            records.push(serde_json::json!({ "pipeline": name, "runs": runs, "tables": own, "lease": lease }));
             continue;
         }
         let when = loaded.planned.plans.iter().find(|plan| plan.name == *name).map(|plan| words(&plan.trigger.when));
@@ -52,6 +53,9 @@ pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
             grouped(last.rows_rejected),
             when.unwrap_or_default()
         );
+        if let Some(lease) = lease.filter(|_| last.state == RunState::Running) {
+            println!("{:<24}   held by {} (generation {})", "", lease.owner, lease.fence);
+        }
         if let Some(error) = &last.error {
             println!("{:<24} {error}", "");
         }

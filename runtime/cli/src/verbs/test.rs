@@ -111,7 +111,12 @@ async fn run_case(loaded: &Loaded, case: &TestCase, sql: &Arc<Sql>) -> Result<Ve
 }
 
 fn parts(loaded: &Loaded, plan: &Plan, case: &TestCase, store: &MemoryStore) -> Result<Parts> {
-    let mut parts = Parts { sources: Vec::new(), sinks: Vec::new(), records: Some(Arc::new(MemoryRecords::default())) };
+    let mut parts = Parts {
+        sources: Vec::new(),
+        sinks: Vec::new(),
+        records: Some(Arc::new(MemoryRecords::default())),
+        reopen: None,
+    };
     for (number, node) in plan.nodes.iter().enumerate() {
         match &node.kind {
             NodeKind::Source(source) => {

@@ -10,6 +10,7 @@ use lakehead_core::{BatchBudget, Checkpoint, Error, Result, RunContext, Settings
 use lakehead_engine::{Flow, Silent};
 use lakehead_plan::{NodeKind, Plan, SinkPlan};
 use lakehead_sql::{Parameters, Sql};
+use serde_json::json;
 
 use super::peek::table_source;
 use super::run::Runner;
@@ -50,17 +51,31 @@ pub(crate) async fn verify(arguments: &Verify, common: &Common) -> Result<Ended>
             continue;
         }
         if !matches!(sink.mode, WriteMode::Upsert | WriteMode::Append) {
-            eprintln!("{}: `mode = {}` holds more than the source does; not compared", sink.table, sink.mode.word());
+            not_compared(sink, common);
             continue;
         }
         let (source, _) = expected.remove(&number).unwrap_or_else(|| (Ranges::new(), Arc::clone(&sink.schema)));
         let lake = read_lake(&runner, &plan, sink).await?;
         differs += compare(sink, &source, &lake, common);
     }
-    if rejected > 0 && common.format == Format::Text {
-        println!("{} rows of the source are rejected by rules, and not expected in the lake", grouped(rejected));
+    match common.format {
+        Format::Json => {
+            println!("{}", json!({ "event": "done", "ranges_that_differ": differs, "rows_rejected": rejected }));
+        }
+        Format::Text if rejected > 0 => {
+            println!("{} rows of the source are rejected by rules, and not expected in the lake", grouped(rejected));
+        }
+        Format::Text => {}
     }
     Ok(if differs > 0 { Ended::Differences } else { Ended::Done })
+}
+
+fn not_compared(sink: &SinkPlan, common: &Common) {
+    let mode = sink.mode.word();
+    match common.format {
+        Format::Json => println!("{}", json!({ "table": sink.table, "mode": mode, "compared": false })),
+        Format::Text => eprintln!("{}: `mode = {mode}` holds more than the source does; not compared", sink.table),
+    }
 }
 
 async fn read_source(
@@ -90,7 +105,16 @@ async fn read_source(
             });
         }
         let role = lakehead_registry::connector(&source.connector).and_then(|connector| connector.source);
-        let mut built = (role.ok_or_else(|| Error::bug("a planned source has no connector"))?.build)(spec)?;
+        let role = role.ok_or_else(|| Error::bug("a planned source has no connector"))?;
+        if !role.comparable {
+            return Err(Error::user("R0918", "this source cannot say again what it said")
+                .with("source", &node.name)
+                .with("connector", &source.connector)
+                .help(
+                    "verify compares databases, files and tables with the lake; made-up rows are another set each run",
+                ));
+        }
+        let mut built = (role.build)(spec)?;
         built.open(&Checkpoint::default()).await?;
         loop {
             match built.next(BatchBudget::default()).await? {

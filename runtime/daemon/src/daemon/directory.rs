@@ -143,6 +143,8 @@ impl Daemon {
             None => return,
             Some(Replacement::Plan(plan)) => {
                 pipeline.replace(*plan, now);
+                let last = pipeline.last;
+                self.note_fired(name, last);
                 Change::Changed
             }
             Some(Replacement::Nothing) => {
@@ -162,7 +164,8 @@ impl Daemon {
             self.ledger.set_fired(&name, now)?;
         }
         let runs = self.ledger.runs(&name, RUNS_SEEN)?;
-        let mut pipeline = Pipeline::new(plan, fired.unwrap_or(now), self.board.counters(&name));
+        let mut pipeline =
+            Pipeline::new(plan, fired.unwrap_or(now), self.board.counters(&name), self.clock.monotonic());
         pipeline.last_run = runs.iter().find(|run| run.ended.is_some()).cloned();
         if !matches!(pipeline.plan.trigger.when, When::Continuous | When::Manual) && pipeline.plan.trigger.enabled {
             pipeline

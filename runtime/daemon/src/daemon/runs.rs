@@ -13,6 +13,7 @@ use tokio::task::{Id, JoinError};
 use super::{Daemon, sentence};
 use crate::attempt::Attempt;
 use crate::board::Counting;
+use crate::freshness::Rows;
 use crate::host::Notice;
 use crate::pipeline::{ParentEnd, Phase, Run};
 
@@ -151,7 +152,7 @@ impl Daemon {
 
     /// A run is over: written down, told, and others start after it.
     fn run_ended(&mut self, name: &str, run: Run, state: RunState, error: Option<&Error>) {
-        let now = self.clock.now();
+        let (now, ticks) = (self.clock.now(), self.clock.monotonic());
         let text = error.map(sentence);
         let record = record(name, &run, state, Some(now), text.clone());
         self.write_down(&record);
@@ -172,6 +173,7 @@ impl Daemon {
         match state {
             RunState::Succeeded => {
                 (pipeline.failures, pipeline.last_error) = (0, None);
+                pipeline.fresh_at = ticks;
                 pipeline.counters.note_done();
                 if continuous {
                     pipeline.phase = Phase::Ended;
@@ -180,6 +182,7 @@ impl Daemon {
             RunState::Failed => {
                 if continuous {
                     pipeline.phase = Phase::Failed;
+                    pipeline.counters.note_pending(ticks);
                 }
                 if error.is_some_and(|error| error.retry() == Retry::Backoff) {
                     pipeline.arrivals.forget();
@@ -190,6 +193,9 @@ impl Daemon {
         }
         if let Some(error) = error.filter(|_| state == RunState::Failed) {
             self.failed_once_more(name, error);
+        }
+        if !continuous {
+            self.judge_run(name, &run.context.id, Rows { read: rows_read, rejected: rows_rejected });
         }
         if !continuous && state != RunState::Stopped {
             self.start_children(name, state, &run.context, now);

@@ -17,6 +17,7 @@ use crate::board::PipelineState;
 mod chains;
 mod changes;
 mod failures;
+mod freshness;
 mod stopping;
 mod triggers;
 

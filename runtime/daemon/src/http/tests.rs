@@ -124,7 +124,7 @@ async fn metrics_count_what_runs_tell() {
     let clock = Arc::clone(&server.clock) as Arc<dyn Clock>;
     let counters = server.board.counters("shop_mirror");
     let counting = Counting::new(&plan(), Arc::clone(&counters), clock);
-    counting.event(Event::Read { node: "shop".into(), rows: 5, bytes: 50 });
+    counting.event(Event::Read { node: "shop".into(), rows: 5, bytes: 50, newest: None });
     counting.event(Event::Rejected { rows: 1 });
     for table in ["lake:a", "lake:b"] {
         counting.event(Event::Committed { round: 1, table: table.into(), version: 1, rows: 2, bytes: 20 });

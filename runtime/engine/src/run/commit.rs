@@ -116,14 +116,23 @@ impl Run<'_> {
             self.commit_one(*number, output, mark).await?;
             failpoint::hit("engine.committed_one").await?;
         }
-        if let Some(chain) = &mut self.chain {
-            chain.complete(mark.document).await?;
-        }
+        self.close_round(mark).await?;
         failpoint::hit("engine.committed").await?;
         self.summary.rounds += 1;
         self.last_idle = self.engine.clock.monotonic();
         self.acknowledge();
         Ok(())
+    }
+
+    /// A sink that does not remember its rounds must not be given this one again by the next process: a record behind
+    /// it says that the round is complete.
+    async fn close_round(&mut self, mark: Mark) -> Result<()> {
+        let forgets = self.sinks.iter().any(|part| !part.lake);
+        let Some(chain) = &mut self.chain else { return Ok(()) };
+        if forgets && mark.record.is_some() {
+            chain.idle(&self.progress).await?;
+        }
+        chain.complete(mark.document).await
     }
 
     async fn commit_one(&mut self, number: usize, output: &Prepared, mark: Mark) -> Result<()> {

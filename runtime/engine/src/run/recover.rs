@@ -3,7 +3,7 @@
 use super::{Result, Run, failpoint};
 use crate::chain::{Chain, EpochRecord, Kind, Progress};
 use crate::event::Event;
-use lakehead_core::{Error, Mark, Outcome, RecordStore, SinkPosition};
+use lakehead_core::{Error, Mark, Outcome, Prepared, RecordStore, Sink, SinkPosition};
 use std::sync::Arc;
 
 impl Run<'_> {
@@ -59,25 +59,39 @@ impl Run<'_> {
         let mark = Mark { seq: round, fence, document: None, record: number };
         let mut finished = false;
         for output in &record.outputs {
-            let Some(part) = self.sinks.iter_mut().find(|part| part.table == output.table) else {
-                return Err(Error::incident(
-                    "R0220",
-                    "an unfinished round names a table that the pipeline no longer writes",
-                )
-                .with("table", &output.table)
-                .with("round", round)
-                .help("run the pipeline once as it was, so that the round is finished; then change it"));
-            };
-            match part.sink.commit(output, mark).await? {
+            match self.sink_of(output, fence).await?.commit(output, mark).await? {
                 Outcome::Committed(_) => finished = true,
                 Outcome::AlreadyCommitted => {}
-                Outcome::Fenced(fence) => return Err(super::commit::fenced(&part.table, fence)),
+                Outcome::Fenced(fence) => return Err(super::commit::fenced(&output.table, fence)),
             }
             failpoint::hit("engine.rolled").await?;
+        }
+        if let (Some(chain), Some(progress)) = (&mut self.chain, &record.progress)
+            && self.sinks.iter().any(|part| !part.lake)
+        {
+            chain.idle(progress).await?;
         }
         if finished {
             self.tell(Event::Recovered { round });
         }
         Ok(())
+    }
+
+    /// Returns the sink that a recorded output is for. One whose name holds the run (`${run.start}`) is not among those of
+    /// this run where another one began the round: it is built as it was then.
+    async fn sink_of(&mut self, output: &Prepared, fence: u64) -> Result<&mut Box<dyn Sink>> {
+        if let Some(place) = self.sinks.iter().position(|part| part.table == output.table) {
+            return Ok(&mut self.sinks[place].sink);
+        }
+        let Some(mut sink) = self.reopen.as_ref().map(|reopen| reopen(&output.table)).transpose()?.flatten() else {
+            return Err(Error::incident(
+                "R0220",
+                "an unfinished round names a table that the pipeline no longer writes",
+            )
+            .with("table", &output.table)
+            .help("run the pipeline once as it was, so that the round is finished; then change it"));
+        };
+        sink.open(fence).await?;
+        Ok(self.earlier.insert(sink))
     }
 }

@@ -132,7 +132,7 @@ async fn work_that_waits_too_long_is_not_ready() {
     bench.settle().await;
     let Phase::Running { counting, .. } = &bench.daemon.pipelines["p"].phase else { panic!("it runs") };
     let counting = Arc::clone(counting);
-    let read = || counting.event(Event::Read { node: "shop".into(), rows: 1, bytes: 10 });
+    let read = || counting.event(Event::Read { node: "shop".into(), rows: 1, bytes: 10, newest: None });
     let commit = |round| {
         counting.event(Event::Committed { round, table: "lake:t".into(), version: 1, rows: 1, bytes: 10 });
     };
