@@ -17,6 +17,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("engine", vec!["core", "plan", "sql", "state", "syntax"]),
         ("daemon", vec!["core", "plan", "state", "engine"]),
         ("lakefile", vec!["core"]),
+        ("keyindex", vec!["core"]),
         ("memory", vec!["core"]),
         ("conformance", vec!["core"]),
         ("registry", [&["core"], CONNECTORS.as_slice()].concat()),
@@ -24,9 +25,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     for connector in ["console", "generate", "postgres"] {
         allowed.insert(connector, vec!["core"]);
     }
-    for lake in ["delta", "files", "parquet"] {
+    for lake in ["files", "parquet"] {
         allowed.insert(lake, vec!["core", "lakefile"]);
     }
+    allowed.insert("delta", vec!["core", "keyindex", "lakefile"]);
     allowed
 }
 
