@@ -169,6 +169,7 @@ mod tests {
             connection: Settings::default(),
             settings: Settings::new([("format".into(), Value::Name(format.into()))]),
             root: ".".into(),
+            cache: std::env::temp_dir().join("lakehead-tests"),
             run: RunContext::default(),
             clock: Arc::new(ManualClock::at(0)),
         };

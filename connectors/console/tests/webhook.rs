@@ -61,6 +61,7 @@ impl Server {
             connection: Settings::new([("url".into(), Value::Secret(Secret::new(&self.url)))]),
             settings: Settings::default(),
             root: ".".into(),
+            cache: std::env::temp_dir().join("lakehead-tests"),
             run: RunContext::default(),
             clock: Arc::new(ManualClock::at(0)),
         })

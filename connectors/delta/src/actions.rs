@@ -3,11 +3,33 @@
 use lakehead_lakefile::WrittenFile;
 use serde_json::{Map, Value, json};
 
-use crate::log::LiveFile;
+use crate::live::LiveFile;
+use crate::vectors::Descriptor;
 
-/// Percent-encodes a file's name for the log: our names hold nothing but `%` that a URI reads otherwise.
+/// Percent-encodes a file's name for the log (RFC 2396).
 fn uri(name: &str) -> String {
-    name.replace('%', "%25")
+    let mut encoded = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'-'
+            | b'_'
+            | b'.'
+            | b'~'
+            | b'/'
+            | b'='
+            | b':'
+            | b'+'
+            | b','
+            | b'@' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 fn partition_json(values: &[(String, Option<String>)]) -> Value {
@@ -33,12 +55,37 @@ pub(crate) fn add(file: &WrittenFile, partition: &[(String, Option<String>)], ru
 
 /// Returns the action that takes a file out.
 pub(crate) fn remove(file: &LiveFile, millis: i64) -> Value {
-    json!({ "remove": {
+    let mut action = json!({
         "path": uri(&file.name),
         "deletionTimestamp": millis,
         "dataChange": true,
         "extendedFileMetadata": true,
         "partitionValues": partition_json(&file.partition),
         "size": file.size,
-    }})
+    });
+    if let Some(vector) = &file.vector {
+        action["deletionVector"] = json!(vector);
+    }
+    json!({ "remove": action })
+}
+
+/// Returns the action that names the rows of a live file that are gone; it stands beside a [`remove`] of the file as it
+/// was. Its statistics still bound the rows that stay, no longer closely; `rows` counts those that are gone too.
+pub(crate) fn add_with_vector(file: &LiveFile, vector: &Descriptor, rows: u64) -> Value {
+    let mut stats = file.stats.clone().unwrap_or_else(|| json!({}));
+    stats["numRecords"] = rows.into();
+    stats["tightBounds"] = false.into();
+    let mut action = json!({
+        "path": uri(&file.name),
+        "partitionValues": partition_json(&file.partition),
+        "size": file.size,
+        "modificationTime": file.modified,
+        "dataChange": true,
+        "stats": stats.to_string(),
+        "deletionVector": vector,
+    });
+    if !file.tags.is_empty() {
+        action["tags"] = json!(file.tags);
+    }
+    json!({ "add": action })
 }

@@ -1,6 +1,9 @@
 //! Delta Lake tables: as sinks with the position in the same commit as the rows, and as bounded sources.
 
 mod actions;
+mod hash;
+mod keyed;
+mod live;
 mod log;
 mod merge;
 mod net;
@@ -8,6 +11,7 @@ mod schema;
 mod sink;
 mod source;
 mod stage;
+mod vectors;
 
 use std::sync::Arc;
 
@@ -64,7 +68,13 @@ static SINK: [OptionSpec; 5] = [
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
     OptionSpec::new("file_size", OptionKind::Size, "size at which a file is closed").default("128MB"),
-    OptionSpec::new("deletes", OptionKind::Word(&["rewrite"]), "how an upsert takes old rows out").default("rewrite"),
+    OptionSpec::new(
+        "deletes",
+        OptionKind::Word(&["vectors", "rewrite"]),
+        "how an upsert takes old rows out: by deletion vectors, which cost what changed, or by rewriting the files, for \
+         readers that know no vectors",
+    )
+    .default("vectors"),
     OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),
 ];
 

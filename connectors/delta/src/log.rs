@@ -3,9 +3,11 @@
 //! Commits never go through the library's transaction: its rebase does not know our `seq`, and a rebase of a rewrite
 //! over a foreign OPTIMIZE doubles rows. Why, and what was tried: docs/decisions/0003-own-delta-commit.md.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use deltalake::kernel::transaction::TransactionError;
 use deltalake::logstore::object_store::prefix::PrefixStore;
@@ -13,24 +15,18 @@ use deltalake::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, default_log
 use deltalake::{DeltaTable, DeltaTableError};
 use lakehead_core::{Clock, Error, Mark, Result, failpoint};
 use lakehead_lakefile::Location;
+use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::schema::parse_schema_string;
+use crate::live::{LiveFile, LiveTable};
 
 /// Unclear answers to one commit before it is reported: by then the store has been asked for a minute.
 const RESOLVE_ATTEMPTS_MAX: u32 = 12;
 
-/// A live file of the table.
-#[derive(Clone, Debug)]
-pub(crate) struct LiveFile {
-    /// The name relative to the table, decoded.
-    pub(crate) name: String,
-    pub(crate) size: i64,
-    pub(crate) partition: Vec<(String, Option<String>)>,
-    pub(crate) run: Option<String>,
-    pub(crate) stats: Option<Value>,
-}
+/// How long the table is followed entry by entry without looking at the whole log again: entries are kept for days, so
+/// that the next one of a log that was cleaned up is never taken for a free place.
+const FOLLOWED: Duration = Duration::from_secs(15 * 60);
 
 /// What the latest version says.
 #[derive(Clone, Debug)]
@@ -53,6 +49,9 @@ pub(crate) struct TableLog {
     store: LogStoreRef,
     location: Location,
     clock: Arc<dyn Clock>,
+    live: Option<LiveTable>,
+    /// When the log was last looked at as a whole.
+    loaded: Duration,
 }
 
 impl TableLog {
@@ -61,38 +60,76 @@ impl TableLog {
         let root = Arc::clone(location.store());
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(&root), location.prefix().clone()));
         let store = default_logstore(prefixed, root, location.url(), &StorageConfig::default());
-        Self { table: DeltaTable::new(Arc::clone(&store)), store, location: location.clone(), clock }
+        let table = DeltaTable::new(Arc::clone(&store));
+        Self { table, store, location: location.clone(), clock, live: None, loaded: Duration::ZERO }
     }
 
     /// Brings the state up to the latest version; `None` where there is no table.
     pub(crate) async fn refresh(&mut self) -> Result<Option<TableState>> {
-        if self.table.version().is_none() {
-            let exists = self.store.is_delta_table_location().await.map_err(|e| self.failed(e))?;
-            if !exists {
-                return Ok(None);
-            }
-            self.table.load().await.map_err(|e| self.failed(e))?;
-        } else {
-            self.table.update_incremental(None).await.map_err(|e| self.failed(e))?;
+        let followed = self.clock.monotonic().saturating_sub(self.loaded) < FOLLOWED;
+        match self.live.take() {
+            Some(live) if followed => self.live = Some(self.follow(live).await?),
+            _ => self.live = self.load().await?,
         }
-        let snapshot = self.table.snapshot().map_err(|e| self.failed(e))?;
-        let metadata = serde_json::to_value(snapshot.metadata())
-            .map_err(|error| Error::bug("a table's metadata is not JSON").caused_by(error))?;
-        let schema = parse_schema_string(metadata["schemaString"].as_str().unwrap_or_default())
-            .map_err(|error| error.with("table", self.location.url()))?;
-        Ok(Some(TableState {
-            version: snapshot.version(),
-            identity: snapshot.metadata().id().to_owned(),
-            schema,
-            partition_by: snapshot.metadata().partition_columns().to_vec(),
+        Ok(self.live.as_ref().map(|live| TableState {
+            version: live.version,
+            identity: live.identity.clone(),
+            schema: Arc::clone(&live.schema),
+            partition_by: live.partition_by.clone(),
         }))
+    }
+
+    /// Takes over the entries behind the version that is held.
+    async fn follow(&self, mut live: LiveTable) -> Result<LiveTable> {
+        loop {
+            let next = live.version + 1;
+            match self.store.read_commit_entry(next).await.map_err(|e| self.failed(e))? {
+                Some(body) => live.apply(next, &body).map_err(|e| e.with("table", self.location.url()))?,
+                None => return Ok(live),
+            }
+        }
+    }
+
+    /// Reads the table whole, from its newest checkpoint on.
+    async fn load(&mut self) -> Result<Option<LiveTable>> {
+        self.loaded = self.clock.monotonic();
+        self.table = DeltaTable::new(Arc::clone(&self.store));
+        if !self.store.is_delta_table_location().await.map_err(|e| self.failed(e))? {
+            return Ok(None);
+        }
+        self.table.load().await.map_err(|e| self.failed(e))?;
+        let snapshot = self.table.snapshot().map_err(|e| self.failed(e))?;
+        let as_json = |value: serde_json::Result<Value>| {
+            value.map_err(|error| Error::bug("a table's metadata is not JSON").caused_by(error))
+        };
+        let mut live = LiveTable {
+            version: snapshot.version(),
+            identity: String::new(),
+            schema: Arc::new(Schema::empty()),
+            partition_by: Vec::new(),
+            configuration: BTreeMap::new(),
+            protocol: as_json(serde_json::to_value(snapshot.protocol()))?,
+            files: HashMap::new(),
+            numbers: HashMap::new(),
+        };
+        let metadata = as_json(serde_json::to_value(snapshot.metadata()))?;
+        live.take_metadata(&metadata).map_err(|error| error.with("table", self.location.url()))?;
+        for view in snapshot.log_data().iter() {
+            #[allow(deprecated, reason = "the only public way to a file's tags")]
+            let file = LiveFile::of(view.add_action())?;
+            live.files.insert(file.name.clone(), file);
+        }
+        Ok(Some(live))
+    }
+
+    /// Returns the table as it was last read.
+    pub(crate) fn live(&self) -> Result<&LiveTable> {
+        self.live.as_ref().ok_or_else(|| Error::bug("a table's log was not read"))
     }
 
     /// Refuses what a foreign writer may have turned on and we cannot keep.
     pub(crate) fn check_protocol(&self) -> Result<()> {
-        let snapshot = self.table.snapshot().map_err(|e| self.failed(e))?;
-        let protocol = serde_json::to_value(snapshot.protocol())
-            .map_err(|error| Error::bug("a table's protocol is not JSON").caused_by(error))?;
+        let protocol = &self.live()?.protocol;
         let known = ["timestampNtz", "appendOnly", "invariants", "v2Checkpoint", "deletionVectors"];
         for list in ["readerFeatures", "writerFeatures"] {
             for feature in protocol[list].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -115,12 +152,15 @@ impl TableLog {
 
     /// Reads the numbers of ours that the table carries for `pipeline`.
     pub(crate) async fn mark(&self, pipeline: &str, identity: &str) -> Result<Mark> {
+        let numbers = &self.live()?.numbers;
         let read = async |what: &str| -> Result<Option<u64>> {
+            let id = app_id(pipeline, identity, what);
+            if let Some(number) = numbers.get(&id) {
+                return Ok(Some(*number));
+            }
+            // Not changed since the table was loaded.
             let snapshot = self.table.snapshot().map_err(|e| self.failed(e))?;
-            let found = snapshot
-                .transaction_version(self.store.as_ref(), app_id(pipeline, identity, what))
-                .await
-                .map_err(|e| self.failed(e))?;
+            let found = snapshot.transaction_version(self.store.as_ref(), id).await.map_err(|e| self.failed(e))?;
             Ok(found.map(i64::cast_unsigned))
         };
         Ok(Mark {
@@ -129,31 +169,6 @@ impl TableLog {
             document: read("doc").await?.filter(|name| *name != 0),
             record: read("record").await?.filter(|number| *number != 0),
         })
-    }
-
-    /// Returns the files of the latest version that was read.
-    pub(crate) fn files(&self) -> Result<Vec<LiveFile>> {
-        let snapshot = self.table.snapshot().map_err(|e| self.failed(e))?;
-        let mut files = Vec::new();
-        for view in snapshot.log_data().iter() {
-            if view.deletion_vector_descriptor().is_some() {
-                return Err(Error::incident("R0207", "the table has deletion vectors, which are not written here yet")
-                    .with("table", self.location.url())
-                    .help("fold them in with the writer that made them (OPTIMIZE), then start again"));
-            }
-            #[allow(deprecated, reason = "the only public way to a file's tags")]
-            let add = view.add_action();
-            let mut partition: Vec<_> = add.partition_values.into_iter().collect();
-            partition.sort();
-            files.push(LiveFile {
-                name: add.path,
-                size: add.size,
-                partition,
-                run: add.tags.and_then(|tags| tags.get("lakehead.run").cloned().flatten()),
-                stats: add.stats.and_then(|stats| serde_json::from_str(&stats).ok()),
-            });
-        }
-        Ok(files)
     }
 
     /// Writes `actions` as `version` unless somebody was first. Any unclear answer is resolved by reading the entry
@@ -182,10 +197,10 @@ impl TableLog {
                 Err(_) => Err(TransactionError::VersionAlreadyExists(version)),
             };
             if answer.is_ok() {
-                return Ok(Put::Ours);
+                return self.put_is_ours(version, &body);
             }
             match self.store.read_commit_entry(version).await.map_err(|e| self.failed(e))? {
-                Some(found) if found == body => return Ok(Put::Ours),
+                Some(found) if found == body => return self.put_is_ours(version, &body),
                 Some(_) => return Ok(Put::Lost),
                 None => {}
             }
@@ -197,12 +212,36 @@ impl TableLog {
             .with("version", version))
     }
 
-    /// Writes a checkpoint of the latest version that was read; its failure is not a failed commit.
-    pub(crate) async fn checkpoint(&mut self) {
-        let _ = self.table.update_incremental(None).await;
-        if let Err(error) = deltalake::checkpoints::create_checkpoint(&self.table, None).await {
-            tracing::warn!(table = %self.location.url(), %error, "a checkpoint could not be written");
+    /// What we wrote need not be read.
+    fn put_is_ours(&mut self, version: u64, body: &[u8]) -> Result<Put> {
+        match &mut self.live {
+            Some(live) if live.version + 1 == version => live.apply(version, body)?,
+            _ => self.live = None,
         }
+        Ok(Put::Ours)
+    }
+
+    /// Writes a checkpoint of the newest version, beside whatever else goes on; its failure is not a failed commit.
+    pub(crate) fn checkpoint(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (store, url) = (Arc::clone(&self.store), self.location.url().clone());
+        async move {
+            let mut table = DeltaTable::new(store);
+            let written = match table.load().await {
+                Ok(()) => deltalake::checkpoints::create_checkpoint(&table, None).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                tracing::warn!(table = %url, %error, "a checkpoint could not be written");
+            }
+        }
+    }
+
+    /// Returns the version of the newest checkpoint; zero where there is none.
+    pub(crate) async fn checkpointed(&self) -> u64 {
+        let path = self.location.path("_delta_log/_last_checkpoint");
+        let Ok(found) = self.location.store().get(&path).await else { return 0 };
+        let bytes = found.bytes().await.unwrap_or_default();
+        serde_json::from_slice::<Value>(&bytes).ok().and_then(|hint| hint["version"].as_u64()).unwrap_or(0)
     }
 
     fn failed(&self, error: DeltaTableError) -> Error {

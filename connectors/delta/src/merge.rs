@@ -16,9 +16,10 @@ use lakehead_lakefile::{
     decode_partition_value, file_schema, read_file,
 };
 
-use crate::log::LiveFile;
+use crate::live::LiveFile;
 use crate::net::{FROM, text_column};
 use crate::schema::to_lake;
+use crate::vectors::{self, Vector, live_rows};
 
 /// What rewriting the live files came to.
 #[derive(Default)]
@@ -113,11 +114,23 @@ impl Merge<'_> {
         Ok((rewritten, old_rows))
     }
 
+    /// Reads which rows of a file are gone already.
+    async fn gone(&self, file: &LiveFile) -> Result<Option<Vector>> {
+        match &file.vector {
+            Some(descriptor) => Ok(Some(vectors::read(self.location, descriptor).await?)),
+            None => Ok(None),
+        }
+    }
+
     /// Reads the key columns alone.
     async fn holds_any(&self, file: &LiveFile, changed: &KeySet) -> Result<bool> {
+        let gone = self.gone(file).await?;
+        let mut start = 0;
         let mut batches = Box::pin(read_file(self.location, &file.name, Some(self.keys.columns())).await?);
         while let Some(batch) = batches.try_next().await? {
-            let batch = self.with_partition(&batch, file)?;
+            let rows = batch.num_rows() as u64;
+            let batch = self.with_partition(&live_rows(batch, start, gone.as_ref())?, file)?;
+            start += rows;
             let keys = self.keys.encode(&batch)?;
             if keys.iter().any(|key| changed.contains(&key.owned())) {
                 return Ok(true);
@@ -136,8 +149,13 @@ impl Merge<'_> {
     ) -> Result<Option<WrittenFile>> {
         let schema = file_schema(self.schema, self.partition_by);
         let mut writer: Option<FileWriter> = None;
+        let gone = self.gone(file).await?;
+        let mut start = 0;
         let mut batches = Box::pin(read_file(self.location, &file.name, None).await?);
         while let Some(batch) = batches.try_next().await? {
+            let rows = batch.num_rows() as u64;
+            let batch = live_rows(batch, start, gone.as_ref())?;
+            start += rows;
             let whole = self.with_partition(&batch, file)?;
             let keys: Vec<OwnedRow> = self.keys.encode(&whole)?.iter().map(|key| key.owned()).collect();
             if !wanted.is_empty() {

@@ -158,17 +158,21 @@ pub(crate) fn merge_schemas(table: &SchemaRef, rows: &SchemaRef, name: &str) -> 
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// Returns the protocol that these columns need, and no more.
-pub(crate) fn protocol_for(schema: &Schema) -> Value {
-    let without_zone = schema.fields().iter().any(|field| has_ntz(field.data_type()));
-    if without_zone {
-        json!({ "protocol": {
-            "minReaderVersion": 3, "minWriterVersion": 7,
-            "readerFeatures": ["timestampNtz"], "writerFeatures": ["timestampNtz"],
-        }})
-    } else {
-        json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 2 } })
+/// Returns the protocol that these columns need, with deletion vectors or without, and no more.
+pub(crate) fn protocol_for(schema: &Schema, vectors: bool) -> Value {
+    let mut features = Vec::new();
+    if vectors {
+        features.push("deletionVectors");
     }
+    if schema.fields().iter().any(|field| has_ntz(field.data_type())) {
+        features.push("timestampNtz");
+    }
+    if features.is_empty() {
+        return json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 2 } });
+    }
+    json!({ "protocol": {
+        "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features,
+    }})
 }
 
 pub(crate) fn has_ntz(data_type: &DataType) -> bool {
@@ -194,7 +198,10 @@ mod tests {
         ]);
         let back = parse_schema_string(&schema_string(&schema).unwrap()).unwrap();
         assert_eq!(*back, schema);
-        assert_eq!(protocol_for(&schema)["protocol"]["minReaderVersion"], 3);
+        assert_eq!(protocol_for(&schema, false)["protocol"]["readerFeatures"], json!(["timestampNtz"]));
+        let plain = Schema::new(vec![Field::new("id", DataType::Int64, true)]);
+        assert_eq!(protocol_for(&plain, true)["protocol"]["writerFeatures"], json!(["deletionVectors"]));
+        assert_eq!(protocol_for(&plain, false)["protocol"]["minReaderVersion"], 1);
     }
 
     #[test]

@@ -1,21 +1,29 @@
 //! One Delta table as a sink.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use futures::TryStreamExt;
 use lakehead_core::{Error, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint};
-use lakehead_lakefile::{FileFormat, KeyEncoder, KeySet, Location, read_file};
+use lakehead_keyindex::KeyHash;
+use lakehead_lakefile::{FileFormat, Location};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::actions::{add, remove};
-use crate::log::{LiveFile, Put, TableLog, TableState, mark_actions};
-use crate::merge::{KeyBounds, Merge, add_partition_columns, looked_up};
+use crate::hash::KeyHasher;
+use crate::keyed::KeyedTable;
+use crate::live::LiveFile;
+use crate::log::{Put, TableLog, TableState, mark_actions};
 use crate::schema::{has_ntz, lake_schema, merge_schemas, parse_schema_string, protocol_for, schema_string, to_lake};
-use crate::stage::{DataWriters, KeyedStage, Staged, StagedFile, Taken, part_name, refuse_changes, write_changes};
+use crate::stage::{DataWriters, KeyedStage, Staged, Taken, refuse_changes, write_changes};
+
+mod upsert;
+
+use upsert::Keyed;
 
 /// Versions between two checkpoints.
 const CHECKPOINT_EVERY: u64 = 50;
@@ -32,6 +40,13 @@ pub(crate) struct DeltaSink {
     writers: Option<DataWriters>,
     keyed: Option<KeyedStage>,
     spilled: Staged,
+    /// The key hashes of files that this process staged, by their names; those of change files too.
+    hashes: HashMap<String, Vec<KeyHash>>,
+    /// Where each key's row lies, for upserts by deletion vectors.
+    rows_by_key: KeyedTable,
+    /// Work beside the commits.
+    upkeep: JoinSet<()>,
+    checkpointed: u64,
     /// Whether netted changes of the open round went to files already.
     flushed: bool,
     rows: u64,
@@ -45,6 +60,7 @@ impl DeltaSink {
         let staging = location.child(&format!("_lakehead/{}", spec.pipeline))?;
         let schema = table_schema(&spec)?;
         let log = TableLog::new(&location, Arc::clone(&spec.clock));
+        let rows_by_key = KeyedTable::new(&location, &spec.cache);
         Ok(Self {
             spec,
             location,
@@ -56,6 +72,10 @@ impl DeltaSink {
             writers: None,
             keyed: None,
             spilled: Staged::default(),
+            hashes: HashMap::new(),
+            rows_by_key,
+            upkeep: JoinSet::new(),
+            checkpointed: 0,
             flushed: false,
             rows: 0,
         })
@@ -69,22 +89,49 @@ impl DeltaSink {
         FileFormat::from_settings(&self.spec.settings)
     }
 
+    /// A table that others made without deletion vectors is not changed under its readers.
+    fn say_how_rows_go(&self) {
+        if self.wants_vectors() && self.log.live().is_ok_and(|live| !live.allows_vectors()) {
+            tracing::warn!(
+                table = %self.location.url(),
+                "the table was made without deletion vectors: upserts rewrite its files. Readers that know them allow \
+                 for `alter table … set tblproperties (delta.enableDeletionVectors = true)`"
+            );
+        }
+    }
+
     async fn create(&mut self) -> Result<()> {
         let identity = Uuid::new_v4().to_string();
-        let metadata = self.metadata(&identity, &self.schema, self.millis())?;
-        let actions = [protocol_for(&self.schema), metadata];
+        let mut configuration = BTreeMap::new();
+        if self.wants_vectors() {
+            configuration.insert("delta.enableDeletionVectors".to_owned(), "true".to_owned());
+            // Each changed vector leaves a tombstone of the one before: a week of them outweighs the table's own log.
+            configuration.insert("delta.deletedFileRetentionDuration".to_owned(), "interval 1 days".to_owned());
+        }
+        let metadata = self.metadata(&identity, &self.schema, self.millis(), &configuration)?;
+        let actions = [protocol_for(&self.schema, self.wants_vectors()), metadata];
         // Losing this race is no error: the winner's table is read next.
         self.log.put(0, "CREATE TABLE", &actions).await?;
         Ok(())
     }
 
-    fn metadata(&self, identity: &str, schema: &SchemaRef, created: i64) -> Result<Value> {
+    fn wants_vectors(&self) -> bool {
+        self.spec.mode == WriteMode::Upsert && self.spec.settings.text("deletes") != Some("rewrite")
+    }
+
+    fn metadata(
+        &self,
+        identity: &str,
+        schema: &SchemaRef,
+        created: i64,
+        configuration: &BTreeMap<String, String>,
+    ) -> Result<Value> {
         Ok(json!({ "metaData": {
             "id": identity,
             "format": { "provider": "parquet", "options": {} },
             "schemaString": schema_string(schema)?,
             "partitionColumns": self.spec.partition_by,
-            "configuration": {},
+            "configuration": configuration,
             "createdTime": created,
         }}))
     }
@@ -121,48 +168,87 @@ impl DeltaSink {
         }
         let netted = keyed.nets.take()?;
         self.flushed = true;
+        if self.wants_vectors() {
+            let hasher = KeyHasher::new(&self.schema, &self.spec.key)?;
+            self.writers().keep_keys(hasher);
+        }
         for batch in &netted.rows {
             self.writers().write(batch).await?;
         }
         self.spilled.patches.extend(write_changes(&self.staging, self.fence, &netted.patches).await?);
-        self.spilled.deletes.extend(write_changes(&self.staging, self.fence, &netted.deletes).await?);
+        if let Some(file) = write_changes(&self.staging, self.fence, &netted.deletes).await? {
+            let hasher = KeyHasher::new(&self.schema, &self.spec.key)?;
+            let hashes = netted.deletes.iter().map(|batch| hasher.hashes(batch)).collect::<Result<Vec<_>>>()?;
+            self.hashes.insert(file.name.clone(), hashes.concat());
+            self.spilled.deletes.push(file);
+        }
         Ok(())
     }
 
-    async fn derive(&mut self, staged: &Staged, prepared: &Prepared, state: &TableState) -> Result<Vec<Value>> {
+    async fn derive(
+        &mut self,
+        staged: &Staged,
+        prepared: &Prepared,
+        state: &TableState,
+    ) -> Result<(Vec<Value>, Option<Keyed>)> {
         let millis = self.millis();
-        let files = self.log.files()?;
         let staged_schema = parse_schema_string(&staged.schema)?;
         let schema = merge_schemas(&state.schema, &staged_schema, &prepared.table)?;
         let mut actions = Vec::new();
         if schema != state.schema {
             let adds_ntz = |schema: &SchemaRef| schema.fields().iter().any(|f| has_ntz(f.data_type()));
+            let live = self.log.live()?;
             if adds_ntz(&schema) && !adds_ntz(&state.schema) {
-                actions.push(protocol_for(&schema));
+                actions.push(protocol_for(&schema, live.allows_vectors()));
             }
-            actions.push(self.metadata(&state.identity, &schema, millis)?);
+            actions.push(self.metadata(&state.identity, &schema, millis, &live.configuration)?);
         }
-        let removed: Vec<&LiveFile> = match self.spec.mode {
-            _ if staged.truncate => files.iter().collect(),
-            WriteMode::Overwrite => self.overwritten(staged, &files),
-            WriteMode::Upsert => {
+        let mut keyed = None;
+        if self.spec.mode == WriteMode::Upsert && !staged.truncate {
+            if self.wants_vectors() && self.log.live()?.allows_vectors() {
+                let marked = self.marked(staged, &schema).await?;
+                actions.extend(marked.marks.actions.iter().cloned());
+                actions.extend(marked.filled.iter().map(|file| add(&file.file, &file.partition, None, millis)));
+                keyed = Some(marked);
+            } else {
+                let files: Vec<LiveFile> = self.log.live()?.files.values().cloned().collect();
                 actions.extend(self.merged(staged, &files, &schema).await?);
-                Vec::new()
             }
+        }
+        let files = &self.log.live()?.files;
+        let removed: Vec<&LiveFile> = match self.spec.mode {
+            _ if staged.truncate => files.values().collect(),
+            WriteMode::Overwrite => self.overwritten(staged, files.values()),
             _ => Vec::new(),
         };
         actions.extend(removed.into_iter().map(|file| remove(file, millis)));
         for staged_file in &staged.data {
             actions.push(add(&staged_file.file, &staged_file.partition, staged.run.as_deref(), millis));
         }
-        Ok(actions)
+        Ok((actions, keyed))
+    }
+
+    /// Writes a checkpoint beside the commits; where they outran it twice over, before the next one.
+    async fn checkpoint(&mut self, version: u64) {
+        while self.upkeep.try_join_next().is_some() {}
+        let due = version.saturating_sub(self.checkpointed);
+        if due < CHECKPOINT_EVERY || (!self.upkeep.is_empty() && due < 2 * CHECKPOINT_EVERY) {
+            return;
+        }
+        if self.upkeep.is_empty() {
+            self.upkeep.spawn(self.log.checkpoint());
+            self.checkpointed = version;
+        }
+        if due >= 2 * CHECKPOINT_EVERY {
+            while self.upkeep.join_next().await.is_some() {}
+        }
     }
 
     /// The files whose rows an `overwrite` replaces: those of the same run interval, of the partitions touched, or all.
-    fn overwritten<'a>(&self, staged: &Staged, files: &'a [LiveFile]) -> Vec<&'a LiveFile> {
+    fn overwritten<'a>(&self, staged: &Staged, files: impl Iterator<Item = &'a LiveFile>) -> Vec<&'a LiveFile> {
         let by = self.spec.settings.texts("overwrite_by");
         if by == ["run_interval"] {
-            return files.iter().filter(|file| file.run.is_some() && file.run == staged.run).collect();
+            return files.filter(|file| file.run.is_some() && file.run == staged.run).collect();
         }
         let of = |partition: &[(String, Option<String>)]| -> Vec<(String, Option<String>)> {
             partition.iter().filter(|(column, _)| by.contains(column)).cloned().collect()
@@ -171,75 +257,14 @@ impl DeltaSink {
         for values in &mut touched {
             values.sort();
         }
-        files.iter().filter(|file| by.is_empty() || touched.contains(&of(&file.partition))).collect()
-    }
-
-    async fn merged(&mut self, staged: &Staged, files: &[LiveFile], schema: &SchemaRef) -> Result<Vec<Value>> {
-        let millis = self.millis();
-        if files.is_empty() && staged.patches.is_empty() {
-            return Ok(Vec::new());
-        }
-        let fence = self.fence;
-        let merge = Merge {
-            location: &self.location,
-            schema,
-            partition_by: &self.spec.partition_by,
-            keys: KeyEncoder::new(schema, &self.spec.key)?,
-            format: self.format(),
-        };
-        let mut changed = KeySet::default();
-        let mut wanted = KeySet::default();
-        let mut bounds = KeyBounds::default();
-        let first_key = self.spec.key.first().cloned().unwrap_or_default();
-        for StagedFile { file, partition } in &staged.data {
-            let mut batches = Box::pin(read_file(&self.location, &file.name, None).await?);
-            while let Some(batch) = batches.try_next().await? {
-                let batch = add_partition_columns(&batch, partition, schema)?;
-                bounds.add(&batch, &first_key);
-                changed.add(&merge.keys.encode(&batch)?);
-            }
-        }
-        for file in &staged.deletes {
-            let mut batches = Box::pin(read_file(&self.staging, &file.name, None).await?);
-            while let Some(batch) = batches.try_next().await? {
-                bounds.add(&batch, &first_key);
-                changed.add(&merge.keys.encode(&batch)?);
-            }
-        }
-        let mut patches = Vec::new();
-        for file in &staged.patches {
-            let mut batches = Box::pin(read_file(&self.staging, &file.name, None).await?);
-            while let Some(batch) = batches.try_next().await? {
-                bounds.add(&batch, &first_key);
-                changed.add(&merge.keys.encode(&batch)?);
-                let looked_up = looked_up(&batch, merge.keys.columns())?;
-                bounds.add(&looked_up, &first_key);
-                let old = merge.keys.encode(&looked_up)?;
-                changed.add(&old);
-                wanted.add(&old);
-                patches.push(batch);
-            }
-        }
-        failpoint::hit("delta.merge").await?;
-        let (rewritten, old_rows) = merge.rewrite(files, &changed, &wanted, &bounds, || part_name(fence)).await?;
-        let mut actions: Vec<Value> = rewritten.removed.iter().map(|file| remove(file, millis)).collect();
-        actions.extend(rewritten.added.iter().map(|(file, partition)| add(file, partition, None, millis)));
-        if !patches.is_empty() {
-            let mut writers =
-                DataWriters::new(&self.location, schema, &self.spec.partition_by, self.format(), None, self.fence);
-            for patch in &patches {
-                writers.write(&merge.fill(patch, &old_rows)?).await?;
-            }
-            let filled = writers.finish().await?;
-            actions.extend(filled.iter().map(|file| add(&file.file, &file.partition, None, millis)));
-        }
-        Ok(actions)
+        files.filter(|file| by.is_empty() || touched.contains(&of(&file.partition))).collect()
     }
 
     fn forget(&mut self) {
         self.writers = None;
         self.keyed = None;
         self.spilled = Staged::default();
+        self.hashes.clear();
         self.flushed = false;
         self.rows = 0;
     }
@@ -275,6 +300,8 @@ impl Sink for DeltaSink {
             let actions = mark_actions(&self.spec.pipeline, &state.identity, Mark { fence, ..mark });
             failpoint::hit("delta.fence").await?;
             if self.log.put(state.version + 1, "FENCE", &actions[1..2]).await? == Put::Ours {
+                self.checkpointed = self.log.checkpointed().await;
+                self.say_how_rows_go();
                 return Ok(SinkPosition { identity: state.identity, version: state.version + 1, mark });
             }
         }
@@ -335,7 +362,10 @@ impl Sink for DeltaSink {
             staged.data.extend(writers.finish().await?);
         }
         let rows = self.rows;
+        let mut hashes = std::mem::take(&mut self.hashes);
         self.forget();
+        std::mem::swap(&mut self.hashes, &mut hashes);
+        self.keep_hashes(&mut staged);
         let overwrites = self.spec.mode == WriteMode::Overwrite;
         if rows == 0 && !staged.truncate && !overwrites {
             return Ok(None);
@@ -372,13 +402,12 @@ impl Sink for DeltaSink {
             if found.seq >= mark.seq {
                 return Ok(Outcome::AlreadyCommitted);
             }
-            let mut actions = self.derive(&staged, prepared, &state).await?;
+            let (mut actions, keyed) = self.derive(&staged, prepared, &state).await?;
             actions.extend(mark_actions(&self.spec.pipeline, &state.identity, mark));
             let version = state.version + 1;
             if self.log.put(version, operation(self.spec.mode), &actions).await? == Put::Ours {
-                if version.is_multiple_of(CHECKPOINT_EVERY) {
-                    self.log.checkpoint().await;
-                }
+                self.index_committed(version, staged, keyed);
+                self.checkpoint(version).await;
                 return Ok(Outcome::Committed(version));
             }
         }

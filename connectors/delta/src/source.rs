@@ -12,8 +12,10 @@ use lakehead_core::{
 };
 use lakehead_lakefile::{Location, conform, read_file};
 
-use crate::log::{LiveFile, TableLog, TableState};
+use crate::live::LiveFile;
+use crate::log::{TableLog, TableState};
 use crate::merge::add_partition_columns;
+use crate::vectors::{self, Vector, live_rows};
 
 /// Reads the newest version of one table.
 pub(crate) struct DeltaSource {
@@ -21,8 +23,19 @@ pub(crate) struct DeltaSource {
     location: Location,
     state: Option<TableState>,
     files: VecDeque<LiveFile>,
-    open: Option<(LiveFile, BoxStream<'static, Result<RecordBatch>>)>,
+    open: Option<Open>,
+    /// What of the last batch did not fit into a budget.
+    waiting: Option<RecordBatch>,
     done: bool,
+}
+
+/// A file that is being read.
+struct Open {
+    file: LiveFile,
+    gone: Option<Vector>,
+    /// The number of the next row.
+    row: u64,
+    batches: BoxStream<'static, Result<RecordBatch>>,
 }
 
 impl DeltaSource {
@@ -30,25 +43,35 @@ impl DeltaSource {
         let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
         let prefix = spec.connection.text("prefix").unwrap_or("");
         let location = lake.table(prefix, spec.settings.required_text("table")?)?;
-        Ok(Self { spec, location, state: None, files: VecDeque::new(), open: None, done: false })
+        Ok(Self { spec, location, state: None, files: VecDeque::new(), open: None, waiting: None, done: false })
     }
 
     async fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         loop {
-            if let Some((file, batches)) = self.open.as_mut() {
+            if let Some(Open { file, gone, row, batches }) = self.open.as_mut() {
                 if let Some(batch) = batches.next().await {
                     let state =
                         self.state.as_ref().ok_or_else(|| Error::bug("a source was read before it was opened"))?;
-                    let batch = add_partition_columns(&batch?, &file.partition, &state.schema)?;
+                    let (batch, start) = (batch?, *row);
+                    *row += batch.num_rows() as u64;
+                    let batch = live_rows(batch, start, gone.as_ref())?;
+                    if batch.num_rows() == 0 {
+                        continue;
+                    }
+                    let batch = add_partition_columns(&batch, &file.partition, &state.schema)?;
                     return Ok(Some(conform(&batch, &state.schema)?));
                 }
                 self.open = None;
             }
             // Taken off the list once it is open: a dropped future loses no file (law 4).
             let Some(file) = self.files.front().cloned() else { return Ok(None) };
+            let gone = match &file.vector {
+                Some(descriptor) => Some(vectors::read(&self.location, descriptor).await?),
+                None => None,
+            };
             let batches = read_file(&self.location, &file.name, None).await?.boxed();
             self.files.pop_front();
-            self.open = Some((file, batches));
+            self.open = Some(Open { file, gone, row: 0, batches });
         }
     }
 }
@@ -58,13 +81,22 @@ impl Source for DeltaSource {
     async fn open(&mut self, _from: &Checkpoint) -> Result<()> {
         let mut log = TableLog::new(&self.location, std::sync::Arc::clone(&self.spec.clock));
         let state = log.refresh().await?.ok_or_else(|| missing(&self.location))?;
-        self.files = log.files()?.into();
+        self.files = log.live()?.files.values().cloned().collect();
+        self.files.make_contiguous().sort_by(|a, b| a.name.cmp(&b.name));
         self.state = Some(state);
         Ok(())
     }
 
-    async fn next(&mut self, _budget: BatchBudget) -> Result<SourceEvent> {
-        if let Some(rows) = self.next_batch().await? {
+    async fn next(&mut self, budget: BatchBudget) -> Result<SourceEvent> {
+        if self.waiting.is_none() {
+            self.waiting = self.next_batch().await?;
+        }
+        if let Some(batch) = self.waiting.take() {
+            let rows = budget.rows_of(&batch);
+            if rows < batch.num_rows() {
+                self.waiting = Some(batch.slice(rows, batch.num_rows() - rows));
+            }
+            let rows = batch.slice(0, rows);
             let table = self.spec.tables.first().map_or_else(|| self.spec.node.clone(), |table| table.name.clone());
             return Ok(SourceEvent::Changes(ChangeBatch { table, rows }));
         }

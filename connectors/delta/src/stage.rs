@@ -1,16 +1,19 @@
 //! Rows of the open round, written to files that no version names yet.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray, Decimal128Array, RecordBatch};
+use arrow::datatypes::{Decimal128Type, Field, Schema, SchemaRef};
 use lakehead_core::{OP, Op, Result, UNCHANGED, failpoint};
+use lakehead_keyindex::KeyHash;
 use lakehead_lakefile::{
     FileFormat, FileWriter, Location, PartitionValues, WrittenFile, file_schema, partition_path, split_by_partition,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::hash::KeyHasher;
 use crate::net::{NetChanges, text_column};
 use crate::schema::to_lake;
 
@@ -21,11 +24,25 @@ const OPEN_FILES_MAX: usize = 64;
 /// Netted changes held in memory before they go to files; a key that comes again then counts as changed twice.
 const NET_BYTES_MAX: usize = 256 << 20;
 
+/// The column of key hashes, between hashing and writing.
+const HASH: &str = "_key_hash";
+
 /// A staged file with its partition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StagedFile {
     pub(crate) file: WrittenFile,
     pub(crate) partition: PartitionValues,
+    /// The hash of each row's key, where this process wrote the file and kept them.
+    #[serde(skip)]
+    pub(crate) keys: Option<Vec<KeyHash>>,
+}
+
+/// A file that is being written.
+struct OpenFile {
+    writer: FileWriter,
+    /// When it was written to last, counted in writes.
+    used: u64,
+    keys: Vec<KeyHash>,
 }
 
 /// The payload of a `Prepared`.
@@ -53,7 +70,9 @@ pub(crate) struct DataWriters {
     format: FileFormat,
     file_bytes: u64,
     fence: u64,
-    open: BTreeMap<PartitionValues, (FileWriter, u64)>,
+    /// Hashes keys, where they are kept.
+    hasher: Option<KeyHasher>,
+    open: BTreeMap<PartitionValues, OpenFile>,
     clock: u64,
     done: Vec<StagedFile>,
 }
@@ -74,25 +93,34 @@ impl DataWriters {
             format,
             file_bytes: file_bytes.unwrap_or(FILE_BYTES),
             fence,
+            hasher: None,
             open: BTreeMap::new(),
             clock: 0,
             done: Vec::new(),
         }
     }
 
+    /// Keeps the hashes of the keys from here on: 16 bytes a row.
+    pub(crate) fn keep_keys(&mut self, hasher: KeyHasher) {
+        self.hasher = Some(hasher);
+    }
+
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        for (partition, rows) in split_by_partition(rows, &self.partition_by)? {
+        let hashed = self.hasher.as_ref().map(|hasher| with_hashes(rows, hasher)).transpose()?;
+        for (partition, rows) in split_by_partition(hashed.as_ref().unwrap_or(rows), &self.partition_by)? {
+            let (rows, keys) = if hashed.is_some() { without_hashes(&rows)? } else { (rows, Vec::new()) };
             self.clock += 1;
             if !self.open.contains_key(&partition) {
                 self.make_room().await?;
                 let name = format!("{}{}", partition_path(&partition), part_name(self.fence));
                 let writer = FileWriter::create(&self.location, &name, &self.schema, self.format)?;
-                self.open.insert(partition.clone(), (writer, 0));
+                self.open.insert(partition.clone(), OpenFile { writer, used: 0, keys: Vec::new() });
             }
-            let Some((writer, used)) = self.open.get_mut(&partition) else { continue };
-            *used = self.clock;
-            writer.write(&rows).await?;
-            if writer.bytes() >= self.file_bytes {
+            let Some(open) = self.open.get_mut(&partition) else { continue };
+            open.used = self.clock;
+            open.writer.write(&rows).await?;
+            open.keys.extend(keys);
+            if open.writer.bytes() >= self.file_bytes {
                 self.close(&partition).await?;
             }
         }
@@ -103,7 +131,7 @@ impl DataWriters {
         if self.open.len() < OPEN_FILES_MAX {
             return Ok(());
         }
-        let oldest = self.open.iter().min_by_key(|(_, (_, used))| *used).map(|(partition, _)| partition.clone());
+        let oldest = self.open.iter().min_by_key(|(_, open)| open.used).map(|(partition, _)| partition.clone());
         match oldest {
             Some(partition) => self.close(&partition).await,
             None => Ok(()),
@@ -111,10 +139,11 @@ impl DataWriters {
     }
 
     async fn close(&mut self, partition: &PartitionValues) -> Result<()> {
-        if let Some((writer, _)) = self.open.remove(partition) {
+        if let Some(open) = self.open.remove(partition) {
             failpoint::hit("delta.stage.close").await?;
-            let file = writer.finish().await?;
-            self.done.push(StagedFile { file, partition: partition.clone() });
+            let file = open.writer.finish().await?;
+            let keys = self.hasher.is_some().then_some(open.keys);
+            self.done.push(StagedFile { file, partition: partition.clone(), keys });
         }
         Ok(())
     }
@@ -127,6 +156,24 @@ impl DataWriters {
         }
         Ok(self.done)
     }
+}
+
+/// Puts each row's key hash beside it, so that it follows its row into its partition.
+fn with_hashes(rows: &RecordBatch, hasher: &KeyHasher) -> Result<RecordBatch> {
+    let hashes = hasher.hashes(rows)?.into_iter().map(u128::cast_signed);
+    let column = Decimal128Array::from_iter_values(hashes);
+    let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(HASH, column.data_type().clone(), false)));
+    let mut columns = rows.columns().to_vec();
+    columns.push(Arc::new(column));
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+fn without_hashes(rows: &RecordBatch) -> Result<(RecordBatch, Vec<KeyHash>)> {
+    let last = rows.num_columns() - 1;
+    let hashes = rows.column(last).as_primitive::<Decimal128Type>().values().iter().map(|hash| hash.cast_unsigned());
+    let keys = hashes.collect();
+    Ok((rows.project(&(0..last).collect::<Vec<_>>())?, keys))
 }
 
 /// Returns a name that no other process and no other round uses; it begins with the fence of its owner, so that a

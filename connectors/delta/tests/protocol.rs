@@ -14,15 +14,19 @@ use lakehead_core::{
 };
 use lakehead_delta::CONNECTOR;
 
+#[path = "protocol/keyed.rs"]
+mod keyed;
+
 struct Table {
     folder: PathBuf,
     mode: WriteMode,
     pipeline: &'static str,
+    deletes: &'static str,
 }
 
 impl Table {
     fn new(folder: &Path, mode: WriteMode) -> Self {
-        Self { folder: folder.to_path_buf(), mode, pipeline: "p" }
+        Self { folder: folder.to_path_buf(), mode, pipeline: "p", deletes: "vectors" }
     }
 
     fn connection() -> Settings {
@@ -42,8 +46,9 @@ impl SinkUnderTest for Table {
             mode: self.mode,
             partition_by: Vec::new(),
             connection: Self::connection(),
-            settings: Settings::default(),
+            settings: Settings::new([("deletes".to_owned(), Value::Name(self.deletes.into()))]),
             root: self.folder.clone(),
+            cache: self.folder.join("cache"),
             run: RunContext::default(),
             clock: Arc::new(SystemClock::default()),
         })
@@ -190,7 +195,8 @@ async fn pipelines_that_share_a_table_lose_and_double_nothing_case_76() {
     let folder = tempfile::tempdir().unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for pipeline in ["a", "b", "c", "d"] {
-        let table = Table { folder: folder.path().to_path_buf(), mode: WriteMode::Append, pipeline };
+        let table =
+            Table { folder: folder.path().to_path_buf(), mode: WriteMode::Append, pipeline, deletes: "vectors" };
         tasks.spawn(async move {
             let mut sink = table.sink();
             sink.open(1).await.unwrap();

@@ -108,6 +108,7 @@ impl Landing {
             connection: Self::connection(),
             settings: Settings::new(settings),
             root: self.folder.path().into(),
+            cache: std::env::temp_dir().join("lakehead-tests"),
             run,
             clock: self.clock.clone(),
         })

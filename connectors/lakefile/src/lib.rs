@@ -13,7 +13,7 @@ mod writer;
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
 pub use partition::{PartitionValues, decode_partition_value, file_schema, partition_path, split_by_partition};
-pub use reader::{cast_exactly, conform, read_file, read_schema};
+pub use reader::{cast_exactly, conform, read_file, read_rows, read_schema};
 pub use records::ObjectRecords;
 pub use statistics::{ColumnStatistics, FileStatistics};
 pub use writer::{FileFormat, FileWriter, WrittenFile};

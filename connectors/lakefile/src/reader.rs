@@ -14,7 +14,7 @@ use lakehead_core::{Error, Result, column_type_name};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
@@ -43,6 +43,17 @@ pub async fn read_file(
     let name = name.to_owned();
     let stream = builder.build().map_err(|error| parquet_error(error, &name))?;
     Ok(stream.map_err(move |error| parquet_error(error, &name)))
+}
+
+/// Reads the rows of a file whose numbers, from zero, are `rows`: each once, in rising order.
+pub async fn read_rows(location: &Location, name: &str, rows: &[u32]) -> Result<Vec<RecordBatch>> {
+    let failed = |error| parquet_error(error, name);
+    let builder = ParquetRecordBatchStreamBuilder::new(ObjectReader::new(location, name)).await.map_err(failed)?;
+    let all = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
+    let ranges = rows.iter().map(|row| *row as usize..*row as usize + 1);
+    let selection = RowSelection::from_consecutive_ranges(ranges, all);
+    let stream = builder.with_batch_size(BATCH_ROWS).with_row_selection(selection).build().map_err(failed)?;
+    stream.try_collect().await.map_err(failed)
 }
 
 /// Reads the schema of a file.

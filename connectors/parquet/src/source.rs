@@ -87,7 +87,7 @@ impl Source for ParquetSource {
             self.waiting = self.next_batch().await?;
         }
         if let Some(batch) = self.waiting.take() {
-            let rows = rows_within(&batch, budget);
+            let rows = budget.rows_of(&batch);
             if rows < batch.num_rows() {
                 self.waiting = Some(batch.slice(rows, batch.num_rows() - rows));
             }
@@ -112,13 +112,6 @@ impl Source for ParquetSource {
     async fn close(&mut self) -> Result<()> {
         Ok(())
     }
-}
-
-/// Returns how many of the first rows fit the budget; at least one.
-fn rows_within(batch: &RecordBatch, budget: BatchBudget) -> usize {
-    let rows = batch.num_rows().max(1);
-    let row_bytes = (batch.get_array_memory_size() / rows).max(1);
-    rows.min(budget.rows_max).min(budget.bytes_max / row_bytes).max(1)
 }
 
 fn location(connection: &Settings, settings: &Settings, root: &std::path::Path) -> Result<Location> {

@@ -42,6 +42,7 @@ impl Lake {
             connection: Self::connection(),
             settings: Settings::default(),
             root: self.folder.path().into(),
+            cache: std::env::temp_dir().join("lakehead-tests"),
             run: RunContext { id: "r1".into(), start: 10, end: 20 },
             clock: Arc::new(ManualClock::at(0)),
         }
@@ -310,6 +311,7 @@ impl lakehead_conformance::SinkUnderTest for UnderLaw {
             connection: Lake::connection(),
             settings: Settings::default(),
             root: self.0.clone(),
+            cache: std::env::temp_dir().join("lakehead-tests"),
             run: RunContext::default(),
             clock: Arc::new(ManualClock::at(0)),
         })

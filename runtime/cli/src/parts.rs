@@ -13,6 +13,8 @@ use lakehead_plan::{NodeKind, Plan, SinkPlan, SourcePlan, expand_run, is_of_some
 pub(crate) struct Building<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) root: &'a Path,
+    /// The project's folder for what can be lost.
+    pub(crate) state: &'a Path,
     pub(crate) run: &'a RunContext,
     pub(crate) clock: &'a Arc<dyn Clock>,
 }
@@ -96,10 +98,10 @@ impl Building<'_> {
 
     /// Builds the sink of a table that another run wrote.
     fn reopen(&self) -> Reopen {
-        let (plan, root, run, clock) =
-            (self.plan.clone(), self.root.to_path_buf(), self.run.clone(), Arc::clone(self.clock));
+        let (plan, root, state) = (self.plan.clone(), self.root.to_path_buf(), self.state.to_path_buf());
+        let (run, clock) = (self.run.clone(), Arc::clone(self.clock));
         Box::new(move |name| {
-            let building = Building { plan: &plan, root: &root, run: &run, clock: &clock };
+            let building = Building { plan: &plan, root: &root, state: &state, run: &run, clock: &clock };
             let sinks = plan.nodes.iter().filter_map(|node| match &node.kind {
                 NodeKind::Sink(sink) => Some(sink),
                 _ => None,
@@ -128,6 +130,7 @@ impl Building<'_> {
             connection: sink.connection.clone(),
             settings: self.expand(&sink.settings),
             root: self.root.to_path_buf(),
+            cache: self.state.to_path_buf(),
             run: self.run.clone(),
             clock: Arc::clone(self.clock),
         }

@@ -188,6 +188,8 @@ pub struct SinkSpec {
     pub settings: Settings,
     /// The project's folder, which relative paths start at.
     pub root: PathBuf,
+    /// A folder on this machine for what can be built anew.
+    pub cache: PathBuf,
     /// The run.
     pub run: RunContext,
     /// The time.

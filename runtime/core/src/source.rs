@@ -14,6 +14,15 @@ pub struct BatchBudget {
     pub bytes_max: usize,
 }
 
+impl BatchBudget {
+    /// Returns how many of the first rows of a batch fit; at least one, where there is one.
+    pub fn rows_of(&self, batch: &RecordBatch) -> usize {
+        let rows = batch.num_rows();
+        let row_bytes = (batch.get_array_memory_size() / rows.max(1)).max(1);
+        rows.min(self.rows_max.min(self.bytes_max / row_bytes).max(1))
+    }
+}
+
 impl Default for BatchBudget {
     /// 64 Ki rows or 16 MiB: large enough to amortise the work per batch, small enough that four fit any budget.
     fn default() -> Self {

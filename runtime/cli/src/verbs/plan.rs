@@ -34,12 +34,12 @@ pub(crate) async fn plan(arguments: &PlanArguments, common: &Common) -> Result<E
         return Ok(Ended::Done);
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let mut seen = Seen::default();
+    let (mut seen, state) = (Seen::default(), loaded.state_folder());
     for plan in &plans {
         let mut filled = plan.clone();
         // Without its secrets a location may still be one that needs none.
         let _ = fill_secrets(&mut filled, &loaded.planned.secrets);
-        let look = Look { root: &loaded.root, filled: &filled, clock: &clock };
+        let look = Look { root: &loaded.root, state: &state, filled: &filled, clock: &clock };
         show(plan, &look, &mut seen).await;
     }
     let unknown = if seen.unknown == 0 { String::new() } else { format!(", {} that cannot be seen", seen.unknown) };
@@ -50,6 +50,7 @@ pub(crate) async fn plan(arguments: &PlanArguments, common: &Common) -> Result<E
 /// What the tables are looked for with.
 struct Look<'a> {
     root: &'a Path,
+    state: &'a Path,
     filled: &'a Plan,
     clock: &'a Arc<dyn Clock>,
 }
@@ -66,7 +67,7 @@ impl Look<'_> {
     async fn exists(&self, sink: &SinkPlan) -> Option<Result<bool>> {
         let exists = lakehead_registry::connector(&sink.connector)?.sink?.exists?;
         let run = RunContext::default();
-        let building = Building { plan: self.filled, root: self.root, run: &run, clock: self.clock };
+        let building = Building { plan: self.filled, root: self.root, state: self.state, run: &run, clock: self.clock };
         Some(exists(&building.sink_spec(sink)).await)
     }
 }

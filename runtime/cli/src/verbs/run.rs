@@ -20,6 +20,7 @@ use crate::show::{Display, grouped};
 #[derive(Clone)]
 pub(crate) struct Runner {
     pub(crate) root: std::path::PathBuf,
+    pub(crate) state: std::path::PathBuf,
     pub(crate) engine: Engine,
     pub(crate) ledger: Arc<Ledger>,
 }
@@ -29,12 +30,13 @@ impl Runner {
     pub(crate) fn new(loaded: &Loaded, sql: Arc<Sql>, observer: Arc<dyn Observer>) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ledger = Ledger::open(&loaded.state_folder().join("ledger.sqlite"))?;
-        Ok(Self { root: loaded.root.clone(), engine: Engine { sql, clock, observer }, ledger: Arc::new(ledger) })
+        let (root, state) = (loaded.root.clone(), loaded.state_folder());
+        Ok(Self { root, state, engine: Engine { sql, clock, observer }, ledger: Arc::new(ledger) })
     }
 
     /// Runs one attempt of a plan whose secrets are filled in, and lists the tables it wrote.
     pub(crate) async fn attempt(&self, plan: &Plan, run: &RunContext, until: Until, stop: Stop) -> Result<Summary> {
-        let building = Building { plan, root: &self.root, run, clock: &self.engine.clock };
+        let building = Building { plan, root: &self.root, state: &self.state, run, clock: &self.engine.clock };
         let parts = building.parts()?;
         let leasing = Leasing { runner: self.clone(), pipeline: plan.name.clone() };
         let engine = Engine { observer: Arc::new(leasing), ..self.engine.clone() };

@@ -50,6 +50,7 @@ pub(crate) async fn serve(arguments: Serve, common: Common) -> Result<Ended> {
     let host = Arc::new(Program {
         path: arguments.path.clone(),
         root: loaded.root.clone(),
+        state: loaded.state_folder(),
         common,
         sql,
         clock: Arc::clone(&clock),
@@ -103,6 +104,7 @@ async fn hear(requests: mpsc::Sender<Request>) -> Result<Infallible> {
 struct Program {
     path: PathBuf,
     root: PathBuf,
+    state: PathBuf,
     common: Common,
     sql: Arc<Sql>,
     clock: Arc<dyn Clock>,
@@ -195,7 +197,8 @@ impl Host for Program {
         let secrets = locked(&self.known).secrets.clone();
         let mut filled = plan.clone();
         fill_secrets(&mut filled, &secrets)?;
-        let building = Building { plan: &filled, root: &self.root, run: &RunContext::default(), clock: &self.clock };
+        let run = RunContext::default();
+        let building = Building { plan: &filled, root: &self.root, state: &self.state, run: &run, clock: &self.clock };
         let mut found = Vec::new();
         for node in &filled.nodes {
             let NodeKind::Source(source) = &node.kind else { continue };
@@ -228,7 +231,7 @@ impl Host for Program {
 impl Program {
     fn runner(&self, observer: Arc<dyn Observer>) -> Runner {
         let engine = Engine { sql: Arc::clone(&self.sql), clock: Arc::clone(&self.clock), observer };
-        Runner { root: self.root.clone(), engine, ledger: Arc::clone(&self.ledger) }
+        Runner { root: self.root.clone(), state: self.state.clone(), engine, ledger: Arc::clone(&self.ledger) }
     }
 }
 

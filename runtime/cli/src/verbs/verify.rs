@@ -93,7 +93,7 @@ async fn read_source(
             .with("pipeline", &plan.name)
             .help("verify the pipelines that fill its inputs"));
     }
-    let building = Building { plan, root: &runner.root, run: &run, clock: &runner.engine.clock };
+    let building = Building { plan, root: &runner.root, state: &runner.state, run: &run, clock: &runner.engine.clock };
     let mut rejected = 0;
     for node in &plan.nodes {
         let NodeKind::Source(source) = &node.kind else { continue };

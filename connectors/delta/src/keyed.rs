@@ -1,0 +1,383 @@
+//! Upserts that cost what changed: an index says where each key's row lies, and deletion vectors take old rows out. No
+//! data file is rewritten.
+//!
+//! The index is a cache on this machine. What it must hold is the set of live files, each never changing under its name,
+//! so that it is brought up to any version by comparing names: files it does not know are read (their key columns), files
+//! that are gone are dropped. A foreign append, OPTIMIZE or RESTORE is followed in the same way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt};
+use lakehead_core::{Error, Result, failpoint};
+use lakehead_keyindex::{FileId, KeyHash, KeyIndex, Limits, Opened, Place, Progress, means_rebuild};
+use lakehead_lakefile::{Location, conform, read_file, read_rows};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::actions::{add_with_vector, remove};
+use crate::hash::KeyHasher;
+use crate::live::{LiveFile, LiveTable};
+use crate::merge::add_partition_columns;
+use crate::stage::StagedFile;
+use crate::vectors::{self, Descriptor, Vector};
+
+/// Commits between two seals of the index: after a crash the files of so many commits are read again, a second's work.
+const SEAL_EVERY: u32 = 32;
+/// Entries that one commit merges in the index at most.
+const MERGED_ENTRIES: usize = 256 * 1024;
+/// Vectors that are read at once.
+const VECTORS_AT_ONCE: usize = 8;
+
+/// Says of what an index is one; another text means another index.
+fn stamp(live: &LiveTable, hasher: &KeyHasher) -> Vec<u8> {
+    let of = |column: &String| live.schema.field_with_name(column).map(|field| field.data_type().to_string());
+    let columns: Vec<_> = hasher.columns().iter().map(|c| format!("{c} {}", of(c).unwrap_or_default())).collect();
+    format!("1 {} {}", live.identity, columns.join(",")).into_bytes()
+}
+
+/// What a round does to the rows that are there.
+#[derive(Default)]
+pub(crate) struct Marked {
+    pub(crate) actions: Vec<Value>,
+    /// Files of which rows go, with the vector that says which from then on.
+    vectors: Vec<(FileId, Descriptor, Vector)>,
+    /// Files of which every row is gone.
+    emptied: Vec<FileId>,
+}
+
+/// The rows of a table by key.
+pub(crate) struct KeyedTable {
+    location: Location,
+    folder: PathBuf,
+    index: Option<OwnIndex>,
+    vectors: HashMap<FileId, (Descriptor, Vector)>,
+    /// The version that index and vectors stand for.
+    synced: Option<u64>,
+    /// Whether files are registered whose keys are not all there yet.
+    building: bool,
+    unsealed: u32,
+}
+
+/// An index that no other process writes.
+struct OwnIndex {
+    index: KeyIndex,
+    stamp: Vec<u8>,
+    /// Held while the index is; where another process has it, a folder of our own that goes with us.
+    _claim: Claim,
+}
+
+enum Claim {
+    Locked(#[allow(dead_code, reason = "the lock goes with the file")] File),
+    Scratch(PathBuf),
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Self::Scratch(folder) = self {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// Claims a folder, or another one where a process that was fenced off may still have it.
+fn claim(folder: &Path) -> Result<(PathBuf, Claim)> {
+    let refused = |error: std::io::Error| {
+        Error::user("R0219", "the folder of the key index cannot be used")
+            .with("folder", folder.display())
+            .help("give the user who runs lakehead the right to write there; it holds nothing that cannot be rebuilt")
+            .caused_by(error)
+    };
+    std::fs::create_dir_all(folder).map_err(refused)?;
+    let lock = File::create(folder.join("lock")).map_err(refused)?;
+    match lock.try_lock() {
+        Ok(()) => Ok((folder.join("index"), Claim::Locked(lock))),
+        Err(TryLockError::WouldBlock) => {
+            let scratch = folder.join(format!("scratch-{}", Uuid::new_v4()));
+            Ok((scratch.clone(), Claim::Scratch(scratch)))
+        }
+        Err(TryLockError::Error(error)) => Err(refused(error)),
+    }
+}
+
+impl KeyedTable {
+    /// Prepares for the table at `location`; its index lies below `cache`. Reads and writes nothing.
+    pub(crate) fn new(location: &Location, cache: &Path) -> Self {
+        let name = twox_hash::XxHash3_128::oneshot(location.url().as_str().as_bytes());
+        Self {
+            location: location.clone(),
+            folder: cache.join("keys").join(format!("{name:032x}")),
+            index: None,
+            vectors: HashMap::new(),
+            synced: None,
+            building: false,
+            unsealed: 0,
+        }
+    }
+
+    /// Brings index and vectors to the version that is held.
+    pub(crate) async fn sync(&mut self, live: &LiveTable, hasher: &KeyHasher) -> Result<()> {
+        if self.synced == Some(live.version) && self.index.is_some() {
+            return Ok(());
+        }
+        if std::mem::replace(&mut self.building, true) {
+            self.forget();
+        }
+        self.synced = None;
+        let done = self.sync_files(live, hasher).await;
+        if done.is_err() {
+            // Half of a file's keys are worse than none.
+            self.forget();
+        }
+        self.building = false;
+        done?;
+        self.sync_vectors(live).await?;
+        self.synced = Some(live.version);
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        if let Some(own) = &mut self.index {
+            let _ = own.index.clear();
+        }
+        (self.index, self.synced) = (None, None);
+        self.vectors.clear();
+    }
+
+    async fn sync_files(&mut self, live: &LiveTable, hasher: &KeyHasher) -> Result<()> {
+        let own = match self.index.take() {
+            Some(own) => own,
+            None => self.open(stamp(live, hasher))?,
+        };
+        let OwnIndex { index, .. } = &mut self.index.insert(own);
+        let gone: Vec<FileId> =
+            index.files().filter(|(_, name)| !live.files.contains_key(*name)).map(|(id, _)| id).collect();
+        for id in gone {
+            index.drop_file(id);
+            self.vectors.remove(&id);
+        }
+        let unknown: Vec<&LiveFile> = live.files.values().filter(|file| index.file_id(&file.name).is_none()).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(table = %self.location.url(), files = unknown.len(), "reading keys into the index");
+        let mut builder = index.builder();
+        for file in unknown {
+            let id = index.register(&file.name)?;
+            let mut row = 0;
+            let mut hashes = Box::pin(file_keys(&self.location, &file.name, &file.partition, live, hasher).await?);
+            while let Some(batch) = hashes.try_next().await? {
+                for hash in batch {
+                    builder.push(hash, Place { file: id, row })?;
+                    row += 1;
+                }
+            }
+        }
+        index.insert_built(vec![builder])
+    }
+
+    fn open(&self, stamp: Vec<u8>) -> Result<OwnIndex> {
+        let (folder, claim) = claim(&self.folder)?;
+        let index = match KeyIndex::open(&folder, Limits::default())? {
+            Opened::Ready(mut index) => {
+                if index.stamp() != Some(stamp.as_slice()) {
+                    index.clear()?;
+                }
+                index
+            }
+            Opened::Rebuild(index, reason) => {
+                tracing::info!(table = %self.location.url(), %reason, "the key index is built from the table");
+                index
+            }
+        };
+        Ok(OwnIndex { index, stamp, _claim: claim })
+    }
+
+    async fn sync_vectors(&mut self, live: &LiveTable) -> Result<()> {
+        let Some(OwnIndex { index, .. }) = &self.index else { return Ok(()) };
+        let mut unread = Vec::new();
+        for file in live.files.values() {
+            let Some(id) = index.file_id(&file.name) else { continue };
+            let known = self.vectors.get(&id).map(|(descriptor, _)| descriptor);
+            match &file.vector {
+                None => drop(self.vectors.remove(&id)),
+                Some(descriptor) if known == Some(descriptor) => {}
+                Some(descriptor) => unread.push((id, descriptor.clone())),
+            }
+        }
+        let location = &self.location;
+        let reads = unread.into_iter().map(|(id, descriptor)| async move {
+            let vector = vectors::read(location, &descriptor).await?;
+            Ok::<_, Error>((id, (descriptor, vector)))
+        });
+        let read: Vec<_> = futures::stream::iter(reads).buffer_unordered(VECTORS_AT_ONCE).try_collect().await?;
+        self.vectors.extend(read);
+        Ok(())
+    }
+
+    /// Finds the live row of each key.
+    pub(crate) fn find(&self, keys: &[KeyHash]) -> Result<Vec<Option<Place>>> {
+        let own = self.index.as_ref().ok_or_else(|| Error::bug("the key index was not synchronised"))?;
+        let is_live = |place: Place| !self.is_gone(place);
+        let mut places = Vec::with_capacity(keys.len());
+        own.index.lookup(keys, is_live, &mut places)?;
+        Ok(places)
+    }
+
+    fn is_gone(&self, place: Place) -> bool {
+        self.vectors.get(&place.file).is_some_and(|(_, vector)| vector.contains(u64::from(place.row)))
+    }
+
+    /// Takes an error of the index: one that means that it is damaged is no error, it is built anew and `true` comes back.
+    pub(crate) fn recover(&mut self, error: Error) -> Result<()> {
+        if !means_rebuild(&error) {
+            return Err(error);
+        }
+        tracing::warn!(table = %self.location.url(), %error, "the key index is built anew");
+        self.forget();
+        Ok(())
+    }
+
+    fn name(&self, id: FileId) -> Result<&str> {
+        let name = self.index.as_ref().and_then(|own| own.index.file_name(id));
+        name.ok_or_else(|| Error::bug("the key index names a file that it does not know"))
+    }
+
+    fn file<'a>(&self, live: &'a LiveTable, id: FileId) -> Result<&'a LiveFile> {
+        let name = self.name(id)?;
+        live.files.get(name).ok_or_else(|| Error::bug("the key index names a file that is not live").with("file", name))
+    }
+
+    /// Returns the rows at `places`, in the columns of the table; their order is another one.
+    pub(crate) async fn rows(&self, live: &LiveTable, places: &[Place]) -> Result<Vec<RecordBatch>> {
+        let mut by_file: BTreeMap<FileId, Vec<u32>> = BTreeMap::new();
+        for place in places {
+            by_file.entry(place.file).or_default().push(place.row);
+        }
+        let mut found = Vec::with_capacity(by_file.len());
+        for (id, mut rows) in by_file {
+            rows.sort_unstable();
+            rows.dedup();
+            let file = self.file(live, id)?;
+            for batch in read_rows(&self.location, &file.name, &rows).await? {
+                let whole = add_partition_columns(&batch, &file.partition, &live.schema)?;
+                found.push(conform(&whole, &live.schema)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes the rows at `places` out, by vectors that are on the store when this returns.
+    pub(crate) async fn mark(&self, live: &LiveTable, places: &[Place], millis: i64) -> Result<Marked> {
+        let mut touched: BTreeMap<FileId, Vector> = BTreeMap::new();
+        for place in places {
+            let old = || self.vectors.get(&place.file).map(|(_, vector)| vector.clone()).unwrap_or_default();
+            touched.entry(place.file).or_insert_with(old).insert(u64::from(place.row));
+        }
+        let mut marked = Marked::default();
+        let mut kept = Vec::with_capacity(touched.len());
+        for (id, vector) in touched {
+            let file = self.file(live, id)?;
+            let rows = match file.rows() {
+                Some(rows) => rows,
+                None => count_rows(&self.location, file).await?,
+            };
+            marked.actions.push(remove(file, millis));
+            if vector.len() == rows {
+                marked.emptied.push(id);
+            } else {
+                kept.push((id, file, rows, vector));
+            }
+        }
+        let descriptors =
+            vectors::write(&self.location, &kept.iter().map(|(.., vector)| vector).collect::<Vec<_>>()).await?;
+        failpoint::hit("delta.vectors.put").await?;
+        for ((id, file, rows, vector), descriptor) in kept.into_iter().zip(descriptors) {
+            marked.actions.push(add_with_vector(file, &descriptor, rows));
+            marked.vectors.push((id, descriptor, vector));
+        }
+        Ok(marked)
+    }
+
+    /// Takes over what was committed as `version`: marks, and the files with the hashes of their keys.
+    ///
+    /// The table is safe; a failure of the index here is told, and the index is built anew by the next round.
+    pub(crate) fn committed(&mut self, version: u64, marked: Marked, added: &[StagedFile]) {
+        if let Err(error) = self.take_over(version, marked, added) {
+            tracing::warn!(table = %self.location.url(), %error, "the key index could not be carried on");
+            self.forget();
+        }
+    }
+
+    fn take_over(&mut self, version: u64, marked: Marked, added: &[StagedFile]) -> Result<()> {
+        let Some(OwnIndex { index, stamp, .. }) = &mut self.index else { return Ok(()) };
+        for id in marked.emptied {
+            index.drop_file(id);
+            self.vectors.remove(&id);
+        }
+        for (id, descriptor, vector) in marked.vectors {
+            self.vectors.insert(id, (descriptor, vector));
+        }
+        // A file whose keys are not at hand is read by the next round.
+        let mut complete = true;
+        for StagedFile { file, keys, .. } in added {
+            let Some(keys) = keys else {
+                complete = false;
+                continue;
+            };
+            let id = index.register(&file.name)?;
+            let places = (0_u32..).map(|row| Place { file: id, row });
+            index.insert(keys.iter().copied().zip(places).collect())?;
+        }
+        self.synced = complete.then_some(version);
+        let vectors = &self.vectors;
+        let is_live =
+            |place: Place| !vectors.get(&place.file).is_some_and(|(_, gone)| gone.contains(u64::from(place.row)));
+        if index.maintain(MERGED_ENTRIES, is_live)? == Progress::More {
+            tracing::debug!("the key index goes on merging with the next commit");
+        }
+        self.unsealed += 1;
+        if self.unsealed >= SEAL_EVERY {
+            index.seal(stamp)?;
+            self.unsealed = 0;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for KeyedTable {
+    fn drop(&mut self) {
+        if let Some(OwnIndex { index, stamp, .. }) = &mut self.index
+            && self.unsealed > 0
+            && !self.building
+            && let Err(error) = index.seal(stamp)
+        {
+            tracing::debug!(%error, "the key index was not sealed");
+        }
+    }
+}
+
+async fn count_rows(location: &Location, file: &LiveFile) -> Result<u64> {
+    let mut batches = Box::pin(read_file(location, &file.name, Some(&[])).await?);
+    let mut rows = 0;
+    while let Some(batch) = batches.try_next().await? {
+        rows += batch.num_rows() as u64;
+    }
+    Ok(rows)
+}
+
+/// Returns the hashes of the keys of a file's rows, those that are gone included.
+pub(crate) async fn file_keys<'a>(
+    location: &'a Location,
+    name: &'a str,
+    partition: &'a [(String, Option<String>)],
+    live: &'a LiveTable,
+    hasher: &'a KeyHasher,
+) -> Result<impl futures::Stream<Item = Result<Vec<KeyHash>>> + Send + use<'a>> {
+    let stored: Vec<String> =
+        hasher.columns().iter().filter(|column| partition.iter().all(|(name, _)| name != *column)).cloned().collect();
+    let batches = read_file(location, name, Some(&stored)).await?;
+    Ok(batches.map(move |batch| hasher.hashes(&add_partition_columns(&batch?, partition, &live.schema)?)))
+}

@@ -1,0 +1,219 @@
+//! Upserts: the rows of changed keys go, by deletion vectors or by rewriting their files, and the new ones come.
+
+use std::collections::HashMap;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use futures::TryStreamExt;
+use lakehead_core::{Result, failpoint};
+use lakehead_keyindex::{KeyHash, Place};
+use lakehead_lakefile::{KeyEncoder, KeySet, Location, PartitionValues, read_file};
+use serde_json::Value;
+
+use super::DeltaSink;
+use crate::actions::{add, remove};
+use crate::hash::KeyHasher;
+use crate::keyed::{KeyedTable, Marked, file_keys};
+use crate::live::{LiveFile, LiveTable};
+use crate::merge::{KeyBounds, Merge, add_partition_columns, looked_up};
+use crate::schema::to_lake;
+use crate::stage::{DataWriters, Staged, StagedFile, part_name};
+
+/// What an upsert by deletion vectors comes to.
+#[derive(Default)]
+pub(super) struct Keyed {
+    pub(super) marks: Marked,
+    /// Files of rows that were filled from the table's old ones.
+    pub(super) filled: Vec<StagedFile>,
+}
+
+impl DeltaSink {
+    /// Takes the rows of the changed keys out of the live files by deletion vectors, and fills what the source left
+    /// unsent from them.
+    pub(super) async fn marked(&mut self, staged: &Staged, schema: &SchemaRef) -> Result<Keyed> {
+        let mut marked = Keyed::default();
+        if self.log.live()?.files.is_empty() && staged.patches.is_empty() {
+            return Ok(marked);
+        }
+        failpoint::hit("delta.merge").await?;
+        let hasher = KeyHasher::new(schema, &self.spec.key)?;
+        let patches = staged_patches(&self.staging, staged).await?;
+        let places = loop {
+            self.rows_by_key.sync(self.log.live()?, &hasher).await?;
+            let changed = Changed {
+                location: &self.location,
+                staging: &self.staging,
+                hashes: &self.hashes,
+                rows_by_key: &self.rows_by_key,
+                live: self.log.live()?,
+                hasher: &hasher,
+            };
+            match changed.places(staged, &patches).await {
+                Ok(places) => break places,
+                Err(error) => self.rows_by_key.recover(error)?,
+            }
+        };
+        let live = self.log.live()?;
+        marked.marks = self.rows_by_key.mark(live, &places, self.spec.clock.now().div_euclid(1000)).await?;
+        if patches.is_empty() {
+            return Ok(marked);
+        }
+        let mut wanted = Vec::new();
+        for patch in &patches {
+            let keys = hasher.hashes(&looked_up(patch, hasher.columns())?)?;
+            wanted.extend(self.rows_by_key.find(&keys)?.into_iter().flatten());
+        }
+        let old_rows = self.rows_by_key.rows(live, &wanted).await?;
+        let old_rows = old_rows.iter().map(|rows| to_lake(rows, schema)).collect::<Result<Vec<_>>>()?;
+        let merge = self.merge(schema)?;
+        let (location, by) = (&self.location, &self.spec.partition_by);
+        let mut writers = DataWriters::new(location, schema, by, self.format(), None, self.fence);
+        writers.keep_keys(hasher);
+        for patch in &patches {
+            writers.write(&merge.fill(patch, &old_rows)?).await?;
+        }
+        marked.filled = writers.finish().await?;
+        Ok(marked)
+    }
+
+    fn merge<'a>(&'a self, schema: &'a SchemaRef) -> Result<Merge<'a>> {
+        Ok(Merge {
+            location: &self.location,
+            schema,
+            partition_by: &self.spec.partition_by,
+            keys: KeyEncoder::new(schema, &self.spec.key)?,
+            format: self.format(),
+        })
+    }
+
+    /// Keeps the hashes of staged files beside the round: they are not part of its record.
+    pub(super) fn keep_hashes(&mut self, staged: &mut Staged) {
+        for StagedFile { file, keys, .. } in &mut staged.data {
+            self.hashes.extend(keys.take().map(|keys| (file.name.clone(), keys)));
+        }
+    }
+
+    /// Carries the index on to what was committed.
+    pub(super) fn index_committed(&mut self, version: u64, mut staged: Staged, keyed: Option<Keyed>) {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        let Some(keyed) = keyed else { return };
+        for StagedFile { file, keys, .. } in &mut staged.data {
+            *keys = hashes.remove(&file.name);
+        }
+        staged.data.extend(keyed.filled);
+        self.rows_by_key.committed(version, keyed.marks, &staged.data);
+    }
+
+    pub(super) async fn merged(
+        &mut self,
+        staged: &Staged,
+        files: &[LiveFile],
+        schema: &SchemaRef,
+    ) -> Result<Vec<Value>> {
+        let millis = self.millis();
+        if files.is_empty() && staged.patches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fence = self.fence;
+        let merge = self.merge(schema)?;
+        let mut changed = KeySet::default();
+        let mut wanted = KeySet::default();
+        let mut bounds = KeyBounds::default();
+        let first_key = self.spec.key.first().cloned().unwrap_or_default();
+        for StagedFile { file, partition, .. } in &staged.data {
+            let mut batches = Box::pin(read_file(&self.location, &file.name, None).await?);
+            while let Some(batch) = batches.try_next().await? {
+                let batch = add_partition_columns(&batch, partition, schema)?;
+                bounds.add(&batch, &first_key);
+                changed.add(&merge.keys.encode(&batch)?);
+            }
+        }
+        for file in &staged.deletes {
+            let mut batches = Box::pin(read_file(&self.staging, &file.name, None).await?);
+            while let Some(batch) = batches.try_next().await? {
+                bounds.add(&batch, &first_key);
+                changed.add(&merge.keys.encode(&batch)?);
+            }
+        }
+        let mut patches = Vec::new();
+        for file in &staged.patches {
+            let mut batches = Box::pin(read_file(&self.staging, &file.name, None).await?);
+            while let Some(batch) = batches.try_next().await? {
+                bounds.add(&batch, &first_key);
+                changed.add(&merge.keys.encode(&batch)?);
+                let looked_up = looked_up(&batch, merge.keys.columns())?;
+                bounds.add(&looked_up, &first_key);
+                let old = merge.keys.encode(&looked_up)?;
+                changed.add(&old);
+                wanted.add(&old);
+                patches.push(batch);
+            }
+        }
+        failpoint::hit("delta.merge").await?;
+        let (rewritten, old_rows) = merge.rewrite(files, &changed, &wanted, &bounds, || part_name(fence)).await?;
+        let mut actions: Vec<Value> = rewritten.removed.iter().map(|file| remove(file, millis)).collect();
+        actions.extend(rewritten.added.iter().map(|(file, partition)| add(file, partition, None, millis)));
+        if !patches.is_empty() {
+            let mut writers =
+                DataWriters::new(&self.location, schema, &self.spec.partition_by, self.format(), None, self.fence);
+            for patch in &patches {
+                writers.write(&merge.fill(patch, &old_rows)?).await?;
+            }
+            let filled = writers.finish().await?;
+            actions.extend(filled.iter().map(|file| add(&file.file, &file.partition, None, millis)));
+        }
+        Ok(actions)
+    }
+}
+
+async fn staged_patches(staging: &Location, staged: &Staged) -> Result<Vec<RecordBatch>> {
+    let mut patches = Vec::new();
+    for file in &staged.patches {
+        let mut batches = Box::pin(read_file(staging, &file.name, None).await?);
+        while let Some(batch) = batches.try_next().await? {
+            patches.push(batch);
+        }
+    }
+    Ok(patches)
+}
+
+/// What the rows of changed keys are found with.
+struct Changed<'a> {
+    location: &'a Location,
+    staging: &'a Location,
+    hashes: &'a HashMap<String, Vec<KeyHash>>,
+    rows_by_key: &'a KeyedTable,
+    live: &'a LiveTable,
+    hasher: &'a KeyHasher,
+}
+
+impl Changed<'_> {
+    /// Finds the live row of every key that the round changes.
+    async fn places(&self, staged: &Staged, patches: &[RecordBatch]) -> Result<Vec<Place>> {
+        let mut places = Vec::new();
+        let mut find = |keys: &[KeyHash]| -> Result<()> {
+            places.extend(self.rows_by_key.find(keys)?.into_iter().flatten());
+            Ok(())
+        };
+        let none = PartitionValues::new();
+        let data = staged.data.iter().map(|file| (self.location, &file.file.name, &file.partition));
+        let deletes = staged.deletes.iter().map(|file| (self.staging, &file.name, &none));
+        for (location, name, partition) in data.chain(deletes) {
+            if let Some(keys) = self.hashes.get(name) {
+                find(keys)?;
+                continue;
+            }
+            let mut batches = Box::pin(file_keys(location, name, partition, self.live, self.hasher).await?);
+            while let Some(keys) = batches.try_next().await? {
+                find(&keys)?;
+            }
+        }
+        for patch in patches {
+            find(&self.hasher.hashes(patch)?)?;
+            find(&self.hasher.hashes(&looked_up(patch, self.hasher.columns())?)?)?;
+        }
+        places.sort_unstable();
+        places.dedup();
+        Ok(places)
+    }
+}

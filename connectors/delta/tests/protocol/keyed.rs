@@ -1,0 +1,223 @@
+//! Upserts by deletion vectors against a model, round after round, with readers that others wrote.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use lakehead_conformance::{SinkUnderTest, rows};
+use lakehead_core::{Mark, Outcome, Sink, WriteMode};
+
+use super::Table;
+
+/// A change as the laws write it: kind, id, body, the column left unsent.
+type Change = (&'static str, i64, Option<String>, Option<&'static str>);
+
+/// Numbers that look like chance, the same ones every time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+struct Shadow {
+    rows: BTreeMap<i64, Option<String>>,
+    dice: Dice,
+    seq: u64,
+}
+
+impl Shadow {
+    fn new() -> Self {
+        Self { rows: BTreeMap::new(), dice: Dice(7), seq: 0 }
+    }
+
+    /// Makes up the changes of one round and takes them over: a key may change several times.
+    fn round(&mut self, changes: u64, keys: u64) -> Vec<Change> {
+        let mut made = Vec::new();
+        for _ in 0..changes {
+            let id = i64::try_from(self.dice.below(keys)).unwrap();
+            let body = Some(format!("body {} of {id}", self.dice.below(1_000_000)));
+            let change: Change = match (self.rows.contains_key(&id), self.dice.below(10)) {
+                (false, _) => ("c", id, body, None),
+                (true, 0 | 1) => ("d", id, None, None),
+                (true, 2 | 3) => ("u", id, None, Some("body")),
+                (true, _) => ("u", id, body, None),
+            };
+            match (change.0, change.3) {
+                ("d", _) => drop(self.rows.remove(&id)),
+                (_, Some(_)) => {}
+                _ => drop(self.rows.insert(id, change.2.clone())),
+            }
+            made.push(change);
+        }
+        made
+    }
+
+    async fn commit(&mut self, sink: &mut Box<dyn Sink>, fence: u64, changes: &[Change]) {
+        let batch: Vec<_> = changes.iter().map(|(op, id, body, unsent)| (*op, *id, body.as_deref(), *unsent)).collect();
+        sink.stage(rows(&batch)).await.unwrap();
+        let Some(prepared) = sink.prepare().await.unwrap() else { return };
+        self.seq += 1;
+        let mark = Mark { seq: self.seq, fence, ..Mark::default() };
+        assert!(matches!(sink.commit(&prepared, mark).await.unwrap(), Outcome::Committed(_)));
+        // Whoever asks again is told that it is done.
+        assert_eq!(sink.commit(&prepared, mark).await.unwrap(), Outcome::AlreadyCommitted);
+    }
+
+    async fn check(&self, table: &Table) {
+        let mut found = table.read().await;
+        found.sort();
+        let expected: Vec<_> = self.rows.iter().map(|(id, body)| (*id, body.clone())).collect();
+        assert_eq!(found, expected, "after round {}", self.seq);
+    }
+
+    fn summary(&self) -> String {
+        let sum: i64 = self.rows.keys().sum();
+        let letters: usize = self.rows.values().flatten().map(String::len).sum();
+        format!("{} {sum} {letters}", self.rows.len())
+    }
+}
+
+/// Runs Python with the readers that the test command installs; `None` where there are none.
+fn python(script: &str, folder: &Path) -> Option<String> {
+    let Some(python) = std::env::var_os("LAKEHEAD_READERS") else {
+        println!("skipped: duckdb, polars and deltalake absent");
+        return None;
+    };
+    let output = Command::new(python).args(["-c", script]).arg(folder.join("lake/t")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+/// Asks DuckDB and Polars.
+fn check_with_others(shadow: &Shadow, folder: &Path) {
+    let script = "
+import sys, duckdb, polars
+path = sys.argv[1]
+print(*duckdb.sql(f\"select count(*), sum(id)::bigint, sum(length(body))::bigint from delta_scan('{path}')\").fetchone())
+rows = polars.scan_delta(path).select(polars.len(), polars.col('id').sum(), polars.col('body').str.len_bytes().sum().alias('n')).collect()
+print(*rows.row(0))
+";
+    let Some(said) = python(script, folder) else { return };
+    let expected = shadow.summary();
+    assert_eq!(said.lines().collect::<Vec<_>>(), [expected.as_str(), expected.as_str()], "after round {}", shadow.seq);
+}
+
+/// Counts the data files that the entries of the log added, and those they took out for good.
+fn files_added(folder: &Path) -> (usize, usize) {
+    let log = folder.join("lake/t/_delta_log");
+    let (mut added, mut marked) = (std::collections::BTreeSet::new(), 0);
+    let entries = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
+    for entry in entries.filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+        for line in std::fs::read_to_string(entry).unwrap().lines() {
+            let action: serde_json::Value = serde_json::from_str(line).unwrap();
+            if let Some(path) = action["add"]["path"].as_str() {
+                added.insert(path.to_owned());
+                marked += usize::from(action["add"]["deletionVector"].is_object());
+            }
+        }
+    }
+    (added.len(), marked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_rounds_leave_what_the_model_holds_and_rewrite_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = Table::new(folder.path(), WriteMode::Upsert);
+    let mut shadow = Shadow::new();
+    let mut sink = table.sink();
+    sink.open(1).await.unwrap();
+    let first = shadow.round(3000, 2000);
+    shadow.commit(&mut sink, 1, &first).await;
+    for round in 0..100_u64 {
+        let changes = shadow.round(40, 2400);
+        shadow.commit(&mut sink, 1 + round / 25, &changes).await;
+        match round {
+            24 => {
+                // Another process goes on, with the index of this one.
+                drop(sink);
+                sink = table.sink();
+                sink.open(2).await.unwrap();
+            }
+            49 => {
+                // The index is lost.
+                drop(sink);
+                std::fs::remove_dir_all(folder.path().join("cache")).unwrap();
+                sink = table.sink();
+                sink.open(3).await.unwrap();
+            }
+            74 => {
+                // The process before died without a word and may still have the index: this one builds its own.
+                std::mem::forget(sink);
+                sink = table.sink();
+                sink.open(4).await.unwrap();
+            }
+            _ => {}
+        }
+        if round % 10 == 9 {
+            shadow.check(&table).await;
+        }
+    }
+    check_with_others(&shadow, folder.path());
+    let (added, marked) = files_added(folder.path());
+    // A round adds a file of new rows, and one of rows that were filled.
+    assert!(added <= 2 * 101, "{added} files");
+    assert!(marked > 100, "rows went by vectors: {marked}");
+}
+
+/// A foreign writer appends and optimises between our rounds: every place the index knew is void, and it follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_append_and_optimize_are_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = Table::new(folder.path(), WriteMode::Upsert);
+    let mut shadow = Shadow::new();
+    let mut sink = table.sink();
+    sink.open(1).await.unwrap();
+    for _ in 0..12 {
+        let changes = shadow.round(200, 500);
+        shadow.commit(&mut sink, 1, &changes).await;
+    }
+    let append = "
+import sys, polars
+polars.DataFrame({'id': [9001, 9002, 9003], 'body': ['x', 'y', 'z']}).write_delta(sys.argv[1], mode='append')
+";
+    if python(append, folder.path()).is_none() {
+        return;
+    }
+    for (id, body) in [(9001, "x"), (9002, "y"), (9003, "z")] {
+        shadow.rows.insert(id, Some(body.into()));
+    }
+    let change = vec![("u", 9002, Some("ours".to_owned()), None), ("d", 9003, None, None)];
+    shadow.commit(&mut sink, 1, &change).await;
+    shadow.rows.insert(9002, Some("ours".into()));
+    shadow.rows.remove(&9003);
+    shadow.check(&table).await;
+    python("import sys, deltalake; print(deltalake.DeltaTable(sys.argv[1]).optimize.compact())", folder.path());
+    for _ in 0..5 {
+        let changes = shadow.round(100, 500);
+        shadow.commit(&mut sink, 1, &changes).await;
+    }
+    shadow.check(&table).await;
+    check_with_others(&shadow, folder.path());
+}
+
+/// `deletes = rewrite` goes on in a table that has vectors, and leaves none in the files that it touches.
+#[tokio::test(flavor = "multi_thread")]
+async fn rewriting_goes_on_where_vectors_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = Table::new(folder.path(), WriteMode::Upsert);
+    let mut shadow = Shadow::new();
+    for (fence, deletes) in [(1, "vectors"), (2, "rewrite"), (3, "vectors")] {
+        table.deletes = deletes;
+        let mut sink = table.sink();
+        sink.open(fence).await.unwrap();
+        for _ in 0..6 {
+            let changes = shadow.round(150, 400);
+            shadow.commit(&mut sink, fence, &changes).await;
+            shadow.check(&table).await;
+        }
+    }
+    check_with_others(&shadow, folder.path());
+}
