@@ -76,12 +76,16 @@ pub(crate) struct CatalogTable {
     pub(crate) row_security: bool,
     /// Whether a partition lacks a replica identity of its own: publishing updates would make them fail there.
     pub(crate) has_bare_partition: bool,
+    /// The quoted name of a partition whose replica identity is not full: its old rows are not whole.
+    pub(crate) partition_not_full: Option<String>,
     pub(crate) owner: String,
     pub(crate) is_owned: bool,
     pub(crate) row_estimate: i64,
     pub(crate) columns: Vec<CatalogColumn>,
     pub(crate) primary_key: Vec<String>,
-    /// The columns of the index that `REPLICA IDENTITY USING INDEX` names.
+    /// Whether the server takes the primary key for a replica identity: not where it is DEFERRABLE.
+    pub(crate) is_key_immediate: bool,
+    /// The columns of the index that `REPLICA IDENTITY USING INDEX` names; empty where that index is gone.
     pub(crate) identity_index: Vec<String>,
 }
 
@@ -100,6 +104,7 @@ impl CatalogTable {
     pub(crate) fn change_key(&self) -> &[String] {
         match self.identity {
             ReplicaIdentity::Index => &self.identity_index,
+            ReplicaIdentity::Default if !self.is_key_immediate => &[],
             ReplicaIdentity::Default | ReplicaIdentity::Full | ReplicaIdentity::Nothing => &self.primary_key,
         }
     }
@@ -111,8 +116,8 @@ impl CatalogTable {
             return false;
         }
         match self.identity {
-            ReplicaIdentity::Full | ReplicaIdentity::Index => true,
-            ReplicaIdentity::Default => !self.primary_key.is_empty(),
+            ReplicaIdentity::Full => true,
+            ReplicaIdentity::Index | ReplicaIdentity::Default => !self.change_key().is_empty(),
             ReplicaIdentity::Nothing => false,
         }
     }
@@ -213,11 +218,13 @@ pub(crate) async fn tables(session: &Session, wanted: impl Fn(&str) -> bool) -> 
             is_partition: row.get(6),
             row_security: row.get(7),
             has_bare_partition: false,
+            partition_not_full: None,
             owner: row.get(8),
             is_owned: row.get(9),
             row_estimate: row.get(10),
             columns: Vec::new(),
             primary_key: Vec::new(),
+            is_key_immediate: false,
             identity_index: Vec::new(),
         });
     }
@@ -249,23 +256,24 @@ async fn add_columns(session: &Session, tables: &mut [CatalogTable], oids: &[u32
 }
 
 async fn add_keys(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) -> Result<()> {
-    let sql = "select i.indrelid, i.indisprimary, i.indisreplident,
+    let sql = "select i.indrelid, i.indisprimary, i.indisreplident and i.indimmediate, i.indimmediate,
             array(select a.attname::text from unnest(i.indkey) with ordinality k(attnum, at)
                 join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
                 where k.at <= i.indnkeyatts order by k.at)
         from pg_catalog.pg_index i
         where i.indrelid = any($1) and (i.indisprimary or i.indisreplident) and i.indisvalid";
-    let mut keys: HashMap<u32, Vec<(bool, bool, Vec<String>)>> = HashMap::new();
+    let mut keys: HashMap<u32, Vec<(bool, bool, bool, Vec<String>)>> = HashMap::new();
     for row in session.rows("reading the keys", sql, &[&oids]).await? {
-        keys.entry(row.get(0)).or_default().push((row.get(1), row.get(2), row.get(3)));
+        keys.entry(row.get(0)).or_default().push((row.get(1), row.get(2), row.get(3), row.get(4)));
     }
     for table in tables {
-        for (is_primary, is_identity, columns) in keys.remove(&table.oid).unwrap_or_default() {
+        for (is_primary, is_identity, is_immediate, columns) in keys.remove(&table.oid).unwrap_or_default() {
             if is_identity {
                 table.identity_index.clone_from(&columns);
             }
             if is_primary {
                 table.primary_key = columns;
+                table.is_key_immediate = is_immediate;
             }
         }
     }
@@ -274,16 +282,24 @@ async fn add_keys(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) 
 
 /// A partition has a replica identity of its own, whatever that of the partitioned table is.
 async fn add_partitions(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) -> Result<()> {
-    let sql = "select distinct root.oid from unnest($1::oid[]) root(oid)
-        join pg_catalog.pg_class p on p.oid = root.oid and p.relkind = 'p'
-        cross join lateral pg_catalog.pg_partition_tree(root.oid) t
-        join pg_catalog.pg_class c on c.oid = t.relid
-        where t.isleaf and c.relkind = 'r' and (c.relreplident = 'n' or c.relreplident = 'd'
-            and not exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary))";
+    // pg_partition_tree() would lock every partition to the end of the transaction.
+    let sql = "with recursive tree(root, oid) as (
+            select root.oid, root.oid from unnest($1::oid[]) root(oid)
+            union all
+            select tree.root, i.inhrelid from pg_catalog.pg_inherits i join tree on i.inhparent = tree.oid
+                join pg_catalog.pg_class p on p.oid = i.inhparent and p.relkind = 'p'
+        )
+        select tree.root, bool_or(c.relreplident = 'n' or c.relreplident in ('d', 'i')
+                and not exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisvalid
+                    and i.indimmediate and case c.relreplident when 'd' then i.indisprimary else i.indisreplident end)),
+            min(format('%I.%I', n.nspname, c.relname)) filter (where c.relreplident <> 'f')
+        from tree join pg_catalog.pg_class c using (oid) join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where tree.oid <> tree.root and c.relkind = 'r' group by tree.root";
     for row in session.rows("reading the partitions", sql, &[&oids]).await? {
         let oid: u32 = row.get(0);
         for table in tables.iter_mut().filter(|table| table.oid == oid) {
-            table.has_bare_partition = true;
+            table.has_bare_partition = row.get(1);
+            table.partition_not_full = row.get(2);
         }
     }
     Ok(())

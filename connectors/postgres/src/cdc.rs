@@ -362,16 +362,37 @@ fn require_identity(table: &CatalogTable, key: &[String]) -> Result<()> {
                 table.quoted()
             ))
     };
-    if key.is_empty() || table.identity == catalog::ReplicaIdentity::Full {
+    if key.is_empty() && !table.may_publish_updates() {
+        // Only its inserts are published.
         return Ok(());
     }
     if !table.may_publish_updates() {
         return Err(refuse("has a key in the pipeline, and no replica identity that carries it"));
     }
+    if table.identity == catalog::ReplicaIdentity::Full {
+        return match &table.partition_not_full {
+            Some(partition) => Err(partition_not_full(table, partition)),
+            None => Ok(()),
+        };
+    }
     if !key.iter().all(|column| table.change_key().contains(column)) {
         return Err(refuse("has a replica identity that does not carry its key"));
     }
     Ok(())
+}
+
+/// Returns the refusal of a table whose stream would promise whole old rows that one of its partitions does not hold.
+fn partition_not_full(table: &CatalogTable, partition: &str) -> Error {
+    Error::user(
+        fault::REPLICA_IDENTITY,
+        format!("`{}` has the replica identity full, and a partition of it has not", table.name()),
+    )
+    .with("table", table.name())
+    .with("partition", partition)
+    .help(format!(
+        "alter table {partition} replica identity full, and so every partition; or alter table {} replica identity default",
+        table.quoted()
+    ))
 }
 
 /// Refuses tables that the checkpoint's snapshot did not include: their earlier rows would be missing.

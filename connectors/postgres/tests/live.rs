@@ -11,6 +11,8 @@ mod access;
 mod batch;
 #[path = "live/changes.rs"]
 mod changes;
+#[path = "live/identity.rs"]
+mod identity;
 #[path = "live/resume.rs"]
 mod resume;
 #[path = "live/scene.rs"]
