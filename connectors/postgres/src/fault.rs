@@ -43,6 +43,7 @@ pub(crate) const TABLE_WITHOUT_SNAPSHOT: &str = "R0332";
 pub(crate) const TABLE_UNFIT: &str = "R0333";
 pub(crate) const LIMIT: &str = "R0334";
 pub(crate) const SETTING: &str = "R0335";
+pub(crate) const SNAPSHOT_OVERTAKEN: &str = "R0336";
 
 /// What the server answered: its SQLSTATE and its sentence.
 #[derive(Debug, Clone)]

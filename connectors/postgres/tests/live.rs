@@ -17,5 +17,7 @@ mod identity;
 mod resume;
 #[path = "live/scene.rs"]
 mod scene;
+#[path = "live/snapshots.rs"]
+mod snapshots;
 #[path = "live/values.rs"]
 mod values;
