@@ -44,3 +44,17 @@ async fn a_full_identity_that_a_partition_does_not_share_is_refused_with_the_cur
     assert_eq!(rows(&reader.until_rows(2).await, &["_op", "id", "n"]), ["u|1|2", "d|1|~"]);
     reader.close().await;
 }
+
+#[tokio::test]
+async fn a_key_stored_out_of_line_is_there_in_every_change() {
+    let scene = Scene::new(
+        "create table t (k text primary key, n int, body text); alter table t alter k set storage external;
+         alter table t alter body set storage external; insert into t values (repeat('k', 2400), 1, repeat('b', 5000))",
+    )
+    .await;
+    let (mut reader, _) = scene.streaming(&["public.t"]).await;
+    scene.run("update t set n = 2").await;
+    let events = reader.until_rows(1).await;
+    assert_eq!(rows(&events, &["_op", "k", "n", "body", "_unchanged"]), [format!("u|{}|2|~|body", "k".repeat(2400))]);
+    reader.close().await;
+}
