@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
 use lakehead_core::{Error, Result, TableSpec};
+use tokio_postgres::Row;
 
 use crate::fault;
 use crate::names::{self, Patterns};
@@ -262,18 +263,19 @@ async fn add_keys(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) 
                 where k.at <= i.indnkeyatts order by k.at)
         from pg_catalog.pg_index i
         where i.indrelid = any($1) and (i.indisprimary or i.indisreplident) and i.indisvalid";
-    let mut keys: HashMap<u32, Vec<(bool, bool, bool, Vec<String>)>> = HashMap::new();
+    let mut keys: HashMap<u32, Vec<Row>> = HashMap::new();
     for row in session.rows("reading the keys", sql, &[&oids]).await? {
-        keys.entry(row.get(0)).or_default().push((row.get(1), row.get(2), row.get(3), row.get(4)));
+        keys.entry(row.get(0)).or_default().push(row);
     }
     for table in tables {
-        for (is_primary, is_identity, is_immediate, columns) in keys.remove(&table.oid).unwrap_or_default() {
+        for row in keys.remove(&table.oid).unwrap_or_default() {
+            let (is_primary, is_identity, columns): (bool, bool, Vec<String>) = (row.get(1), row.get(2), row.get(4));
             if is_identity {
                 table.identity_index.clone_from(&columns);
             }
             if is_primary {
                 table.primary_key = columns;
-                table.is_key_immediate = is_immediate;
+                table.is_key_immediate = row.get(3);
             }
         }
     }

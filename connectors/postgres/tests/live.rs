@@ -17,6 +17,8 @@ mod identity;
 mod resume;
 #[path = "live/scene.rs"]
 mod scene;
+#[path = "live/shutdown.rs"]
+mod shutdown;
 #[path = "live/snapshots.rs"]
 mod snapshots;
 #[path = "live/values.rs"]

@@ -301,7 +301,7 @@ async fn case_48_rows_hidden_by_a_policy_stop_the_snapshot() {
 #[tokio::test]
 async fn what_came_before_a_change_of_columns_that_stops_is_delivered_with_its_progress() {
     let scene = Scene::new("create table t (id int primary key, n int); create table o (id int primary key)").await;
-    let (mut reader, start) = scene.streaming(&["public.t", "public.o"]).await;
+    let (reader, start) = scene.streaming(&["public.t", "public.o"]).await;
     reader.close().await;
     scene.run("insert into t values (1, 1)").await;
     scene.run("insert into t values (2, 2)").await;

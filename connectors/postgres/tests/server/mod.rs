@@ -75,6 +75,16 @@ impl Server {
         run(self.tool("pg_ctl").args(["-w", "-s", "start", "-D"]).arg(self.data()).arg("-l").arg(log));
     }
 
+    /// Begins a shutdown as an administrator asks for it, without waiting for its end.
+    pub(crate) fn begin_shutdown(&self) {
+        run(self.tool("pg_ctl").args(["-W", "-s", "-m", "fast", "stop", "-D"]).arg(self.data()));
+    }
+
+    /// Returns whether its processes are there.
+    pub(crate) fn is_up(&self) -> bool {
+        self.data().join("postmaster.pid").exists()
+    }
+
     /// Returns the folder of the server's files.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("server/data")
