@@ -45,6 +45,11 @@ pub(crate) const LIMIT: &str = "R0334";
 pub(crate) const SETTING: &str = "R0335";
 pub(crate) const SNAPSHOT_OVERTAKEN: &str = "R0336";
 
+/// Classes of answers that may pass: of the connection, of resources, of transactions that collided.
+const PASSING_CLASSES: [&str; 3] = ["08", "53", "40"];
+/// Further answers that may pass: cancelled, a lock not had in time, an idle session, transaction or a transaction ended.
+const PASSING: [&str; 5] = ["57014", "55P03", "57P05", "25P03", "25P04"];
+
 /// What the server answered: its SQLSTATE and its sentence.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerError {
@@ -86,7 +91,7 @@ impl ServerError {
             "57P01" | "57P02" | "57P03" => {
                 Error::external(CONNECTION_LOST, "the server is shutting down or starting up")
             }
-            code if code.starts_with("08") || code.starts_with("53") || code.starts_with("40") || code == "57014" => {
+            code if PASSING_CLASSES.iter().any(|class| code.starts_with(class)) || PASSING.contains(&code) => {
                 Error::external(STATEMENT, format!("the server stopped while {doing}"))
             }
             _ => Error::user(STATEMENT, format!("the server answered with an error while {doing}")),

@@ -17,6 +17,11 @@ use crate::link::{self, Link};
 /// What a short question to the catalogue may take before it counts as lost.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Lifts every time limit that the server knows: what a role or a database is set to is meant for its application.
+pub(crate) const TIME_LIMITS_LIFTED: &str = "select pg_catalog.set_config(name, '0', false) from pg_catalog.pg_settings
+    where name in ('statement_timeout', 'lock_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout',
+        'transaction_timeout')";
+
 /// A connection for SQL, closed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -74,21 +79,20 @@ impl Session {
         let session = Self { client, endpoint: endpoint.clone(), driver };
         // The text of a timestamp or a float must not depend on the role's settings.
         let settings = format!(
-            "set datestyle = 'ISO'; set intervalstyle = 'postgres'; set extra_float_digits = 3; set statement_timeout = {}",
+            "{TIME_LIMITS_LIFTED};
+             set timezone = 'UTC'; set datestyle = 'ISO'; set intervalstyle = 'postgres'; set extra_float_digits = 3;
+             set statement_timeout = {}",
             QUESTION_TIMEOUT.as_millis()
         );
         session.run("setting up the session", &settings).await?;
+        // A statement whose client has gone is ended, where the server and its system can tell.
+        let _ = session.client.batch_execute("set client_connection_check_interval = '10s'").await;
         Ok(session)
     }
 
     /// Lets statements run as long as they need: for COPY, and for what waits on other transactions.
     pub(crate) async fn lift_time_limit(&self) -> Result<()> {
-        self.run(
-            "setting up the session",
-            "set statement_timeout = 0; set idle_in_transaction_session_timeout = 0;
-             select set_config(name, '0', false) from pg_catalog.pg_settings where name = 'transaction_timeout'",
-        )
-        .await
+        self.run("setting up the session", TIME_LIMITS_LIFTED).await
     }
 
     /// Runs statements without a result.
