@@ -44,6 +44,7 @@ pub(crate) const TABLE_UNFIT: &str = "R0333";
 pub(crate) const LIMIT: &str = "R0334";
 pub(crate) const SETTING: &str = "R0335";
 pub(crate) const SNAPSHOT_OVERTAKEN: &str = "R0336";
+pub(crate) const SLOT_UNPROVEN: &str = "R0337";
 
 /// Classes of answers that may pass: of the connection, of resources, of transactions that collided.
 const PASSING_CLASSES: [&str; 3] = ["08", "53", "40"];

@@ -5,6 +5,9 @@ use lakehead_core::{Error, Result};
 
 use crate::fault;
 
+/// The longest name that the server keeps; what is longer is cut without an error.
+pub(crate) const NAME_BYTES_MAX: usize = 63;
+
 /// Quotes an identifier. PostgreSQL names hold no NUL; one in a setting is refused before it gets here.
 pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -31,7 +34,7 @@ pub(crate) fn as_slot_name(name: &str) -> String {
     name.chars()
         .map(|letter| letter.to_ascii_lowercase())
         .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' })
-        .take(63)
+        .take(NAME_BYTES_MAX)
         .collect()
 }
 

@@ -158,8 +158,8 @@ async fn cases_25_and_26_and_28_a_snapshot_that_was_cut_starts_anew_and_doubles_
         let event = reader.next_within(budget).await.unwrap();
         assert!(matches!(event, SourceEvent::Changes(_)), "no progress before the end: {event:?}");
     }
-    drop(reader);
     let old = scene.confirmed().await;
+    drop(reader);
     scene.run("delete from t where id = 1; insert into t values (3000, 'new')").await;
     let mut reader = scene.open(&scene.cdc(&["public.t"]), &Checkpoint::default()).await.unwrap();
     assert_ne!(scene.confirmed().await, old, "the slot is a new one");

@@ -56,8 +56,12 @@ impl Scene {
 
     /// Returns the position up to which the slot has been confirmed.
     pub(crate) async fn confirmed(&self) -> String {
-        self.text(&format!("select confirmed_flush_lsn from pg_replication_slots where slot_name = '{}'", self.slot()))
-            .await
+        let slot = self.slot();
+        self.text(&format!(
+            "select confirmed_flush_lsn from pg_replication_slots where slot_name in ('{slot}', '{slot}_reading')
+             order by temporary limit 1"
+        ))
+        .await
     }
 
     pub(crate) fn slot(&self) -> String {
