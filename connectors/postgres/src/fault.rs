@@ -150,7 +150,7 @@ pub(crate) struct WeakAuthentication;
 
 impl std::fmt::Display for WeakAuthentication {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the server asks for a cleartext or md5 password on a connection without tls")
+        f.write_str("the server asks for a cleartext or md5 password on a connection that does not show who listens")
     }
 }
 

@@ -69,7 +69,11 @@ static CONNECTION: [OptionSpec; 9] = [
         "what is checked of the server's certificate",
     )
     .default("verify_full"),
-    OptionSpec::new("ca", OptionKind::Text, "file of a root certificate to trust beside the system's"),
+    OptionSpec::new(
+        "ca",
+        OptionKind::Text,
+        "file of a root certificate to trust beside the system's; with `verify_ca` the only one",
+    ),
     OptionSpec::new("application_name", OptionKind::Text, "what the server's views show").default("\"lakehead\""),
     OptionSpec::new("connect_timeout", OptionKind::Duration, "how long to wait for the server").default("10s"),
 ];

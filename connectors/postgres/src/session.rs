@@ -67,7 +67,7 @@ impl Session {
             config.password(password.reveal());
         }
         let failed = |error: tokio_postgres::Error| fault::client_error(&error, endpoint, "logging in");
-        let (client, driver) = if matches!(link, Link::Secure(..)) {
+        let (client, driver) = if matches!(link, Link::Secure { .. }) {
             config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
             let (client, connection) = config.connect_raw(link, Established).await.map_err(failed)?;
             (client, tokio::spawn(drive(connection)))

@@ -192,6 +192,14 @@ async fn tls_checks_chain_and_name_and_binds_the_password_to_the_channel() {
         let found = discover(connection(host, tls, with_ca), tables()).await;
         assert_eq!(found.err().map(|error| error.code()), expected, "{host} {tls} {with_ca}");
     }
+    // What could be anybody gets no readable password; who is known may have it.
+    app.batch_execute("create role clear login password 'hunter2'").await.unwrap();
+    for (tls, with_ca, expected) in [("insecure", false, Some("R0310")), ("verify_ca", true, None)] {
+        let mut connection = connection("127.0.0.1", tls, with_ca);
+        connection.set("user", Value::Text("clear".into()));
+        let found = discover(connection, tables()).await;
+        assert_eq!(found.err().map(|error| error.code()), expected, "{tls}");
+    }
     let scene = Scene::new("").await;
     let found = discover(connection("localhost", "verify_full", true), tables()).await.unwrap();
     let mut reader = scene.build_with(connection("localhost", "verify_full", true), &scene.cdc(&["public.t"]), found);
