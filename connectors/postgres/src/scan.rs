@@ -114,7 +114,7 @@ impl Scan {
                 return Ok(Some(SourceEvent::Schema { table: next.name.clone(), schema: next.schema.clone() }));
             }
             failpoint::hit("postgres.snapshot.table").await?;
-            require_untouched(&self.session, next).await?;
+            require_untouched(&self.session, &next.name, Some(next.oid), &next.select).await?;
             let rows = if self.mark.is_some() { Rows::changes(&next.schema)? } else { Rows::plain(&next.schema)? };
             let reader = CopyReader::start(&self.session, &next.name, &next.select, next.kinds.clone()).await?;
             self.running = Some(Running { name: next.name.clone(), reader, rows });
@@ -129,9 +129,9 @@ impl Scan {
 /// the snapshot, so that reading it would find none of them and say nothing. Compared are every table that the reading
 /// locks, partitions and the tables below a view among them, and every partition that the snapshot knows. The lock is
 /// the ACCESS SHARE of the COPY that follows, and is held to the end of the transaction: what fits now stays.
-async fn require_untouched(session: &Session, table: &Waiting) -> Result<()> {
-    let sql = format!("select from ({}) as read_next limit 0", table.select);
-    session.run("starting to copy", &sql).await.map_err(|error| error.with("table", &table.name))?;
+pub(crate) async fn require_untouched(session: &Session, table: &str, oid: Option<u32>, select: &str) -> Result<()> {
+    let sql = format!("select from ({select}) as read_next limit 0");
+    session.run("starting to copy", &sql).await.map_err(|error| error.with("table", table))?;
     // The catalogue's rows are those of the snapshot; pg_relation_filenode() tells what holds now.
     let sql = "with recursive tree(oid) as (
             select $1::oid
@@ -150,15 +150,15 @@ async fn require_untouched(session: &Session, table: &Waiting) -> Result<()> {
             and (c.relfilenode is distinct from pg_catalog.pg_relation_filenode(c.oid)
                 or c.oid not in (select oid from locked))
         order by 1 limit 1";
-    let rows = session.rows("comparing the files of a table", sql, &[&table.oid]).await?;
+    let rows = session.rows("comparing the files of a table", sql, &[&oid]).await?;
     let Some(row) = rows.first() else {
         return Ok(());
     };
     Err(Error::external(
         fault::SNAPSHOT_OVERTAKEN,
-        format!("`{}` was rewritten, emptied or taken apart after the snapshot was taken", table.name),
+        format!("`{table}` was rewritten, emptied or taken apart after the snapshot was taken"),
     )
-    .with("table", &table.name)
+    .with("table", table)
     .with("rewritten", row.get::<_, String>(0))
     .help("the tables are read again under a new snapshot; keep ALTER TABLE, TRUNCATE and CLUSTER away until it ends"))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use lakehead_core::{Checkpoint, Settings, Value, column_type_name};
 use lakehead_postgres::inspect;
 
-use crate::scene::{Scene, batches, checkpoint, role, rows, settings};
+use crate::scene::{Scene, batches, checkpoint, client, role, rows, settings};
+use crate::server::Server;
 
 fn snapshot(tables: &[&str]) -> Settings {
     let tables = tables.iter().map(|table| Value::Text((*table).into())).collect();
@@ -119,6 +120,54 @@ async fn case_82_a_cursor_waits_for_the_oldest_open_transaction() {
     let mut reader = scene.open(&sql, &Checkpoint::default()).await.unwrap();
     let none = reader.until_caught_up().await;
     assert!(checkpoint(&none).get("shop").unwrap().starts_with("2999"));
+}
+
+/// Opens a query over `t` with a cursor `at` and without lookback, and returns why that is refused.
+async fn refused(connection: Settings, scene: &Scene) -> lakehead_core::Error {
+    let mut sql = query("select * from t");
+    let tables = crate::scene::discover(connection.clone(), sql.clone()).await.unwrap();
+    sql.set("cursor", Value::Name("at".into()));
+    let error = scene.build_with(connection.clone(), &sql, tables.clone()).source.open(&Checkpoint::default()).await;
+    sql.set("lookback", Value::Duration(Duration::from_secs(3600)));
+    scene.build_with(connection, &sql, tables).source.open(&Checkpoint::default()).await.unwrap();
+    error.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_cursor_without_lookback_is_refused_where_open_transactions_cannot_be_seen() {
+    let table = "create table t (id int, at timestamptz default now())";
+    let subscriber = Scene::new(&format!(
+        "{table}; create subscription s connection 'dbname=nowhere' publication p with (connect = false)"
+    ))
+    .await;
+    let blind = Scene::new(table).await;
+    blind.run(&format!("alter database {} set track_activities = off", blind.database)).await;
+    for (scene, expected) in [(&subscriber, "subscribes"), (&blind, "track_activities is off")] {
+        let error = refused(scene.server.connection(&scene.database), scene).await;
+        assert!(error.code() == "R0331" && error.message().contains(expected), "{error}");
+        assert!(error.helps()[0].contains("`lookback`"), "{:?}", error.helps());
+    }
+    subscriber.run("alter subscription s set (slot_name = none); drop subscription s").await;
+
+    let server = Server::start(&["wal_level = logical", "hot_standby = on"]);
+    client(&server, "postgres").await.batch_execute(table).await.unwrap();
+    server.stand_by();
+    let error = refused(server.connection("postgres"), &blind).await;
+    assert!(error.code() == "R0331" && error.message().contains("standby"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cursor_without_time_zone_needs_a_lookback_and_the_session_is_always_in_utc() {
+    for type_name in ["timestamp", "date"] {
+        let scene = Scene::new(&format!("create table t (id int, at {type_name} default now())")).await;
+        let error = refused(scene.server.connection(&scene.database), &scene).await;
+        assert!(error.code() == "R0331" && error.message().contains("time zone"), "{error}");
+        scene.run(&format!("alter database {} set timezone = 'Asia/Kathmandu'", scene.database)).await;
+        let sql =
+            query("select current_setting('timezone') as zone, '2026-01-01 00:00:00+00'::timestamptz::text as at");
+        let mut reader = scene.open(&sql, &Checkpoint::default()).await.unwrap();
+        assert_eq!(rows(&reader.until_caught_up().await, &["zone", "at"]), ["UTC|2026-01-01 00:00:00+00"]);
+    }
 }
 
 #[tokio::test]

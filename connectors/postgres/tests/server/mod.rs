@@ -75,6 +75,13 @@ impl Server {
         run(self.tool("pg_ctl").args(["-w", "-s", "start", "-D"]).arg(self.data()).arg("-l").arg(log));
     }
 
+    /// Starts it again as a standby, whose primary sends nothing.
+    pub(crate) fn stand_by(&self) {
+        run(self.tool("pg_ctl").args(["-w", "-s", "-m", "fast", "stop", "-D"]).arg(self.data()));
+        fs::write(self.data().join("standby.signal"), "").unwrap();
+        self.boot();
+    }
+
     /// Begins a shutdown as an administrator asks for it, without waiting for its end.
     pub(crate) fn begin_shutdown(&self) {
         run(self.tool("pg_ctl").args(["-W", "-s", "-m", "fast", "stop", "-D"]).arg(self.data()));
