@@ -167,7 +167,7 @@ impl ChangeSource {
         let mark = SnapshotMark { position: format!("{}.0", created.consistent), taken_at };
         let scope = Scope { changes: true, excluded: &self.excluded };
         let scan = Scan::plan(reader, &self.spec.tables, &tables, scope, Some(mark)).await?;
-        self.identity = Some(self.identify(session, system, &tables).await?);
+        self.identity = Some(self.identify(session, system, &tables, &publications).await?);
         let start = Start {
             position: created.consistent,
             confirmed: created.consistent,
@@ -193,7 +193,9 @@ impl ChangeSource {
         let confirmed = found.require_position(position)?;
         slot::drop_marker(&session, &self.slot).await?;
         let publications = publication::verify(&session, &publication::wanted(&self.publication, &tables)).await?;
-        self.identity = Some(self.identify(&session, &system, &tables).await?);
+        let ours = self.identify(&session, &system, &tables, &publications).await?;
+        require_memberships(&identity, &ours)?;
+        self.identity = Some(ours);
         let start = Start {
             position,
             confirmed,
@@ -212,13 +214,20 @@ impl ChangeSource {
         wire.map_err(|error| slot::rights(error, &self.endpoint))
     }
 
-    async fn identify(&self, session: &Session, system: &System, tables: &[CatalogTable]) -> Result<Identity> {
+    async fn identify(
+        &self,
+        session: &Session,
+        system: &System,
+        tables: &[CatalogTable],
+        publications: &[String],
+    ) -> Result<Identity> {
         Ok(Identity {
             system: system.id.clone(),
             database: server::database_oid(session).await?,
             slot: self.slot.clone(),
             timeline: system.timeline,
             tables: tables.iter().map(|table| (table.name(), table.oid)).collect(),
+            published: publication::memberships(session, publications, tables).await?,
         })
     }
 
@@ -449,6 +458,22 @@ fn partition_not_full(table: &CatalogTable, partition: &str) -> Error {
         "alter table {partition} replica identity full, and so every partition; or alter table {} replica identity default",
         table.quoted()
     ))
+}
+
+/// Refuses a table that was not published all the time since the checkpoint: the log lacks its changes between.
+fn require_memberships(then: &Identity, now: &Identity) -> Result<()> {
+    for (table, entry) in &then.published {
+        if now.tables.contains_key(table) && now.published.get(table) != Some(entry) {
+            return Err(Error::incident(
+                fault::GAP,
+                format!("`{table}` was taken out of its publication and put back: changes made between are not sent"),
+            )
+            .with("table", table)
+            .with("expected_entry", entry)
+            .help("the tables must be read anew: reset the pipeline"));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses tables that the checkpoint's snapshot did not include: their earlier rows would be missing.
