@@ -184,23 +184,28 @@ pub(crate) async fn drop_marker(session: &Session, name: &str) -> Result<()> {
     }
 }
 
-/// Makes the permanent slot of the temporary one, at its position, behind the proof that nothing was confirmed.
+/// Makes the permanent slot of the temporary one, at its position, by way of the proof that nothing was confirmed.
 ///
-/// The connection is the temporary slot's own, and ends here.
+/// There are never more than two of them. The connection is the temporary slot's own, and ends here.
 pub(crate) async fn keep(mut wire: Wire, name: String, consistent: Lsn) -> Result<()> {
-    let reading = names::literal(&reading(&name));
-    for kept in [pending(&name), name] {
-        let kept = names::literal(&kept);
-        let sql = format!("select lsn from pg_catalog.pg_copy_logical_replication_slot({reading}, {kept}, false)");
-        let rows = wire.query("keeping the slot", &sql).await?;
-        let position = rows.into_iter().flatten().flatten().next().unwrap_or_default();
-        if position.parse::<Lsn>()? != consistent {
-            return Err(fault::unreadable("the slot was kept at another position than that of its snapshot")
-                .with("expected", consistent)
-                .with("found", position));
-        }
+    let (reading, pending) = (reading(&name), pending(&name));
+    copy(&mut wire, &reading, &pending, consistent).await?;
+    let sql = format!("select pg_catalog.pg_drop_replication_slot({})", names::literal(&reading));
+    wire.query("dropping the temporary slot", &sql).await?;
+    copy(&mut wire, &pending, &name, consistent).await
+}
+
+async fn copy(wire: &mut Wire, from: &str, to: &str, consistent: Lsn) -> Result<()> {
+    let (from, to) = (names::literal(from), names::literal(to));
+    let sql = format!("select lsn from pg_catalog.pg_copy_logical_replication_slot({from}, {to}, false)");
+    let rows = wire.query("keeping the slot", &sql).await?;
+    let position = rows.into_iter().flatten().flatten().next().unwrap_or_default();
+    if position.parse::<Lsn>()? == consistent {
+        return Ok(());
     }
-    Ok(())
+    Err(fault::unreadable("the slot was kept at another position than that of its snapshot")
+        .with("expected", consistent)
+        .with("found", position))
 }
 
 /// Returns the incident of a slot from which changes cannot be had any more.

@@ -59,7 +59,7 @@ impl Server {
         run(server.tool("initdb").args(["-A", "trust", "-E", "UTF8", "-U", "postgres", "--no-sync", "-D"]).arg(&data));
         let mut configuration = format!(
             "port = {port}\nlisten_addresses = 'localhost'\nunix_socket_directories = '{}'\nfsync = off\n\
-             max_replication_slots = 50\nmax_wal_senders = 50\nmax_connections = 200\nmax_prepared_transactions = 5\n",
+             max_replication_slots = 200\nmax_wal_senders = 50\nmax_connections = 200\nmax_prepared_transactions = 5\n",
             own.display()
         );
         configuration.push_str(&lines.join("\n"));
