@@ -410,7 +410,7 @@ impl Assembler {
                     Ok(())
                 }
             };
-            appended.map_err(|reason| reason.in_column(&table.name, &bound.name))?;
+            appended.map_err(|reason| reason.in_change(&table.name, &bound.name))?;
         }
         write_position(&mut self.position, open);
         let (position, unchanged) = (self.position.as_str(), self.unchanged.as_str());
@@ -439,7 +439,7 @@ impl Assembler {
                     Ok(())
                 }
             };
-            appended.map_err(|reason| reason.in_column(&table.name, &bound.name))?;
+            appended.map_err(|reason| reason.in_change(&table.name, &bound.name))?;
         }
         write_position(&mut self.position, open);
         let position = self.position.as_str();
