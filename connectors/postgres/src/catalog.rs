@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
-use lakehead_core::{Error, Result, TableSpec};
+use lakehead_core::{Error, Result, TableSpec, is_reserved};
 use tokio_postgres::Row;
 
 use crate::fault;
@@ -146,7 +146,9 @@ impl CatalogTable {
             .filter(|column| scope.includes(&name, column))
             .map(|column| {
                 let kind = types.kind(column.type_oid, column.typmod);
-                Ok((column, kind.map_err(|refusal| refusal.in_column(&name, &column.name))?))
+                let kind = kind.map_err(|refusal| refusal.in_column(&name, &column.name))?;
+                scope.require_name(&name, &column.name, &kind)?;
+                Ok((column, kind))
             })
             .collect()
     }
@@ -187,6 +189,21 @@ impl Scope<'_> {
     fn includes(&self, table: &str, column: &CatalogColumn) -> bool {
         let is_absent = self.changes && column.generated;
         !is_absent && !self.excludes(table, &column.name)
+    }
+
+    /// Refuses a name that would be taken for something else in the rows.
+    pub(crate) fn require_name(&self, table: &str, column: &str, kind: &Kind) -> Result<()> {
+        let what = if is_reserved(column) {
+            "has a name that is reserved for what travels with the rows"
+        } else if self.changes && kind.may_be_unsent() && column.contains(',') {
+            "has a comma in its name, and may be named in a list of columns that were not sent"
+        } else {
+            return Ok(());
+        };
+        Err(Error::user(fault::COLUMN_NAME, format!("column `{column}` of `{table}` {what}"))
+            .with("table", table)
+            .with("column", column)
+            .help("leave the column out with `exclude_columns`, or give it another name in the source"))
     }
 
     /// Returns whether the settings leave this column out.
@@ -342,7 +359,36 @@ pub(crate) async fn matching(
     if let Some(pattern) = include.unmatched(&names).next() {
         return Err(unknown(pattern, &all));
     }
+    // One that leaves nothing out was meant for something that is now read.
+    let every: Vec<String> = all.iter().map(CatalogTable::name).collect();
+    if let Some(pattern) = exclude.unmatched(&every).next() {
+        return Err(unknown(pattern, &all).with("setting", "exclude"));
+    }
     Ok(found)
+}
+
+/// Refuses a pattern of `exclude_columns` that leaves nothing out: the column that it was meant for would be read.
+pub(crate) fn require_columns(tables: &[CatalogTable], excluded: &Patterns) -> Result<()> {
+    let columns_of = |table: &CatalogTable| {
+        let name = table.name();
+        table.columns.iter().map(move |column| format!("{name}.{}", column.name)).collect::<Vec<_>>()
+    };
+    let known: Vec<String> = tables.iter().flat_map(columns_of).collect();
+    let Some(pattern) = excluded.unmatched(&known).next() else {
+        return Ok(());
+    };
+    let error = Error::user(fault::COLUMN_UNKNOWN, format!("no column matches `{pattern}`"))
+        .with("setting", "exclude_columns")
+        .with("pattern", pattern);
+    Err(match nearest(pattern, &known) {
+        Some(nearest) => error.help(format!("did the file mean `{nearest}`?")),
+        None => error.help("a pattern is `schema.table.column` with `*`, `?` and `{a,b}`, of a table that is read"),
+    })
+}
+
+/// Returns the name that differs from `name` in a few letters only.
+fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
+    known.iter().min_by_key(|other| distance(other, name)).filter(|other| distance(other, name) <= 4)
 }
 
 fn unknown(name: &str, all: &[CatalogTable]) -> Error {
@@ -351,9 +397,9 @@ fn unknown(name: &str, all: &[CatalogTable]) -> Error {
     let error = Error::user(fault::TABLE_UNKNOWN, format!("no table matches `{name}`"))
         .with("pattern", name)
         .with("tables", known.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(", "));
-    match known.iter().min_by_key(|table| distance(table, name)) {
-        Some(nearest) if distance(nearest, name) <= 4 => error.help(format!("did the file mean `{nearest}`?")),
-        _ => error
+    match nearest(name, &known) {
+        Some(nearest) => error.help(format!("did the file mean `{nearest}`?")),
+        None => error
             .help("a pattern is `schema.table` with `*`, `?` and `{a,b}`; without a dot it means the schema public"),
     }
 }

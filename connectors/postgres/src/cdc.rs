@@ -85,7 +85,7 @@ impl ChangeSource {
     /// Creates the source; does no input or output.
     pub(crate) fn new(spec: SourceSpec) -> Result<Self> {
         let endpoint = Endpoint::from_settings(&spec.connection, &spec.root)?;
-        let excluded = Patterns::parse("exclude_columns", &spec.settings.texts("exclude_columns"))?;
+        let excluded = Patterns::parse_columns(&spec.settings.texts("exclude_columns"))?;
         let slot = match spec.settings.text("slot") {
             Some(name) => name.to_owned(),
             None => default_slot(&spec.pipeline, &spec.node),
@@ -129,6 +129,13 @@ impl ChangeSource {
         for (table, spec) in tables.iter().zip(&self.spec.tables) {
             table.require_changes()?;
             require_identity(table, &spec.key)?;
+        }
+        let parts: Vec<String> = tables.iter().filter(|table| table.kind == b'p').map(CatalogTable::name).collect();
+        if !parts.is_empty() {
+            tracing::warn!(
+                tables = parts.join(", "),
+                "TRUNCATE, DROP and DETACH of a single partition are no changes to the stream: its rows stay in the lake"
+            );
         }
         Ok(tables)
     }

@@ -45,6 +45,8 @@ pub(crate) const LIMIT: &str = "R0334";
 pub(crate) const SETTING: &str = "R0335";
 pub(crate) const SNAPSHOT_OVERTAKEN: &str = "R0336";
 pub(crate) const SLOT_UNPROVEN: &str = "R0337";
+pub(crate) const COLUMN_UNKNOWN: &str = "R0338";
+pub(crate) const COLUMN_NAME: &str = "R0339";
 
 /// Classes of answers that may pass: of the connection, of resources, of transactions that collided.
 const PASSING_CLASSES: [&str; 3] = ["08", "53", "40"];
@@ -88,6 +90,7 @@ impl ServerError {
             "53300" => Error::external(LIMIT, "the server has no connection left for this user")
                 .help("raise max_connections, max_wal_senders or the role's connection limit"),
             "53400" => Error::user(LIMIT, "the server has no replication slot left")
+                .help("a pipeline needs one, and two until the lake has taken its snapshot in")
                 .help("raise max_replication_slots, or drop slots that nobody uses: select pg_drop_replication_slot('…')"),
             "57P01" | "57P02" | "57P03" => {
                 Error::external(CONNECTION_LOST, "the server is shutting down or starting up")

@@ -162,8 +162,9 @@ async fn discover_tables(discovery: &Discovery) -> Result<Vec<TableSpec>> {
     }
     let include = Patterns::parse("tables", &named)?;
     let exclude = Patterns::parse("exclude", &settings.texts("exclude"))?;
-    let excluded = Patterns::parse("exclude_columns", &settings.texts("exclude_columns"))?;
+    let excluded = Patterns::parse_columns(&settings.texts("exclude_columns"))?;
     let tables = catalog::matching(&session, &include, &exclude, &named).await?;
+    catalog::require_columns(&tables, &excluded)?;
     let mut types = TypeMap::default();
     types.load(&session, tables.iter().flat_map(|table| &table.columns).map(|column| column.type_oid)).await?;
     let scope = Scope { changes: capture == Capture::Changes, excluded: &excluded };

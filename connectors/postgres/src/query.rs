@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
-use lakehead_core::{BatchBudget, ChangeBatch, Checkpoint, Error, Result, Source, SourceEvent, SourceSpec, TableSpec};
+use lakehead_core::{
+    BatchBudget, ChangeBatch, Checkpoint, Error, Result, Source, SourceEvent, SourceSpec, TableSpec, is_reserved,
+};
 use tokio_postgres::types::Type;
 
 use crate::copy::CopyReader;
@@ -108,6 +110,17 @@ async fn columns(session: &Session, node: &str, query: &str) -> Result<Vec<(Stri
             return Err(Error::user(fault::QUERY_UNFIT, format!("the query has two columns `{}`", column.name()))
                 .with("node", node)
                 .help("give one of them another name with `as`"));
+        }
+        if is_reserved(column.name()) {
+            return Err(Error::user(
+                fault::COLUMN_NAME,
+                format!(
+                    "the query has a column `{}`, a name that is reserved for what travels with the rows",
+                    column.name()
+                ),
+            )
+            .with("node", node)
+            .help("give it another name with `as`"));
         }
         let kind = types.kind(column.type_().oid(), column.type_modifier());
         let kind = kind.map_err(|refusal| refusal.in_column(node, column.name()))?;

@@ -29,7 +29,7 @@ impl SnapshotSource {
     /// Creates the source; does no input or output.
     pub(crate) fn new(spec: SourceSpec) -> Result<Self> {
         let endpoint = Endpoint::from_settings(&spec.connection, &spec.root)?;
-        let excluded = Patterns::parse("exclude_columns", &spec.settings.texts("exclude_columns"))?;
+        let excluded = Patterns::parse_columns(&spec.settings.texts("exclude_columns"))?;
         Ok(Self { spec, endpoint, excluded, stage: Stage::Closed })
     }
 }

@@ -187,6 +187,7 @@ impl Lookup {
             }
             let kind = self.types.kind(column.type_oid, column.typmod);
             let kind = kind.map_err(|refusal| refusal.in_column(&name, column.name))?;
+            scope.require_name(&name, column.name, &kind)?;
             Ok(Some((column.name.to_owned(), kind, column.is_key)))
         });
         let columns = columns.collect::<Result<_>>()?;

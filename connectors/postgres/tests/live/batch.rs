@@ -73,6 +73,51 @@ async fn a_pattern_without_a_table_and_a_type_without_a_column_type_are_named() 
     assert_eq!(scene.discover(&snapshot(&["public.w"])).await.unwrap()[0].schema.field(0).name(), "one");
 }
 
+#[tokio::test]
+async fn what_leaves_nothing_out_is_refused_as_what_it_was_meant_for_would_be_read() {
+    let scene = Scene::new("create table users (id int primary key, email text); create table logs (id int)").await;
+    let with = |setting: &str, pattern: &str| {
+        let mut settings = scene.cdc(&["public.*"]);
+        settings.set(setting, Value::Text(pattern.into()));
+        settings
+    };
+    let tables = scene.discover(&with("exclude_columns", "users.email")).await.unwrap();
+    assert!(tables.iter().all(|table| table.schema.fields().len() == 1), "{tables:?}");
+    for (setting, pattern, code, help) in [
+        ("exclude_columns", "users.emial", "R0338", "public.users.email"),
+        ("exclude_columns", "nowhere.at.all.in.the.world", "R0338", "schema.table.column"),
+        ("exclude", "log", "R0314", "public.logs"),
+    ] {
+        let error = scene.discover(&with(setting, pattern)).await.unwrap_err();
+        assert!(error.code() == code && error.helps()[0].contains(help), "{error} {:?}", error.helps());
+    }
+}
+
+#[tokio::test]
+async fn a_column_whose_name_means_something_else_in_the_rows_is_refused() {
+    let scene = Scene::new(
+        "create table o (id int primary key, _op text); create table c (id int primary key, \"a,b\" text);
+         create table n (id int primary key, \"a,b\" int)",
+    )
+    .await;
+    for (settings, code) in [
+        (scene.cdc(&["public.o"]), Some("R0339")),
+        (snapshot(&["public.o"]), Some("R0339")),
+        (scene.cdc(&["public.c"]), Some("R0339")),
+        (snapshot(&["public.c"]), None),
+        (scene.cdc(&["public.n"]), None),
+        (query("select 1 as _table"), Some("R0339")),
+    ] {
+        assert_eq!(scene.discover(&settings).await.err().map(|error| error.code()), code, "{settings:?}");
+    }
+    let mut settings = scene.cdc(&["public.o"]);
+    settings.set("exclude_columns", Value::Text("o._op".into()));
+    assert_eq!(scene.discover(&settings).await.unwrap()[0].schema.fields().len(), 1);
+    let (mut reader, _) = scene.streaming(&["public.n"]).await;
+    scene.run("alter table n add _unchanged text; insert into n values (1)").await;
+    assert_eq!(reader.until_error().await.code(), "R0339");
+}
+
 fn query(sql: &str) -> Settings {
     settings(&[("query", Value::Text(sql.into()))])
 }
