@@ -161,7 +161,7 @@ impl ChangeSource {
         created: &slot::Created,
         publications: Vec<String>,
     ) -> Result<()> {
-        let reader = Session::connect(&self.endpoint, &*self.spec.clock).await?;
+        let reader = Session::connect(&self.endpoint, &self.spec.clock).await?;
         reader.lift_time_limit().await?;
         let sql = format!(
             "begin isolation level repeatable read read only; set transaction snapshot {}",
@@ -266,7 +266,7 @@ impl ChangeSource {
     /// Drops the proof that nothing was confirmed, before anything is.
     async fn unmark(&mut self) -> Result<()> {
         if self.is_marked {
-            let session = Session::connect(&self.endpoint, &*self.spec.clock).await?;
+            let session = Session::connect(&self.endpoint, &self.spec.clock).await?;
             slot::drop_marker(&session, &self.slot).await?;
             self.is_marked = false;
         }
@@ -286,7 +286,7 @@ impl ChangeSource {
 #[async_trait]
 impl Source for ChangeSource {
     async fn open(&mut self, from: &Checkpoint) -> Result<()> {
-        let session = Session::connect(&self.endpoint, &*self.spec.clock).await?;
+        let session = Session::connect(&self.endpoint, &self.spec.clock).await?;
         catalog::require_version(&session).await?;
         server::require_logical(&session, &self.endpoint).await?;
         if from.is_empty() {

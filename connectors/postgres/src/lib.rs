@@ -35,9 +35,11 @@ mod wire;
 
 pub use endpoint::settings_from_url;
 
+use std::sync::Arc;
+
 use lakehead_core::{
-    Boxed, Connector, Discovery, Error, OptionKind, OptionSpec, Result, Settings, Source, SourceRole, SourceSpec,
-    SystemClock, TableSpec,
+    Boxed, Clock, Connector, Discovery, Error, OptionKind, OptionSpec, Result, Settings, Source, SourceRole,
+    SourceSpec, SystemClock, TableSpec,
 };
 
 use crate::catalog::Scope;
@@ -147,7 +149,7 @@ fn discover(discovery: &Discovery) -> Boxed<'_, Result<Vec<TableSpec>>> {
 }
 
 async fn discover_tables(discovery: &Discovery) -> Result<Vec<TableSpec>> {
-    let (settings, clock) = (&discovery.settings, SystemClock::default());
+    let (settings, clock) = (&discovery.settings, Arc::new(SystemClock::default()) as Arc<dyn Clock>);
     let endpoint = Endpoint::from_settings(&discovery.connection, &discovery.root)?;
     let capture = capture(settings)?;
     let session = Session::connect(&endpoint, &clock).await?;

@@ -227,7 +227,7 @@ async fn require_sight(session: &Session, cursor: &Cursor) -> Result<()> {
 #[async_trait]
 impl Source for QuerySource {
     async fn open(&mut self, from: &Checkpoint) -> Result<()> {
-        let session = Session::connect(&self.endpoint, &*self.spec.clock).await?;
+        let session = Session::connect(&self.endpoint, &self.spec.clock).await?;
         let found = columns(&session, &self.spec.node, &self.query).await?;
         let kinds: Vec<(String, Kind)> = found.iter().map(|(name, kind, _)| (name.clone(), kind.clone())).collect();
         let Layout { schema, has_grown, places } = layout::reconcile(&self.table.name, &self.table.schema, &kinds)?;

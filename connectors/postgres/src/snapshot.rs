@@ -37,7 +37,7 @@ impl SnapshotSource {
 #[async_trait]
 impl Source for SnapshotSource {
     async fn open(&mut self, _from: &Checkpoint) -> Result<()> {
-        let session = Session::connect(&self.endpoint, &*self.spec.clock).await?;
+        let session = Session::connect(&self.endpoint, &self.spec.clock).await?;
         session.lift_time_limit().await?;
         session.run("starting the snapshot", "begin isolation level repeatable read read only").await?;
         let sql =

@@ -177,7 +177,7 @@ impl Lookup {
         let name = format!("{}.{}", relation.schema, relation.table);
         let oids: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
         if oids.iter().any(|oid| !self.types.knows(*oid)) {
-            let session = Session::connect(&self.endpoint, &*self.clock).await?;
+            let session = Session::connect(&self.endpoint, &self.clock).await?;
             self.types.load(&session, oids).await?;
         }
         let scope = Scope { changes: true, excluded: &self.excluded };
