@@ -157,7 +157,8 @@ pub(crate) async fn make_room(session: &Session, name: &str, clock: &dyn Clock) 
         };
         if look == LEAVING_LOOKS_MAX {
             slot.require_idle()?;
-            slot.drop_leftover(session).await?;
+            // A temporary slot is never idle, so that this one is somebody's.
+            return Err(slot.unproven());
         }
         clock.sleep(LEAVING_PAUSE).await;
     }

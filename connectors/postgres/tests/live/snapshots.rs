@@ -103,6 +103,12 @@ async fn a_slot_that_may_be_in_use_elsewhere_is_left_alone_and_named_with_the_cu
     let foreign = Scene::new("create table t (id int primary key)").await;
     foreign.run(&format!("select pg_create_logical_replication_slot('{}', 'pgoutput')", foreign.slot())).await;
     refused(&foreign).await;
+    let named_alike = Scene::new("create table t (id int primary key)").await;
+    let name = format!("{}_reading", named_alike.slot());
+    named_alike.run(&format!("select pg_create_logical_replication_slot('{name}', 'pgoutput')")).await;
+    let error = named_alike.open(&named_alike.cdc(&["public.t"]), &Checkpoint::default()).await.err().unwrap();
+    assert_eq!(error.code(), "R0337", "{error}");
+    assert_eq!(slots(&named_alike).await, name);
     for is_acknowledged in [true, false] {
         let scene = Scene::new("create table t (id int primary key)").await;
         let (mut reader, start) = scene.streaming(&["public.t"]).await;
