@@ -1,5 +1,7 @@
 //! The first reading of tables: what happens to them meanwhile, and what a reading that was cut leaves behind.
 
+use std::time::Duration;
+
 use lakehead_core::{Checkpoint, Retry, Settings, Value};
 
 use crate::scene::{Scene, row_count, settings};
@@ -54,9 +56,12 @@ async fn slots(scene: &Scene) -> String {
 
 /// Waits for connections that were cut to let their slots go.
 async fn until_slots(scene: &Scene, expected: &str) {
-    while slots(scene).await != expected {
-        tokio::task::yield_now().await;
-    }
+    let gone = async {
+        while slots(scene).await != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the slots that are left");
 }
 
 #[tokio::test]
