@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
-use lakehead_core::{Error, Result, TableSpec};
+use lakehead_core::{Error, Result, TableSpec, is_reserved};
+use tokio_postgres::Row;
 
 use crate::fault;
 use crate::names::{self, Patterns};
@@ -76,12 +77,16 @@ pub(crate) struct CatalogTable {
     pub(crate) row_security: bool,
     /// Whether a partition lacks a replica identity of its own: publishing updates would make them fail there.
     pub(crate) has_bare_partition: bool,
+    /// The quoted name of a partition whose replica identity is not full: its old rows are not whole.
+    pub(crate) partition_not_full: Option<String>,
     pub(crate) owner: String,
     pub(crate) is_owned: bool,
     pub(crate) row_estimate: i64,
     pub(crate) columns: Vec<CatalogColumn>,
     pub(crate) primary_key: Vec<String>,
-    /// The columns of the index that `REPLICA IDENTITY USING INDEX` names.
+    /// Whether the server takes the primary key for a replica identity: not where it is DEFERRABLE.
+    pub(crate) is_key_immediate: bool,
+    /// The columns of the index that `REPLICA IDENTITY USING INDEX` names; empty where that index is gone.
     pub(crate) identity_index: Vec<String>,
 }
 
@@ -100,6 +105,7 @@ impl CatalogTable {
     pub(crate) fn change_key(&self) -> &[String] {
         match self.identity {
             ReplicaIdentity::Index => &self.identity_index,
+            ReplicaIdentity::Default if !self.is_key_immediate => &[],
             ReplicaIdentity::Default | ReplicaIdentity::Full | ReplicaIdentity::Nothing => &self.primary_key,
         }
     }
@@ -111,8 +117,8 @@ impl CatalogTable {
             return false;
         }
         match self.identity {
-            ReplicaIdentity::Full | ReplicaIdentity::Index => true,
-            ReplicaIdentity::Default => !self.primary_key.is_empty(),
+            ReplicaIdentity::Full => true,
+            ReplicaIdentity::Index | ReplicaIdentity::Default => !self.change_key().is_empty(),
             ReplicaIdentity::Nothing => false,
         }
     }
@@ -140,7 +146,9 @@ impl CatalogTable {
             .filter(|column| scope.includes(&name, column))
             .map(|column| {
                 let kind = types.kind(column.type_oid, column.typmod);
-                Ok((column, kind.map_err(|refusal| refusal.in_column(&name, &column.name))?))
+                let kind = kind.map_err(|refusal| refusal.in_column(&name, &column.name))?;
+                scope.require_name(&name, &column.name, &kind)?;
+                Ok((column, kind))
             })
             .collect()
     }
@@ -183,6 +191,21 @@ impl Scope<'_> {
         !is_absent && !self.excludes(table, &column.name)
     }
 
+    /// Refuses a name that would be taken for something else in the rows.
+    pub(crate) fn require_name(&self, table: &str, column: &str, kind: &Kind) -> Result<()> {
+        let what = if is_reserved(column) {
+            "has a name that is reserved for what travels with the rows"
+        } else if self.changes && kind.may_be_unsent() && column.contains(',') {
+            "has a comma in its name, and may be named in a list of columns that were not sent"
+        } else {
+            return Ok(());
+        };
+        Err(Error::user(fault::COLUMN_NAME, format!("column `{column}` of `{table}` {what}"))
+            .with("table", table)
+            .with("column", column)
+            .help("leave the column out with `exclude_columns`, or give it another name in the source"))
+    }
+
     /// Returns whether the settings leave this column out.
     pub(crate) fn excludes(&self, table: &str, column: &str) -> bool {
         self.excluded.matches(&format!("{table}.{column}"))
@@ -213,11 +236,13 @@ pub(crate) async fn tables(session: &Session, wanted: impl Fn(&str) -> bool) -> 
             is_partition: row.get(6),
             row_security: row.get(7),
             has_bare_partition: false,
+            partition_not_full: None,
             owner: row.get(8),
             is_owned: row.get(9),
             row_estimate: row.get(10),
             columns: Vec::new(),
             primary_key: Vec::new(),
+            is_key_immediate: false,
             identity_index: Vec::new(),
         });
     }
@@ -249,23 +274,25 @@ async fn add_columns(session: &Session, tables: &mut [CatalogTable], oids: &[u32
 }
 
 async fn add_keys(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) -> Result<()> {
-    let sql = "select i.indrelid, i.indisprimary, i.indisreplident,
+    let sql = "select i.indrelid, i.indisprimary, i.indisreplident and i.indimmediate, i.indimmediate,
             array(select a.attname::text from unnest(i.indkey) with ordinality k(attnum, at)
                 join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
                 where k.at <= i.indnkeyatts order by k.at)
         from pg_catalog.pg_index i
         where i.indrelid = any($1) and (i.indisprimary or i.indisreplident) and i.indisvalid";
-    let mut keys: HashMap<u32, Vec<(bool, bool, Vec<String>)>> = HashMap::new();
+    let mut keys: HashMap<u32, Vec<Row>> = HashMap::new();
     for row in session.rows("reading the keys", sql, &[&oids]).await? {
-        keys.entry(row.get(0)).or_default().push((row.get(1), row.get(2), row.get(3)));
+        keys.entry(row.get(0)).or_default().push(row);
     }
     for table in tables {
-        for (is_primary, is_identity, columns) in keys.remove(&table.oid).unwrap_or_default() {
+        for row in keys.remove(&table.oid).unwrap_or_default() {
+            let (is_primary, is_identity, columns): (bool, bool, Vec<String>) = (row.get(1), row.get(2), row.get(4));
             if is_identity {
                 table.identity_index.clone_from(&columns);
             }
             if is_primary {
                 table.primary_key = columns;
+                table.is_key_immediate = row.get(3);
             }
         }
     }
@@ -274,16 +301,24 @@ async fn add_keys(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) 
 
 /// A partition has a replica identity of its own, whatever that of the partitioned table is.
 async fn add_partitions(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) -> Result<()> {
-    let sql = "select distinct root.oid from unnest($1::oid[]) root(oid)
-        join pg_catalog.pg_class p on p.oid = root.oid and p.relkind = 'p'
-        cross join lateral pg_catalog.pg_partition_tree(root.oid) t
-        join pg_catalog.pg_class c on c.oid = t.relid
-        where t.isleaf and c.relkind = 'r' and (c.relreplident = 'n' or c.relreplident = 'd'
-            and not exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary))";
+    // pg_partition_tree() would lock every partition to the end of the transaction.
+    let sql = "with recursive tree(root, oid) as (
+            select root.oid, root.oid from unnest($1::oid[]) root(oid)
+            union all
+            select tree.root, i.inhrelid from pg_catalog.pg_inherits i join tree on i.inhparent = tree.oid
+                join pg_catalog.pg_class p on p.oid = i.inhparent and p.relkind = 'p'
+        )
+        select tree.root, bool_or(c.relreplident = 'n' or c.relreplident in ('d', 'i')
+                and not exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisvalid
+                    and i.indimmediate and case c.relreplident when 'd' then i.indisprimary else i.indisreplident end)),
+            min(format('%I.%I', n.nspname, c.relname)) filter (where c.relreplident <> 'f')
+        from tree join pg_catalog.pg_class c using (oid) join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where tree.oid <> tree.root and c.relkind = 'r' group by tree.root";
     for row in session.rows("reading the partitions", sql, &[&oids]).await? {
         let oid: u32 = row.get(0);
         for table in tables.iter_mut().filter(|table| table.oid == oid) {
-            table.has_bare_partition = true;
+            table.has_bare_partition = row.get(1);
+            table.partition_not_full = row.get(2);
         }
     }
     Ok(())
@@ -324,7 +359,36 @@ pub(crate) async fn matching(
     if let Some(pattern) = include.unmatched(&names).next() {
         return Err(unknown(pattern, &all));
     }
+    // One that leaves nothing out was meant for something that is now read.
+    let every: Vec<String> = all.iter().map(CatalogTable::name).collect();
+    if let Some(pattern) = exclude.unmatched(&every).next() {
+        return Err(unknown(pattern, &all).with("setting", "exclude"));
+    }
     Ok(found)
+}
+
+/// Refuses a pattern of `exclude_columns` that leaves nothing out: the column that it was meant for would be read.
+pub(crate) fn require_columns(tables: &[CatalogTable], excluded: &Patterns) -> Result<()> {
+    let columns_of = |table: &CatalogTable| {
+        let name = table.name();
+        table.columns.iter().map(move |column| format!("{name}.{}", column.name)).collect::<Vec<_>>()
+    };
+    let known: Vec<String> = tables.iter().flat_map(columns_of).collect();
+    let Some(pattern) = excluded.unmatched(&known).next() else {
+        return Ok(());
+    };
+    let error = Error::user(fault::COLUMN_UNKNOWN, format!("no column matches `{pattern}`"))
+        .with("setting", "exclude_columns")
+        .with("pattern", pattern);
+    Err(match nearest(pattern, &known) {
+        Some(nearest) => error.help(format!("did the file mean `{nearest}`?")),
+        None => error.help("a pattern is `schema.table.column` with `*`, `?` and `{a,b}`, of a table that is read"),
+    })
+}
+
+/// Returns the name that differs from `name` in a few letters only.
+fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
+    known.iter().min_by_key(|other| distance(other, name)).filter(|other| distance(other, name) <= 4)
 }
 
 fn unknown(name: &str, all: &[CatalogTable]) -> Error {
@@ -333,9 +397,9 @@ fn unknown(name: &str, all: &[CatalogTable]) -> Error {
     let error = Error::user(fault::TABLE_UNKNOWN, format!("no table matches `{name}`"))
         .with("pattern", name)
         .with("tables", known.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(", "));
-    match known.iter().min_by_key(|table| distance(table, name)) {
-        Some(nearest) if distance(nearest, name) <= 4 => error.help(format!("did the file mean `{nearest}`?")),
-        _ => error
+    match nearest(name, &known) {
+        Some(nearest) => error.help(format!("did the file mean `{nearest}`?")),
+        None => error
             .help("a pattern is `schema.table` with `*`, `?` and `{a,b}`; without a dot it means the schema public"),
     }
 }

@@ -1,12 +1,12 @@
 //! `capture = cdc`: a snapshot of all tables, then every change, from a replication slot.
 //!
 //! ```text
-//!   empty checkpoint ─▶ publication ─▶ slot ─▶ Snapshot ─▶ Starting ─▶ Streaming
-//!   checkpoint ───────▶ identity, slot, publication checked ──────────▶ Streaming
+//!   empty checkpoint ─▶ publication ─▶ slot ─▶ Snapshot ─▶ Keeping ─▶ Starting ─▶ Streaming
+//!   checkpoint ───────▶ identity, slot, publication checked ─────────────────────▶ Streaming
 //! ```
 //!
-//! A snapshot that does not end is worth nothing: its exported snapshot is gone with the connection, so the next start
-//! drops the slot and reads every table anew under a new one. The only positions that are handed out are the consistent
+//! A snapshot that does not end is worth nothing: its exported snapshot is gone with the connection, and the slot, which
+//! is temporary until then, with it. The next start reads every table anew under a new one. The only positions that are handed out are the consistent
 //! point after the whole snapshot, and ends of transactions. No lock is taken but ACCESS SHARE for the snapshot.
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lakehead_core::{BatchBudget, Checkpoint, Clock, Error, Result, Source, SourceEvent, SourceSpec, failpoint};
+use sha2::Digest;
 use tokio::task::JoinHandle;
 
 use crate::catalog::{self, CatalogTable, Scope};
@@ -41,6 +42,8 @@ pub(crate) struct ChangeSource {
     may_publish: bool,
     excluded: Patterns,
     identity: Option<Identity>,
+    /// The proof that nothing was confirmed is still there.
+    is_marked: bool,
     stage: Stage,
 }
 
@@ -49,6 +52,13 @@ enum Stage {
     Closed,
     Snapshot {
         scan: Box<Scan>,
+        /// Holds the temporary slot.
+        wire: Box<Wire>,
+        start: Start,
+    },
+    /// The slot is made permanent by a task, so that a dropped `next` does not leave half an answer behind.
+    Keeping {
+        task: JoinHandle<Result<()>>,
         start: Start,
     },
     /// The connection is made by a task, so that a dropped `next` does not leave a half-made one behind.
@@ -75,19 +85,38 @@ impl ChangeSource {
     /// Creates the source; does no input or output.
     pub(crate) fn new(spec: SourceSpec) -> Result<Self> {
         let endpoint = Endpoint::from_settings(&spec.connection, &spec.root)?;
-        let excluded = Patterns::parse("exclude_columns", &spec.settings.texts("exclude_columns"))?;
+        let excluded = Patterns::parse_columns(&spec.settings.texts("exclude_columns"))?;
         let slot = match spec.settings.text("slot") {
             Some(name) => name.to_owned(),
             None => default_slot(&spec.pipeline, &spec.node),
         };
-        if slot != names::as_slot_name(&slot) || slot.is_empty() {
+        let length_max = names::NAME_BYTES_MAX - slot::ENDING_BYTES_MAX;
+        if slot != names::as_slot_name(&slot) || slot.is_empty() || slot.len() > length_max {
             return Err(Error::user(fault::SETTING, "the setting `slot` is no name of a slot")
                 .with("slot", &slot)
-                .help("use up to 63 lower case letters, digits and underscores"));
+                .help(format!("use up to {length_max} lower case letters, digits and underscores")));
         }
         let publication = spec.settings.text("publication").unwrap_or(&slot).to_owned();
+        if publication.len() > length_max {
+            return Err(Error::user(fault::SETTING, "the setting `publication` is too long for a name")
+                .with("publication", &publication)
+                .help(format!(
+                    "use up to {length_max} bytes: the server cuts what is longer than {}",
+                    names::NAME_BYTES_MAX
+                )));
+        }
         let may_publish = spec.settings.bool_or("publication_create", false);
-        Ok(Self { spec, endpoint, slot, publication, may_publish, excluded, identity: None, stage: Stage::Closed })
+        Ok(Self {
+            spec,
+            endpoint,
+            slot,
+            publication,
+            may_publish,
+            excluded,
+            identity: None,
+            is_marked: false,
+            stage: Stage::Closed,
+        })
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
@@ -101,6 +130,13 @@ impl ChangeSource {
             table.require_changes()?;
             require_identity(table, &spec.key)?;
         }
+        let parts: Vec<String> = tables.iter().filter(|table| table.kind == b'p').map(CatalogTable::name).collect();
+        if !parts.is_empty() {
+            tracing::warn!(
+                tables = parts.join(", "),
+                "TRUNCATE, DROP and DETACH of a single partition are no changes to the stream: its rows stay in the lake"
+            );
+        }
         Ok(tables)
     }
 
@@ -109,23 +145,12 @@ impl ChangeSource {
         let tables = self.catalog_tables(&session).await?;
         let wanted = publication::wanted(&self.publication, &tables);
         let publications = publication::ensure(&session, &wanted, self.may_publish).await?;
-        if let Some(leftover) = Slot::find(&session, &self.slot).await? {
-            leftover.drop_leftover(&session).await?;
-        }
+        slot::make_room(&session, &self.slot, &*self.spec.clock).await?;
         failpoint::hit("postgres.slot.create").await?;
         let mut wire = self.replicate().await?;
         let system = System::identify(&mut wire).await?;
         let created = slot::create(&mut wire, &self.slot).await?;
-        let begun = self.begin_snapshot(&session, wire, &system, &created, publications).await;
-        if begun.is_err() {
-            // A slot that nobody reads keeps the server's log for ever. Where it cannot be dropped now, the next start
-            // does it.
-            let sql = format!("select pg_catalog.pg_drop_replication_slot({})", names::literal(&self.slot));
-            if let Err(error) = session.run("dropping the slot", &sql).await {
-                tracing::warn!(slot = self.slot, %error, "the slot of a failed start is left behind");
-            }
-        }
-        begun
+        self.begin_snapshot(&session, wire, &system, &created, publications).await
     }
 
     async fn begin_snapshot(
@@ -136,7 +161,7 @@ impl ChangeSource {
         created: &slot::Created,
         publications: Vec<String>,
     ) -> Result<()> {
-        let reader = Session::connect(&self.endpoint, &*self.spec.clock).await?;
+        let reader = Session::connect(&self.endpoint, &self.spec.clock).await?;
         reader.lift_time_limit().await?;
         let sql = format!(
             "begin isolation level repeatable read read only; set transaction snapshot {}",
@@ -145,13 +170,11 @@ impl ChangeSource {
         reader.run("taking the snapshot", &sql).await?;
         let sql = "select (extract(epoch from now()) * 1000000)::int8";
         let taken_at = reader.row("reading the time", sql, &[]).await?.get(0);
-        // The reader holds the snapshot now, and streaming makes a connection of its own.
-        drop(wire);
         let tables = self.catalog_tables(&reader).await?;
         let mark = SnapshotMark { position: format!("{}.0", created.consistent), taken_at };
         let scope = Scope { changes: true, excluded: &self.excluded };
         let scan = Scan::plan(reader, &self.spec.tables, &tables, scope, Some(mark)).await?;
-        self.identity = Some(self.identify(session, system, &tables).await?);
+        self.identity = Some(self.identify(session, system, &tables, &publications).await?);
         let start = Start {
             position: created.consistent,
             confirmed: created.consistent,
@@ -160,7 +183,7 @@ impl ChangeSource {
             target: server::log_end(session).await?,
             feedback_interval: server::feedback_interval(session).await?,
         };
-        self.stage = Stage::Snapshot { scan: Box::new(scan), start };
+        self.stage = Stage::Snapshot { scan: Box::new(scan), wire: Box::new(wire), start };
         Ok(())
     }
 
@@ -175,8 +198,11 @@ impl ChangeSource {
         let found = Slot::find(&session, &self.slot).await?;
         let found = found.ok_or_else(|| slot::lost(&self.slot, "does not exist any more"))?;
         let confirmed = found.require_position(position)?;
+        slot::drop_marker(&session, &self.slot).await?;
         let publications = publication::verify(&session, &publication::wanted(&self.publication, &tables)).await?;
-        self.identity = Some(self.identify(&session, &system, &tables).await?);
+        let ours = self.identify(&session, &system, &tables, &publications).await?;
+        require_memberships(&identity, &ours)?;
+        self.identity = Some(ours);
         let start = Start {
             position,
             confirmed,
@@ -195,13 +221,20 @@ impl ChangeSource {
         wire.map_err(|error| slot::rights(error, &self.endpoint))
     }
 
-    async fn identify(&self, session: &Session, system: &System, tables: &[CatalogTable]) -> Result<Identity> {
+    async fn identify(
+        &self,
+        session: &Session,
+        system: &System,
+        tables: &[CatalogTable],
+        publications: &[String],
+    ) -> Result<Identity> {
         Ok(Identity {
             system: system.id.clone(),
             database: server::database_oid(session).await?,
             slot: self.slot.clone(),
             timeline: system.timeline,
             tables: tables.iter().map(|table| (table.name(), table.oid)).collect(),
+            published: publication::memberships(session, publications, tables).await?,
         })
     }
 
@@ -219,6 +252,27 @@ impl ChangeSource {
         Ok(SourceEvent::Progress(checkpoint))
     }
 
+    /// Makes the slot permanent in a task of its own, at the end of the snapshot.
+    fn start_keeping(&mut self) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Snapshot { wire, start, .. } => {
+                let task = tokio::spawn(slot::keep(*wire, self.slot.clone(), start.position));
+                Stage::Keeping { task, start }
+            }
+            other => other,
+        };
+    }
+
+    /// Drops the proof that nothing was confirmed, before anything is.
+    async fn unmark(&mut self) -> Result<()> {
+        if self.is_marked {
+            let session = Session::connect(&self.endpoint, &self.spec.clock).await?;
+            slot::drop_marker(&session, &self.slot).await?;
+            self.is_marked = false;
+        }
+        Ok(())
+    }
+
     /// Starts to stream in a task of its own, behind the snapshot.
     fn start_streaming(&self, start: &Start) -> JoinHandle<Result<Feed>> {
         let (endpoint, clock, slot, start) = (self.endpoint.clone(), self.clock(), self.slot.clone(), start.clone());
@@ -232,7 +286,7 @@ impl ChangeSource {
 #[async_trait]
 impl Source for ChangeSource {
     async fn open(&mut self, from: &Checkpoint) -> Result<()> {
-        let session = Session::connect(&self.endpoint, &*self.spec.clock).await?;
+        let session = Session::connect(&self.endpoint, &self.spec.clock).await?;
         catalog::require_version(&session).await?;
         server::require_logical(&session, &self.endpoint).await?;
         if from.is_empty() {
@@ -252,28 +306,29 @@ impl Source for ChangeSource {
         loop {
             match &mut self.stage {
                 Stage::Closed => return Err(Error::bug("the source is not open")),
-                Stage::Snapshot { scan, start } => {
+                Stage::Snapshot { scan, .. } => {
                     if let Some(event) = scan.next(budget).await? {
                         return Ok(event);
                     }
-                    let start = start.clone();
                     failpoint::hit("postgres.snapshot.end").await?;
+                    self.start_keeping();
+                }
+                Stage::Keeping { task, start } => {
+                    let (kept, start) = (task.await, start.clone());
+                    // A task that has ended must not be asked again.
+                    self.stage = Stage::Closed;
+                    kept.map_err(|error| Error::bug("the task that keeps the slot ended").caused_by(error))??;
+                    self.is_marked = true;
                     let progress = self.progress(start.position)?;
                     self.stage = Stage::Starting { task: self.start_streaming(&start), start };
                     return Ok(progress);
                 }
                 Stage::Starting { task, start } => {
-                    let feed = task
-                        .await
-                        .map_err(|error| Error::bug("the task that starts to stream ended").caused_by(error))?;
-                    let start = start.clone();
-                    let mut stream = match feed {
-                        Ok(feed) => self.stream(feed, &start)?,
-                        Err(error) => {
-                            self.stage = Stage::Closed;
-                            return Err(error);
-                        }
-                    };
+                    let (feed, start) = (task.await, start.clone());
+                    self.stage = Stage::Closed;
+                    let feed =
+                        feed.map_err(|error| Error::bug("the task that starts to stream ended").caused_by(error))??;
+                    let mut stream = self.stream(feed, &start)?;
                     stream.progress_was_said();
                     self.stage = Stage::Streaming(Box::new(stream));
                 }
@@ -299,9 +354,10 @@ impl Source for ChangeSource {
         {
             return Err(Error::bug("a position of another server is to be acknowledged"));
         }
+        self.unmark().await?;
         match &mut self.stage {
             Stage::Streaming(stream) => stream.acknowledge(position),
-            Stage::Starting { start, .. } | Stage::Snapshot { start, .. } => {
+            Stage::Starting { start, .. } | Stage::Keeping { start, .. } | Stage::Snapshot { start, .. } => {
                 start.confirmed = start.confirmed.max(position);
             }
             Stage::Closed => {}
@@ -317,6 +373,11 @@ impl Source for ChangeSource {
                     feed.close(&*self.spec.clock).await;
                 }
             }
+            Stage::Keeping { task, .. } => {
+                // What it has made is dropped by the next start, for no position behind the snapshot was handed out.
+                let _ = task.await;
+            }
+            // The temporary slot goes with its connection.
             Stage::Snapshot { .. } | Stage::Closed => {}
         }
         Ok(())
@@ -345,9 +406,20 @@ fn sqlstate(error: &Error) -> Option<&str> {
 }
 
 /// Returns the slot's name where none is set: it names the pipeline and the node, and is the same at every start.
+///
+/// A node's name that does not fit as it is ends with a hash of itself: `shop-a` and `shop_a` must not share a slot.
 fn default_slot(pipeline: &str, node: &str) -> String {
     let pipeline: String = pipeline.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    names::as_slot_name(&format!("lakehead_{pipeline}_{node}"))
+    let full = format!("lakehead_{pipeline}_{node}");
+    let length_max = names::NAME_BYTES_MAX - slot::ENDING_BYTES_MAX;
+    let name = names::as_slot_name(&full);
+    if name == full && name.len() <= length_max {
+        return name;
+    }
+    let digest = sha2::Sha256::digest(full.as_bytes());
+    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let cut: String = name.chars().take(length_max - hash.len() - 1).collect();
+    format!("{cut}_{hash}")
 }
 
 /// Refuses a table whose deletes would not carry the key that the pipeline tells its rows apart by.
@@ -362,14 +434,51 @@ fn require_identity(table: &CatalogTable, key: &[String]) -> Result<()> {
                 table.quoted()
             ))
     };
-    if key.is_empty() || table.identity == catalog::ReplicaIdentity::Full {
+    if key.is_empty() && !table.may_publish_updates() {
+        // Only its inserts are published.
         return Ok(());
     }
     if !table.may_publish_updates() {
         return Err(refuse("has a key in the pipeline, and no replica identity that carries it"));
     }
+    if table.identity == catalog::ReplicaIdentity::Full {
+        return match &table.partition_not_full {
+            Some(partition) => Err(partition_not_full(table, partition)),
+            None => Ok(()),
+        };
+    }
     if !key.iter().all(|column| table.change_key().contains(column)) {
         return Err(refuse("has a replica identity that does not carry its key"));
+    }
+    Ok(())
+}
+
+/// Returns the refusal of a table whose stream would promise whole old rows that one of its partitions does not hold.
+fn partition_not_full(table: &CatalogTable, partition: &str) -> Error {
+    Error::user(
+        fault::REPLICA_IDENTITY,
+        format!("`{}` has the replica identity full, and a partition of it has not", table.name()),
+    )
+    .with("table", table.name())
+    .with("partition", partition)
+    .help(format!(
+        "alter table {partition} replica identity full, and so every partition; or alter table {} replica identity default",
+        table.quoted()
+    ))
+}
+
+/// Refuses a table that was not published all the time since the checkpoint: the log lacks its changes between.
+fn require_memberships(then: &Identity, now: &Identity) -> Result<()> {
+    for (table, entry) in &then.published {
+        if now.tables.contains_key(table) && now.published.get(table) != Some(entry) {
+            return Err(Error::incident(
+                fault::GAP,
+                format!("`{table}` was taken out of its publication and put back: changes made between are not sent"),
+            )
+            .with("table", table)
+            .with("expected_entry", entry)
+            .help("the tables must be read anew: reset the pipeline"));
+        }
     }
     Ok(())
 }
@@ -399,4 +508,22 @@ fn require_snapshots(identity: &Identity, tables: &[CatalogTable]) -> Result<()>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_of_different_nodes_have_different_names_and_room_for_an_ending() {
+        let pipeline = "0b8e5a1e-0000-4000-8000-000000000000";
+        assert_eq!(default_slot(pipeline, "shop"), "lakehead_0b8e5a1e0000_shop");
+        let long = "n".repeat(60);
+        let nodes = ["shop_a", "shop-a", "shop a", "Shop_a", &long, &format!("{long}x")];
+        let mut names: Vec<String> = nodes.iter().map(|node| default_slot(pipeline, node)).collect();
+        assert!(names.iter().all(|name| name.len() <= 55 && *name == names::as_slot_name(name)), "{names:?}");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), nodes.len(), "{names:?}");
+    }
 }

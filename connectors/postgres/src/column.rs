@@ -41,17 +41,26 @@ pub(crate) enum ValueFault {
 }
 
 impl ValueFault {
-    /// Returns the error for a column of a table.
+    /// Returns the error for a column of a table that is read.
     pub(crate) fn in_column(self, table: &str, column: &str) -> Error {
+        self.error(table, column, POLICY)
+    }
+
+    /// Returns the error for a column in a change of a table: the log holds it, whatever becomes of the row.
+    pub(crate) fn in_change(self, table: &str, column: &str) -> Error {
+        self.error(table, column, CHANGE_POLICY)
+    }
+
+    fn error(self, table: &str, column: &str, policy: &'static str) -> Error {
         let (what, help) = match self {
-            Self::Numeric(NumericFault::NotANumber) => ("NaN, which no decimal holds", POLICY),
-            Self::Numeric(NumericFault::Infinite) => ("Infinity, which no decimal holds", POLICY),
-            Self::Numeric(NumericFault::TooWide) => ("a number with more digits than its type has room for", POLICY),
-            Self::Infinite => ("infinity, which no date or timestamp of the lake holds", POLICY),
-            Self::OutOfRange => ("a time outside the range of the lake", POLICY),
+            Self::Numeric(NumericFault::NotANumber) => ("NaN, which no decimal holds", policy),
+            Self::Numeric(NumericFault::Infinite) => ("Infinity, which no decimal holds", policy),
+            Self::Numeric(NumericFault::TooWide) => ("a number with more digits than its type has room for", policy),
+            Self::Infinite => ("infinity, which no date or timestamp of the lake holds", policy),
+            Self::OutOfRange => ("a time outside the range of the lake", policy),
             Self::NotUtf8 => ("text that is not UTF-8", "convert the database to the encoding UTF8"),
-            Self::Dimensions => ("an array of more than one dimension, which is no list", POLICY),
-            Self::Bounds => ("an array that does not begin at index 1, which no list holds", POLICY),
+            Self::Dimensions => ("an array of more than one dimension, which is no list", policy),
+            Self::Bounds => ("an array that does not begin at index 1, which no list holds", policy),
             Self::Numeric(NumericFault::Malformed) | Self::Malformed => {
                 ("bytes that are no value of its type", "report this; it is either a fault of ours or of the server")
             }
@@ -65,6 +74,9 @@ impl ValueFault {
 
 const POLICY: &str = "correct the row in the source, leave the column out with `exclude_columns`, or read the table \
                       with `capture = query` and a cast";
+
+const CHANGE_POLICY: &str = "the log holds the change for good: leave the column out with `exclude_columns`, or correct \
+                             the row in the source and reset the pipeline to read the tables anew";
 
 /// A column while it is filled.
 #[derive(Debug)]

@@ -82,7 +82,8 @@ impl Endpoint {
 /// Turns `postgres://user:password@host:port/database?sslmode=…` into the settings of a `connection` block.
 ///
 /// `sslmode` disable, verify-ca and verify-full are taken over; anything weaker than verify-ca except `disable` becomes
-/// `verify_full`, because "prefer" can be talked out of TLS by anybody on the way.
+/// `verify_full`, because "prefer" can be talked out of TLS by anybody on the way. So does verify-ca without a
+/// `sslrootcert` of its own, which would trust whoever has a certificate of any name.
 pub fn settings_from_url(url: &str) -> Result<Settings> {
     let unreadable = || {
         Error::user(fault::SETTING, "the address of the server cannot be read")
@@ -105,7 +106,7 @@ pub fn settings_from_url(url: &str) -> Result<Settings> {
     settings.set("user", Value::Text(user));
     let word = match mode.as_deref() {
         Some("disable") => "disabled",
-        Some("verify-ca") => "verify_ca",
+        Some("verify-ca") if ca.is_some() => "verify_ca",
         _ => "verify_full",
     };
     settings.set("tls", Value::Name(word.to_owned()));
@@ -124,6 +125,8 @@ fn without_tls_parameters(url: &str) -> (String, Option<String>, Option<String>)
     for pair in query.split('&') {
         match pair.split_once('=') {
             Some(("sslmode", value)) => mode = Some(value.to_owned()),
+            // The system's roots are trusted without a word.
+            Some(("sslrootcert", "system")) => {}
             Some(("sslrootcert", value)) => ca = Some(value.to_owned()),
             _ => rest.push(pair),
         }
@@ -145,5 +148,14 @@ mod tests {
         assert_eq!(settings.secret("password"), Some("pw"));
         assert!(!format!("{endpoint:?}").contains("pw\""));
         assert!(settings_from_url("mysql:/x").is_err());
+        for (query, expected) in [
+            ("sslmode=verify-ca", Protection::VerifyFull),
+            ("sslmode=verify-ca&sslrootcert=system", Protection::VerifyFull),
+            ("sslmode=verify-ca&sslrootcert=/root.crt", Protection::VerifyCa),
+            ("sslmode=disable", Protection::Disabled),
+        ] {
+            let settings = settings_from_url(&format!("postgres://app@db.local/shop?{query}")).unwrap();
+            assert_eq!(Endpoint::from_settings(&settings, Path::new("/")).unwrap().protection, expected, "{query}");
+        }
     }
 }

@@ -43,6 +43,15 @@ pub(crate) const TABLE_WITHOUT_SNAPSHOT: &str = "R0332";
 pub(crate) const TABLE_UNFIT: &str = "R0333";
 pub(crate) const LIMIT: &str = "R0334";
 pub(crate) const SETTING: &str = "R0335";
+pub(crate) const SNAPSHOT_OVERTAKEN: &str = "R0336";
+pub(crate) const SLOT_UNPROVEN: &str = "R0337";
+pub(crate) const COLUMN_UNKNOWN: &str = "R0338";
+pub(crate) const COLUMN_NAME: &str = "R0339";
+
+/// Classes of answers that may pass: of the connection, of resources, of transactions that collided.
+const PASSING_CLASSES: [&str; 3] = ["08", "53", "40"];
+/// Further answers that may pass: cancelled, a lock not had in time, an idle session, transaction or a transaction ended.
+const PASSING: [&str; 5] = ["57014", "55P03", "57P05", "25P03", "25P04"];
 
 /// What the server answered: its SQLSTATE and its sentence.
 #[derive(Debug, Clone)]
@@ -81,11 +90,12 @@ impl ServerError {
             "53300" => Error::external(LIMIT, "the server has no connection left for this user")
                 .help("raise max_connections, max_wal_senders or the role's connection limit"),
             "53400" => Error::user(LIMIT, "the server has no replication slot left")
+                .help("a pipeline needs one, and two until the lake has taken its snapshot in")
                 .help("raise max_replication_slots, or drop slots that nobody uses: select pg_drop_replication_slot('…')"),
             "57P01" | "57P02" | "57P03" => {
                 Error::external(CONNECTION_LOST, "the server is shutting down or starting up")
             }
-            code if code.starts_with("08") || code.starts_with("53") || code.starts_with("40") || code == "57014" => {
+            code if PASSING_CLASSES.iter().any(|class| code.starts_with(class)) || PASSING.contains(&code) => {
                 Error::external(STATEMENT, format!("the server stopped while {doing}"))
             }
             _ => Error::user(STATEMENT, format!("the server answered with an error while {doing}")),
@@ -143,7 +153,7 @@ pub(crate) struct WeakAuthentication;
 
 impl std::fmt::Display for WeakAuthentication {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the server asks for a cleartext or md5 password on a connection without tls")
+        f.write_str("the server asks for a cleartext or md5 password on a connection that does not show who listens")
     }
 }
 

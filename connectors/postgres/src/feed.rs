@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::column::EPOCH_MICROS;
+use crate::endpoint::Endpoint;
 use crate::fault::{self, ServerError};
 use crate::lsn::Lsn;
 use crate::wire::{Wire, message_head, server_error};
@@ -24,8 +25,21 @@ const CHUNKS_MAX: usize = 16;
 /// How long a server may be silent that is asked with every report: a connection cut without a word is noticed by this,
 /// and a server that decodes one huge transaction is not mistaken for it.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
+/// How soon after a report the server gets the next one where nothing has changed. A server that shuts down asks again
+/// after every answer, thousands of times a second.
+const ANSWER_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Requests for a report in a row, with no change and no movement of the log between, that mean a shutdown: otherwise a
+/// server asks only whom it has not heard for half of its patience, and it hears from us more often.
+const REQUESTS_MAX: u32 = 20;
+/// A request that comes later than this after the one before is a new one.
+const REQUEST_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often to look, while the queue is full and nothing is read, whether the server is shutting down. A connection
+/// refused for that reason is the only sign then.
+const SHUTDOWN_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a server may take to let a closed connection go.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The SQLSTATE of a server that shuts down or starts up.
+const CANNOT_CONNECT_NOW: &str = "57P03";
 
 #[derive(Clone, Copy, Debug)]
 struct Standing {
@@ -54,7 +68,8 @@ impl Feed {
     pub(crate) fn start(wire: Wire, confirmed: Lsn, interval: Duration, clock: Arc<dyn Clock>) -> Self {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let (standing, heard) = watch::channel(Standing { flushed: confirmed, is_closing: false });
-        let pump = Pump { wire, standing: heard, received: confirmed, interval, clock };
+        let requests = Requests::default();
+        let pump = Pump { wire, standing: heard, received: confirmed, interval, clock, requests };
         Self { chunks, standing, task: tokio::spawn(pump.run(sender)) }
     }
 
@@ -102,11 +117,19 @@ struct Pump {
     received: Lsn,
     interval: Duration,
     clock: Arc<dyn Clock>,
+    requests: Requests,
 }
 
 impl Pump {
     async fn run(mut self, chunks: mpsc::Sender<Result<Bytes>>) {
-        if let Err(error) = self.pump(&chunks).await {
+        let (endpoint, clock) = (self.wire.endpoint().clone(), Arc::clone(&self.clock));
+        let ended = tokio::select! {
+            ended = self.pump(&chunks) => ended,
+            error = shutdown(&chunks, &endpoint, &*clock) => Err(error),
+        };
+        // The connection goes first: a server that waits for it is not kept waiting by a full queue.
+        drop(self);
+        if let Err(error) = ended {
             // Nobody listens any more where the queue is closed.
             let _ = chunks.send(Err(error)).await;
         }
@@ -116,6 +139,7 @@ impl Pump {
         // The first report asks for an answer: it says how far the log goes, also where nothing is waiting for us.
         self.report(true).await?;
         let mut heard_at = self.clock.monotonic();
+        let mut reported_at = heard_at;
         let mut report_at = heard_at + self.interval;
         loop {
             let pause = report_at.saturating_sub(self.clock.monotonic());
@@ -143,17 +167,23 @@ impl Pump {
                 }
                 Occasion::Chunk(permit, chunk) => {
                     heard_at = self.clock.monotonic();
-                    let (seen, is_asked) = survey(&chunk)?;
-                    self.received = self.received.max(seen);
+                    let survey = survey(&chunk)?;
+                    self.received = self.received.max(survey.end);
+                    let is_repeated = self.requests.count(&survey, heard_at)?;
                     permit.send(Ok(chunk));
-                    if !is_asked {
+                    if !survey.is_asked {
+                        continue;
+                    }
+                    if is_repeated && heard_at < reported_at + ANSWER_INTERVAL_MIN {
+                        report_at = report_at.min(reported_at + ANSWER_INTERVAL_MIN);
                         continue;
                     }
                     false
                 }
             };
             self.report(ask).await?;
-            report_at = self.clock.monotonic() + self.interval;
+            reported_at = self.clock.monotonic();
+            report_at = reported_at + self.interval;
         }
     }
 
@@ -185,6 +215,58 @@ impl Pump {
     }
 }
 
+/// Counts how often the server asks for a report without anything having happened.
+///
+/// On its way down a server waits until everything is confirmed, and what the lake has not taken in is not: it would wait
+/// for as long as we answer.
+#[derive(Debug, Default)]
+struct Requests {
+    end: Lsn,
+    count: u32,
+    last_at: Duration,
+}
+
+impl Requests {
+    /// Takes a chunk into account; returns whether it only repeats a request, and fails after too many of them.
+    fn count(&mut self, survey: &Survey, now: Duration) -> Result<bool> {
+        if survey.has_changes || survey.end > self.end {
+            *self = Self { end: self.end.max(survey.end), count: 0, last_at: now };
+        }
+        if !survey.is_asked {
+            return Ok(false);
+        }
+        if now.saturating_sub(self.last_at) > REQUEST_PAUSE_MAX {
+            self.count = 0;
+        }
+        self.count += 1;
+        self.last_at = now;
+        if self.count > REQUESTS_MAX {
+            return Err(shutting_down());
+        }
+        Ok(self.count > 1)
+    }
+}
+
+fn shutting_down() -> Error {
+    Error::external(fault::CONNECTION_LOST, "the server is shutting down, and waits for the stream of changes to end")
+        .help("the stream goes on behind the last checkpoint once the server is back")
+}
+
+/// Returns once the queue is full and the server refuses connections because it shuts down.
+async fn shutdown(chunks: &mpsc::Sender<Result<Bytes>>, endpoint: &Endpoint, clock: &dyn Clock) -> Error {
+    loop {
+        clock.sleep(SHUTDOWN_CHECK_INTERVAL).await;
+        if chunks.capacity() > 0 {
+            continue;
+        }
+        if let Err(error) = Wire::connect(endpoint, clock).await
+            && error.context().iter().any(|(name, value)| *name == "sqlstate" && value == CANNOT_CONNECT_NOW)
+        {
+            return shutting_down().caused_by(error);
+        }
+    }
+}
+
 /// What the task turns to next.
 enum Occasion<'a> {
     /// A position was acknowledged.
@@ -204,11 +286,20 @@ async fn next_chunk<'a>(chunks: &'a mpsc::Sender<Result<Bytes>>, wire: &mut Wire
     Ok(Occasion::Chunk(permit, chunk))
 }
 
-/// Looks through whole messages: how far the log is known to go, and whether the server asks for a report.
-///
-/// Everything else is understood, or refused, in its place in the stream.
-fn survey(chunk: &[u8]) -> Result<(Lsn, bool)> {
-    let (mut seen, mut is_asked, mut rest) = (Lsn::default(), false, chunk);
+/// What a chunk is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Survey {
+    /// How far the log is known to go.
+    end: Lsn,
+    /// Whether the server asks for a report.
+    is_asked: bool,
+    /// Whether there is anything but keepalives in it.
+    has_changes: bool,
+}
+
+/// Looks through whole messages. Everything else about them is understood, or refused, in its place in the stream.
+fn survey(chunk: &[u8]) -> Result<Survey> {
+    let (mut survey, mut rest) = (Survey::default(), chunk);
     while let Some((length, letter)) = message_head(rest).map_err(fault::unreadable)? {
         let Some((message, tail)) = rest.split_at_checked(length) else {
             break;
@@ -216,12 +307,14 @@ fn survey(chunk: &[u8]) -> Result<(Lsn, bool)> {
         if let (b'd', Some(b'k')) = (letter, message.get(5))
             && let Frame::Keepalive { end, is_asking } = frame(letter, &message[5..])?
         {
-            seen = seen.max(end);
-            is_asked |= is_asking;
+            survey.end = survey.end.max(end);
+            survey.is_asked |= is_asking;
+        } else {
+            survey.has_changes = true;
         }
         rest = tail;
     }
-    Ok((seen, is_asked))
+    Ok(survey)
 }
 
 /// What one message of the running stream is.
@@ -268,8 +361,30 @@ mod tests {
     #[test]
     fn a_survey_finds_the_farthest_position_and_a_request_to_report() {
         let chunk = [keepalive(7, 0), keepalive(5, 1)].concat();
-        assert_eq!(survey(&chunk).unwrap(), (Lsn(7), true));
-        assert_eq!(survey(&keepalive(7, 0)).unwrap(), (Lsn(7), false));
+        let found = |end, is_asked| Survey { end: Lsn(end), is_asked, has_changes: false };
+        assert_eq!(survey(&chunk).unwrap(), found(7, true));
+        assert_eq!(survey(&keepalive(7, 0)).unwrap(), found(7, false));
+        assert!(survey(&[b'd', 0, 0, 0, 5, b'w']).unwrap().has_changes);
+    }
+
+    #[test]
+    fn requests_without_end_or_movement_mean_a_shutdown_and_anything_else_starts_the_count_anew() {
+        let asked = Survey { end: Lsn(7), is_asked: true, has_changes: false };
+        let mut requests = Requests::default();
+        let changes = Survey { has_changes: true, is_asked: false, ..asked };
+        for (between, now) in [(changes, 1), (Survey { end: Lsn(8), ..changes }, 1), (asked, 60)] {
+            for _ in 0..REQUESTS_MAX {
+                requests.count(&asked, Duration::from_secs(1)).unwrap();
+            }
+            assert!(!requests.count(&between, Duration::from_secs(now)).unwrap());
+        }
+        let quiet = Survey { is_asked: false, ..asked };
+        let mut failed = Ok(false);
+        for _ in 0..REQUESTS_MAX {
+            assert!(failed.is_ok() && !requests.count(&quiet, Duration::from_secs(60)).unwrap());
+            failed = requests.count(&asked, Duration::from_secs(60));
+        }
+        assert_eq!(failed.unwrap_err().code(), "R0311");
     }
 
     #[test]

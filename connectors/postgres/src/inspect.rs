@@ -1,8 +1,9 @@
 //! What a server looks like to this connector, for `lakehead init --from postgres://…` and `check --online`.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use lakehead_core::{Result, Settings, SystemClock};
+use lakehead_core::{Clock, Result, Settings, SystemClock};
 
 use crate::catalog::{self, CatalogTable, Scope};
 use crate::endpoint::Endpoint;
@@ -74,7 +75,8 @@ pub struct TableInfo {
 /// Looks at a server through a connection's settings, with `root` as the folder of relative paths.
 pub async fn inspect(connection: &Settings, root: &Path) -> Result<Inspection> {
     let endpoint = Endpoint::from_settings(connection, root)?;
-    let session = Session::connect(&endpoint, &SystemClock::default()).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let session = Session::connect(&endpoint, &clock).await?;
     let sql = "select current_setting('server_version'), current_setting('server_version_num')::int4,
             current_setting('wal_level'), r.rolsuper or r.rolreplication,
             has_database_privilege(current_database(), 'CREATE'), current_setting('max_replication_slots')::int4

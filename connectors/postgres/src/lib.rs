@@ -35,9 +35,11 @@ mod wire;
 
 pub use endpoint::settings_from_url;
 
+use std::sync::Arc;
+
 use lakehead_core::{
-    Boxed, Connector, Discovery, Error, OptionKind, OptionSpec, Result, Settings, Source, SourceRole, SourceSpec,
-    SystemClock, TableSpec,
+    Boxed, Clock, Connector, Discovery, Error, OptionKind, OptionSpec, Result, Settings, Source, SourceRole,
+    SourceSpec, SystemClock, TableSpec,
 };
 
 use crate::catalog::Scope;
@@ -80,7 +82,11 @@ static CONNECTION: [OptionSpec; 9] = [
         "what is checked of the server's certificate",
     )
     .default("verify_full"),
-    OptionSpec::new("ca", OptionKind::Text, "file of a root certificate to trust beside the system's"),
+    OptionSpec::new(
+        "ca",
+        OptionKind::Text,
+        "file of a root certificate to trust beside the system's; with `verify_ca` the only one",
+    ),
     OptionSpec::new("application_name", OptionKind::Text, "what the server's views show").default("\"lakehead\""),
     OptionSpec::new("connect_timeout", OptionKind::Duration, "how long to wait for the server").default("10s"),
 ];
@@ -164,7 +170,7 @@ fn discover(discovery: &Discovery) -> Boxed<'_, Result<Vec<TableSpec>>> {
 }
 
 async fn discover_tables(discovery: &Discovery) -> Result<Vec<TableSpec>> {
-    let (settings, clock) = (&discovery.settings, SystemClock::default());
+    let (settings, clock) = (&discovery.settings, Arc::new(SystemClock::default()) as Arc<dyn Clock>);
     let endpoint = Endpoint::from_settings(&discovery.connection, &discovery.root)?;
     let capture = capture(settings)?;
     let session = Session::connect(&endpoint, &clock).await?;
@@ -179,8 +185,9 @@ async fn discover_tables(discovery: &Discovery) -> Result<Vec<TableSpec>> {
     }
     let include = Patterns::parse("tables", &named)?;
     let exclude = Patterns::parse("exclude", &settings.texts("exclude"))?;
-    let excluded = Patterns::parse("exclude_columns", &settings.texts("exclude_columns"))?;
+    let excluded = Patterns::parse_columns(&settings.texts("exclude_columns"))?;
     let tables = catalog::matching(&session, &include, &exclude, &named).await?;
+    catalog::require_columns(&tables, &excluded)?;
     let mut types = TypeMap::default();
     types.load(&session, tables.iter().flat_map(|table| &table.columns).map(|column| column.type_oid)).await?;
     let scope = Scope { changes: capture == Capture::Changes, excluded: &excluded };

@@ -2,7 +2,7 @@
 //! client run over it, so that they are protected alike.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,11 +12,11 @@ use lakehead_core::{Clock, Error, Result};
 use postgres_protocol::message::frontend;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 use tokio_rustls::TlsConnector;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Protection};
 use crate::fault::{self, WeakAuthentication};
 use crate::tls;
 
@@ -30,8 +30,18 @@ pub(crate) enum Link {
     Local(UnixStream),
     /// TCP without TLS; holds the server's first bytes until it has named its way of authentication.
     Plain(TcpStream, Option<BytesMut>),
-    /// TCP with TLS, and the data of SCRAM's channel binding.
-    Secure(Box<tokio_rustls::client::TlsStream<TcpStream>>, Option<Vec<u8>>),
+    /// TCP with TLS, and the data of SCRAM's channel binding; where nobody has checked who the server is, also what
+    /// `Plain` holds.
+    Secure { stream: Box<tokio_rustls::client::TlsStream<TcpStream>>, binding: Option<Vec<u8>>, peer: Peer },
+}
+
+/// What is known of the server at the other end of TLS.
+#[derive(Debug)]
+pub(crate) enum Peer {
+    /// A trusted root vouches for it.
+    Verified,
+    /// It may be anybody; holds its first bytes until it has named its way of authentication.
+    Unverified(Option<BytesMut>),
 }
 
 impl Link {
@@ -60,8 +70,7 @@ impl Link {
                 endpoint.at(unknown)
             })?
             .collect();
-        let socket = TcpStream::connect(addresses.as_slice()).await.map_err(|error| unreachable(endpoint, &error))?;
-        socket.set_nodelay(true).map_err(|error| unreachable(endpoint, &error))?;
+        let socket = connect_any(&addresses).await.map_err(|error| unreachable(endpoint, &error))?;
         match config {
             None => Ok(Self::Plain(socket, Some(BytesMut::new()))),
             Some(config) => Self::secure(endpoint, socket, config).await,
@@ -92,21 +101,40 @@ impl Link {
             .map_err(|error| fault::lost(endpoint, &error, "the tls handshake"))?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let binding = certificate.and_then(|certificate| tls::server_end_point(certificate));
-        Ok(Self::Secure(Box::new(stream), binding))
+        let peer = match endpoint.protection {
+            Protection::VerifyFull | Protection::VerifyCa => Peer::Verified,
+            Protection::Insecure | Protection::Disabled => Peer::Unverified(Some(BytesMut::new())),
+        };
+        Ok(Self::Secure { stream: Box::new(stream), binding, peer })
     }
 
     /// Returns the data of SCRAM's channel binding, where there is TLS.
     pub(crate) fn end_point(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Secure(_, binding) => binding.clone(),
+            Self::Secure { binding, .. } => binding.clone(),
             Self::Local(_) | Self::Plain(..) => None,
         }
     }
 
-    /// Returns whether nobody on the way can read a password.
+    /// Returns whether nobody but the server meant can read a password.
     pub(crate) fn is_private(&self) -> bool {
-        !matches!(self, Self::Plain(..))
+        !matches!(self, Self::Plain(..) | Self::Secure { peer: Peer::Unverified(_), .. })
     }
+}
+
+/// Connects to the first address that answers, with keepalive: a peer that is gone without a word is noticed by it.
+async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut failed = io::Error::other("the host has no address");
+    for address in addresses {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_keepalive(true)?;
+        socket.set_nodelay(true)?;
+        match socket.connect(*address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 pub(crate) fn timed_out(endpoint: &Endpoint) -> Error {
@@ -123,7 +151,19 @@ fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Error {
         .help("check that the server runs and listens there (`listen_addresses`, `port`)")
 }
 
-/// Looks through the server's first messages for a request that would reveal the password on a plain connection.
+/// Keeps what was read behind `before` until the server has named its way of authentication, and refuses one that
+/// reveals the password.
+fn watch_greeting(greeting: &mut Option<BytesMut>, read: &ReadBuf<'_>, before: usize) -> io::Result<()> {
+    if let Some(seen) = greeting {
+        seen.extend_from_slice(&read.filled()[before..]);
+        if inspect_greeting(seen)? {
+            *greeting = None;
+        }
+    }
+    Ok(())
+}
+
+/// Looks through the server's first messages for a request that would reveal the password to whoever listens.
 ///
 /// Returns `Ok(true)` once the server has asked for something harmless.
 fn inspect_greeting(greeting: &[u8]) -> io::Result<bool> {
@@ -150,22 +190,18 @@ fn inspect_greeting(greeting: &[u8]) -> io::Result<bool> {
 
 impl AsyncRead for Link {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Local(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Secure(stream, _) => Pin::new(stream).poll_read(cx, buf),
-            Self::Plain(socket, greeting) => {
-                let before = buf.filled().len();
-                let polled = Pin::new(socket).poll_read(cx, buf);
-                if let (Poll::Ready(Ok(())), Some(seen)) = (&polled, greeting.as_mut()) {
-                    seen.extend_from_slice(&buf.filled()[before..]);
-                    match inspect_greeting(seen) {
-                        Ok(true) => *greeting = None,
-                        Ok(false) => {}
-                        Err(error) => return Poll::Ready(Err(error)),
-                    }
-                }
-                polled
+        let before = buf.filled().len();
+        let (polled, greeting) = match self.get_mut() {
+            Self::Local(socket) => return Pin::new(socket).poll_read(cx, buf),
+            Self::Secure { stream, peer: Peer::Verified, .. } => return Pin::new(stream).poll_read(cx, buf),
+            Self::Secure { stream, peer: Peer::Unverified(greeting), .. } => {
+                (Pin::new(stream).poll_read(cx, buf), greeting)
             }
+            Self::Plain(socket, greeting) => (Pin::new(socket).poll_read(cx, buf), greeting),
+        };
+        match polled {
+            Poll::Ready(Ok(())) => Poll::Ready(watch_greeting(greeting, buf, before)),
+            other => other,
         }
     }
 }
@@ -175,7 +211,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Local(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Plain(socket, _) => Pin::new(socket).poll_write(cx, buf),
-            Self::Secure(stream, _) => Pin::new(stream).poll_write(cx, buf),
+            Self::Secure { stream, .. } => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -183,7 +219,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Local(socket) => Pin::new(socket).poll_flush(cx),
             Self::Plain(socket, _) => Pin::new(socket).poll_flush(cx),
-            Self::Secure(stream, _) => Pin::new(stream).poll_flush(cx),
+            Self::Secure { stream, .. } => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -191,7 +227,7 @@ impl AsyncWrite for Link {
         match self.get_mut() {
             Self::Local(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Plain(socket, _) => Pin::new(socket).poll_shutdown(cx),
-            Self::Secure(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            Self::Secure { stream, .. } => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

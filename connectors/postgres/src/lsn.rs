@@ -45,6 +45,9 @@ pub(crate) struct Identity {
     pub(crate) timeline: u32,
     /// The tables whose snapshot the position includes, with their oids.
     pub(crate) tables: BTreeMap<String, u32>,
+    /// By which entry of the catalogue each of them is published; absent in older checkpoints.
+    #[serde(default)]
+    pub(crate) published: BTreeMap<String, u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,10 +94,13 @@ mod tests {
             slot: "s".into(),
             timeline: 1,
             tables: [("public.t".to_owned(), 16_385)].into(),
+            published: [("public.t".to_owned(), 16_390)].into(),
         };
         let text = write_position(&identity, Lsn(0x10)).unwrap();
         assert!(text.starts_with("{\"lsn\":\"0/10\""), "{text}");
         assert_eq!(read_position(&text).unwrap(), (identity, Lsn(0x10)));
+        let older = text.replace(",\"published\":{\"public.t\":16390}", "");
+        assert!(read_position(&older).unwrap().0.published.is_empty(), "{older}");
         assert!(read_position("{}").is_err());
     }
 }

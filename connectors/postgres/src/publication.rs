@@ -4,6 +4,8 @@
 //! identity would make the application's own UPDATE and DELETE fail there, so it goes into a second publication,
 //! `<name>_inserts`, which publishes only inserts and truncates.
 
+use std::collections::{BTreeMap, HashMap};
+
 use lakehead_core::{Error, Result};
 
 use crate::catalog::CatalogTable;
@@ -134,6 +136,37 @@ pub(crate) async fn verify(session: &Session, wanted: &[Wanted<'_>]) -> Result<V
     }
     names.dedup();
     Ok(names)
+}
+
+/// Returns, per table, the oid of the entry by which the named publications hold it.
+///
+/// A table that is taken out and put back has another one, and the changes made between are not in the stream.
+pub(crate) async fn memberships(
+    session: &Session,
+    names: &[String],
+    tables: &[CatalogTable],
+) -> Result<BTreeMap<String, u32>> {
+    // Whole schemas can be published from version 15 on.
+    let schemas = if session.version().await? >= 150_000 {
+        "union all select c.oid, m.oid from pg_catalog.pg_publication_namespace m
+            join pg_catalog.pg_class c on c.relnamespace = m.pnnspid
+            join pg_catalog.pg_publication p on p.oid = m.pnpubid and p.pubname = any($1)"
+    } else {
+        ""
+    };
+    let sql = format!(
+        "select member.relation, min(member.oid) from (
+            select m.prrelid, m.oid from pg_catalog.pg_publication_rel m
+                join pg_catalog.pg_publication p on p.oid = m.prpubid and p.pubname = any($1)
+            union all select c.oid, p.oid from pg_catalog.pg_publication p cross join pg_catalog.pg_class c
+                where p.puballtables and p.pubname = any($1)
+            {schemas}
+        ) member(relation, oid) where member.relation = any($2) group by 1"
+    );
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let rows = session.rows("reading the published tables", &sql, &[&names, &oids]).await?;
+    let found: HashMap<u32, u32> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    Ok(tables.iter().filter_map(|table| Some((table.name(), *found.get(&table.oid)?))).collect())
 }
 
 fn covering<'a>(found: &'a [Found], want: &Wanted<'_>) -> Option<&'a Found> {

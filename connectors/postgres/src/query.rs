@@ -2,14 +2,20 @@
 //!
 //! A cursor column is one that the application stamps with `now()`, the time its transaction began. A row shows up only
 //! when that transaction commits, which may be long after; so a run reads up to the start of the oldest transaction that
-//! is still open, and no further. What is stamped otherwise needs a `lookback` and a sink that upserts. A row whose
-//! cursor is null is behind no bound and is never read.
+//! is still open, and no further. What is stamped otherwise needs a `lookback` and a sink that upserts, and so does a
+//! server that does not know of every open transaction: a standby, a subscriber, one that does not track activities. A
+//! row whose cursor is null is behind no bound and is never read.
+//!
+//! Times are compared in UTC. A timestamp or a date holds the local time of whoever wrote it, so that a bound made of the
+//! server's clock may lie hours off: such a cursor needs a `lookback` too.
 
 use std::time::Duration;
 
 use arrow::datatypes::Schema;
 use async_trait::async_trait;
-use lakehead_core::{BatchBudget, ChangeBatch, Checkpoint, Error, Result, Source, SourceEvent, SourceSpec, TableSpec};
+use lakehead_core::{
+    BatchBudget, ChangeBatch, Checkpoint, Error, Result, Source, SourceEvent, SourceSpec, TableSpec, is_reserved,
+};
 use tokio_postgres::types::Type;
 
 use crate::copy::CopyReader;
@@ -18,6 +24,7 @@ use crate::fault;
 use crate::layout::{self, Layout};
 use crate::names;
 use crate::rows::Rows;
+use crate::scan;
 use crate::session::Session;
 use crate::type_map::{Kind, TypeMap};
 
@@ -104,6 +111,17 @@ async fn columns(session: &Session, node: &str, query: &str) -> Result<Vec<(Stri
                 .with("node", node)
                 .help("give one of them another name with `as`"));
         }
+        if is_reserved(column.name()) {
+            return Err(Error::user(
+                fault::COLUMN_NAME,
+                format!(
+                    "the query has a column `{}`, a name that is reserved for what travels with the rows",
+                    column.name()
+                ),
+            )
+            .with("node", node)
+            .help("give it another name with `as`"));
+        }
         let kind = types.kind(column.type_().oid(), column.type_modifier());
         let kind = kind.map_err(|refusal| refusal.in_column(node, column.name()))?;
         columns.push((column.name().to_owned(), kind, column.type_().clone()));
@@ -139,6 +157,13 @@ async fn bounds(
                 .help("use a column of the type timestamptz, timestamp or date that is stamped with now()"));
         }
     };
+    if cursor.lookback.is_zero() && *kind != Kind::TimestampTz {
+        return Err(unfit(format!(
+            "the cursor is a {type_name}, which does not say in which time zone it was stamped"
+        ))
+        .help("cast it in the query, as in `at at time zone 'Europe/Paris' as at`, which makes it a timestamptz")
+        .help("or set a `lookback` longer than the zone's distance from UTC and any transaction, with an upsert"));
+    }
     let now: String = session.row("reading the time", &format!("select now()::{type_name}::text"), &[]).await?.get(0);
     require_sight(session, cursor).await?;
     // Read after `now`: a transaction that is not in the list yet begins after it.
@@ -166,10 +191,24 @@ async fn bounds(
     Ok((condition, position))
 }
 
-/// Refuses a cursor without lookback for a user who cannot see when others' transactions began.
+/// Refuses a cursor without lookback where it cannot be seen when others' transactions began.
 async fn require_sight(session: &Session, cursor: &Cursor) -> Result<()> {
     if !cursor.lookback.is_zero() {
         return Ok(());
+    }
+    let sql = "select case when pg_is_in_recovery()
+            then 'the server is a standby, which does not show the open transactions of its primary'
+        when exists (select from pg_catalog.pg_subscription s join pg_catalog.pg_database d on d.oid = s.subdbid
+                where d.datname = current_database())
+            then 'the database subscribes to another, whose open transactions cannot be seen'
+        when current_setting('track_activities') <> 'on' or exists (select from pg_catalog.pg_stat_activity
+                where datname = current_database() and state = 'disabled')
+            then 'track_activities is off, so that open transactions cannot be seen' end";
+    if let Some(what) = session.row("looking at the server", sql, &[]).await?.get::<_, Option<String>>(0) {
+        return Err(Error::user(fault::QUERY_UNFIT, format!("{what}, and the cursor would miss their rows"))
+            .with("cursor", &cursor.column)
+            .help("set a `lookback` longer than any transaction and any delay, with a sink that upserts")
+            .help("or read from the server where the rows are written, with track_activities on"));
     }
     let sql = "select pg_has_role('pg_read_all_stats', 'USAGE')
         or not exists (select from pg_catalog.pg_stat_activity where datname = current_database()
@@ -188,7 +227,7 @@ async fn require_sight(session: &Session, cursor: &Cursor) -> Result<()> {
 #[async_trait]
 impl Source for QuerySource {
     async fn open(&mut self, from: &Checkpoint) -> Result<()> {
-        let session = Session::connect(&self.endpoint, &*self.spec.clock).await?;
+        let session = Session::connect(&self.endpoint, &self.spec.clock).await?;
         let found = columns(&session, &self.spec.node, &self.query).await?;
         let kinds: Vec<(String, Kind)> = found.iter().map(|(name, kind, _)| (name.clone(), kind.clone())).collect();
         let Layout { schema, has_grown, places } = layout::reconcile(&self.table.name, &self.table.schema, &kinds)?;
@@ -210,6 +249,7 @@ impl Source for QuerySource {
         session.run("starting to read", "begin isolation level repeatable read read only").await?;
         let names: Vec<String> = kinds.iter().map(|(name, _)| names::quote(name)).collect();
         let select = format!("select {} from {}{condition}", names.join(", "), subselect(&self.query));
+        scan::require_untouched(&session, &self.table.name, None, &select).await?;
         let reader = CopyReader::start(&session, &self.table.name, &select, kinds).await?;
         let mut end = Checkpoint::default();
         end.set(self.spec.node.clone(), position);

@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 
 use arrow::datatypes::SchemaRef;
-use lakehead_core::{BatchBudget, ChangeBatch, Micros, Op, Result, SourceEvent, TableSpec, failpoint};
+use lakehead_core::{BatchBudget, ChangeBatch, Error, Micros, Op, Result, SourceEvent, TableSpec, failpoint};
 
 use crate::catalog::{CatalogTable, Scope};
 use crate::copy::CopyReader;
+use crate::fault;
 use crate::layout;
 use crate::names;
 use crate::rows::{Change, Rows};
@@ -20,6 +21,7 @@ use crate::type_map::{Kind, TypeMap};
 #[derive(Debug)]
 struct Waiting {
     name: String,
+    oid: u32,
     select: String,
     kinds: Vec<(String, Kind)>,
     schema: SchemaRef,
@@ -76,7 +78,7 @@ impl Scan {
             let only = if table.kind == b'r' { "only " } else { "" };
             let select = format!("select {} from {only}{}", columns.join(", "), table.quoted());
             let (name, schema) = (spec.name.clone(), layout.schema);
-            waiting.push_back(Waiting { name, select, kinds, schema, is_announced: !layout.has_grown });
+            waiting.push_back(Waiting { name, oid: table.oid, select, kinds, schema, is_announced: !layout.has_grown });
         }
         Ok(Self { session, waiting, running: None, mark })
     }
@@ -112,10 +114,51 @@ impl Scan {
                 return Ok(Some(SourceEvent::Schema { table: next.name.clone(), schema: next.schema.clone() }));
             }
             failpoint::hit("postgres.snapshot.table").await?;
+            require_untouched(&self.session, &next.name, Some(next.oid), &next.select).await?;
             let rows = if self.mark.is_some() { Rows::changes(&next.schema)? } else { Rows::plain(&next.schema)? };
             let reader = CopyReader::start(&self.session, &next.name, &next.select, next.kinds.clone()).await?;
             self.running = Some(Running { name: next.name.clone(), reader, rows });
             self.waiting.pop_front();
         }
     }
+}
+
+/// Locks a table and refuses it where its file is not the one that the snapshot sees.
+///
+/// A rewrite (`ALTER TABLE` with a volatile default, TRUNCATE, CLUSTER) puts a file in place whose rows are newer than
+/// the snapshot, so that reading it would find none of them and say nothing. Compared are every table that the reading
+/// locks, partitions and the tables below a view among them, and every partition that the snapshot knows. The lock is
+/// the ACCESS SHARE of the COPY that follows, and is held to the end of the transaction: what fits now stays.
+pub(crate) async fn require_untouched(session: &Session, table: &str, oid: Option<u32>, select: &str) -> Result<()> {
+    let sql = format!("select from ({select}) as read_next limit 0");
+    session.run("starting to copy", &sql).await.map_err(|error| error.with("table", table))?;
+    // The catalogue's rows are those of the snapshot; pg_relation_filenode() tells what holds now.
+    let sql = "with recursive tree(oid) as (
+            select $1::oid
+            union
+            select i.inhrelid from pg_catalog.pg_inherits i join tree on i.inhparent = tree.oid
+                join pg_catalog.pg_class p on p.oid = i.inhparent and p.relkind = 'p'
+        ), locked(oid) as (
+            select l.relation from pg_catalog.pg_locks l
+            where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation'
+                and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+        )
+        select n.nspname::text || '.' || c.relname::text
+        from (select oid from tree union select oid from locked) as read_next
+        join pg_catalog.pg_class c using (oid) join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'm') and n.nspname <> 'pg_catalog'
+            and (c.relfilenode is distinct from pg_catalog.pg_relation_filenode(c.oid)
+                or c.oid not in (select oid from locked))
+        order by 1 limit 1";
+    let rows = session.rows("comparing the files of a table", sql, &[&oid]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(());
+    };
+    Err(Error::external(
+        fault::SNAPSHOT_OVERTAKEN,
+        format!("`{table}` was rewritten, emptied or taken apart after the snapshot was taken"),
+    )
+    .with("table", table)
+    .with("rewritten", row.get::<_, String>(0))
+    .help("the tables are read again under a new snapshot; keep ALTER TABLE, TRUNCATE and CLUSTER away until it ends"))
 }

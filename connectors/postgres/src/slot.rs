@@ -1,6 +1,17 @@
 //! The replication slot: what the server keeps for us, and whether it still fits our position.
+//!
+//! ```text
+//!   <slot>_reading   temporary: holds the log while the snapshot is read, and is gone with its connection
+//!   <slot>_pending   made of it at the snapshot's end, dropped once the lake has confirmed anything
+//!   <slot>           made of it at the snapshot's end, read from ever after
+//! ```
+//!
+//! A slot is dropped by us only with the proof that nothing was taken from it for good, which is its `_pending` at the
+//! same position. It may belong to another tool otherwise, or to the same pipeline in another place.
 
-use lakehead_core::{Error, Result};
+use std::time::Duration;
+
+use lakehead_core::{Clock, Error, Result};
 
 use crate::endpoint::Endpoint;
 use crate::fault;
@@ -8,6 +19,22 @@ use crate::lsn::{Identity, Lsn};
 use crate::names;
 use crate::session::Session;
 use crate::wire::Wire;
+
+/// How long the longest ending is that is put behind a slot's or a publication's name.
+pub(crate) const ENDING_BYTES_MAX: usize = 8;
+/// How often, and how many times, to look whether a connection that was cut has let its temporary slot go.
+const LEAVING_PAUSE: Duration = Duration::from_millis(100);
+const LEAVING_LOOKS_MAX: u32 = 50;
+
+/// Returns the name of the temporary slot that holds the log for a snapshot.
+pub(crate) fn reading(name: &str) -> String {
+    format!("{name}_reading")
+}
+
+/// Returns the name of the slot that shows that nothing was confirmed yet.
+fn pending(name: &str) -> String {
+    format!("{name}_pending")
+}
 
 /// A slot as `pg_replication_slots` shows it.
 #[derive(Debug)]
@@ -75,12 +102,26 @@ impl Slot {
     }
 
     /// Drops a slot that an earlier start left behind before anything was delivered from it.
-    pub(crate) async fn drop_leftover(&self, session: &Session) -> Result<()> {
+    async fn drop_leftover(&self, session: &Session) -> Result<()> {
         self.require_ours()?;
         self.require_idle()?;
         tracing::info!(slot = self.name, "dropping the slot of a start that delivered nothing");
         let sql = format!("select pg_catalog.pg_drop_replication_slot({})", names::literal(&self.name));
         session.run("dropping the leftover slot", &sql).await
+    }
+
+    /// Returns the incident of a slot that may be somebody's.
+    fn unproven(&self) -> Error {
+        Error::incident(
+            fault::SLOT_UNPROVEN,
+            format!("the replication slot `{}` is there already, and others may need what it keeps", self.name),
+        )
+        .with("slot", &self.name)
+        .help(format!(
+            "if no pipeline and no other tool reads from it any more: select pg_drop_replication_slot({})",
+            names::literal(&self.name)
+        ))
+        .help("otherwise give this pipeline another name with `slot`")
     }
 
     /// Checks that the log from `position` on is all there, and returns what the slot has confirmed.
@@ -107,6 +148,67 @@ impl Slot {
     }
 }
 
+/// Makes room for a first start: drops what one that delivered nothing has left behind, and nothing else.
+pub(crate) async fn make_room(session: &Session, name: &str, clock: &dyn Clock) -> Result<()> {
+    let reading = reading(name);
+    for look in 0.. {
+        let Some(slot) = Slot::find(session, &reading).await? else {
+            break;
+        };
+        if look == LEAVING_LOOKS_MAX {
+            slot.require_idle()?;
+            // A temporary slot is never idle, so that this one is somebody's.
+            return Err(slot.unproven());
+        }
+        clock.sleep(LEAVING_PAUSE).await;
+    }
+    let marker = Slot::find(session, &pending(name)).await?;
+    if let Some(slot) = Slot::find(session, name).await? {
+        slot.require_ours()?;
+        slot.require_idle()?;
+        if marker.as_ref().is_none_or(|marker| marker.confirmed != slot.confirmed) {
+            return Err(slot.unproven());
+        }
+        slot.drop_leftover(session).await?;
+    }
+    match marker {
+        Some(marker) => marker.drop_leftover(session).await,
+        None => Ok(()),
+    }
+}
+
+/// Drops the proof that nothing was confirmed, because something is about to be.
+pub(crate) async fn drop_marker(session: &Session, name: &str) -> Result<()> {
+    match Slot::find(session, &pending(name)).await? {
+        Some(marker) => marker.drop_leftover(session).await,
+        None => Ok(()),
+    }
+}
+
+/// Makes the permanent slot of the temporary one, at its position, by way of the proof that nothing was confirmed.
+///
+/// There are never more than two of them. The connection is the temporary slot's own, and ends here.
+pub(crate) async fn keep(mut wire: Wire, name: String, consistent: Lsn) -> Result<()> {
+    let (reading, pending) = (reading(&name), pending(&name));
+    copy(&mut wire, &reading, &pending, consistent).await?;
+    let sql = format!("select pg_catalog.pg_drop_replication_slot({})", names::literal(&reading));
+    wire.query("dropping the temporary slot", &sql).await?;
+    copy(&mut wire, &pending, &name, consistent).await
+}
+
+async fn copy(wire: &mut Wire, from: &str, to: &str, consistent: Lsn) -> Result<()> {
+    let (from, to) = (names::literal(from), names::literal(to));
+    let sql = format!("select lsn from pg_catalog.pg_copy_logical_replication_slot({from}, {to}, false)");
+    let rows = wire.query("keeping the slot", &sql).await?;
+    let position = rows.into_iter().flatten().flatten().next().unwrap_or_default();
+    if position.parse::<Lsn>()? == consistent {
+        return Ok(());
+    }
+    Err(fault::unreadable("the slot was kept at another position than that of its snapshot")
+        .with("expected", consistent)
+        .with("found", position))
+}
+
 /// Returns the incident of a slot from which changes cannot be had any more.
 pub(crate) fn lost(name: &str, what: &str) -> Error {
     Error::incident(fault::SLOT_LOST, format!("the replication slot `{name}` {what}"))
@@ -122,9 +224,10 @@ pub(crate) struct Created {
     pub(crate) snapshot: String,
 }
 
-/// Creates the slot with an exported snapshot. Waits for the transactions that are open at that moment; blocks none.
+/// Creates the temporary slot with an exported snapshot. Waits for the transactions that are open at that moment; blocks none.
 pub(crate) async fn create(wire: &mut Wire, name: &str) -> Result<Created> {
-    let sql = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", names::quote(name));
+    let name = reading(name);
+    let sql = format!("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT", names::quote(&name));
     tracing::info!(slot = name, "creating the slot, which waits for transactions that are open now");
     let rows = wire.query("creating the slot", &sql).await.map_err(|error| rights(error, wire.endpoint()))?;
     let mut row = rows.into_iter().next().unwrap_or_default().into_iter().flatten();

@@ -29,7 +29,7 @@ impl SnapshotSource {
     /// Creates the source; does no input or output.
     pub(crate) fn new(spec: SourceSpec) -> Result<Self> {
         let endpoint = Endpoint::from_settings(&spec.connection, &spec.root)?;
-        let excluded = Patterns::parse("exclude_columns", &spec.settings.texts("exclude_columns"))?;
+        let excluded = Patterns::parse_columns(&spec.settings.texts("exclude_columns"))?;
         Ok(Self { spec, endpoint, excluded, stage: Stage::Closed })
     }
 }
@@ -37,7 +37,7 @@ impl SnapshotSource {
 #[async_trait]
 impl Source for SnapshotSource {
     async fn open(&mut self, _from: &Checkpoint) -> Result<()> {
-        let session = Session::connect(&self.endpoint, &*self.spec.clock).await?;
+        let session = Session::connect(&self.endpoint, &self.spec.clock).await?;
         session.lift_time_limit().await?;
         session.run("starting the snapshot", "begin isolation level repeatable read read only").await?;
         let sql =

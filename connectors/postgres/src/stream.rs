@@ -32,6 +32,8 @@ pub(crate) struct Stream {
     is_idle: bool,
     said_caught_up: bool,
     said_progress: bool,
+    /// Why nothing can be read on; said once what came before has been delivered.
+    failure: Option<Error>,
 }
 
 impl Stream {
@@ -46,6 +48,7 @@ impl Stream {
             is_idle: false,
             said_caught_up: false,
             said_progress: false,
+            failure: None,
         }
     }
 
@@ -73,6 +76,9 @@ impl Stream {
                     Delivery::Progress(_) => self.said_progress = true,
                 }
                 return Ok(delivery);
+            }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
             }
             if self.assembler.is_full(budget) {
                 self.assembler.flush()?;
@@ -120,8 +126,12 @@ impl Stream {
         match frame(letter, &message)? {
             Frame::Data(data) => match pgoutput::parse(data)? {
                 Message::Relation(relation) => {
-                    let described = self.lookup.describe(&relation).await?;
-                    self.assembler.describe(described)?;
+                    if let Err(error) = self.describe(&relation).await {
+                        // What was collected is as right as it was before the table changed.
+                        self.assembler.give_up()?;
+                        self.failure = Some(error);
+                        return Ok(());
+                    }
                 }
                 change => self.assembler.apply(&change)?,
             },
@@ -134,6 +144,15 @@ impl Stream {
         }
         self.chunk.advance(length);
         Ok(())
+    }
+
+    /// Takes in the columns of a table of ours; what another's columns are is never asked.
+    async fn describe(&mut self, relation: &Relation<'_>) -> Result<()> {
+        if !self.assembler.recognize(&format!("{}.{}", relation.schema, relation.table), relation.oid)? {
+            return Ok(());
+        }
+        let described = self.lookup.describe(relation).await?;
+        self.assembler.describe(described)
     }
 }
 
@@ -158,7 +177,7 @@ impl Lookup {
         let name = format!("{}.{}", relation.schema, relation.table);
         let oids: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
         if oids.iter().any(|oid| !self.types.knows(*oid)) {
-            let session = Session::connect(&self.endpoint, &*self.clock).await?;
+            let session = Session::connect(&self.endpoint, &self.clock).await?;
             self.types.load(&session, oids).await?;
         }
         let scope = Scope { changes: true, excluded: &self.excluded };
@@ -168,6 +187,7 @@ impl Lookup {
             }
             let kind = self.types.kind(column.type_oid, column.typmod);
             let kind = kind.map_err(|refusal| refusal.in_column(&name, column.name))?;
+            scope.require_name(&name, column.name, &kind)?;
             Ok(Some((column.name.to_owned(), kind, column.is_key)))
         });
         let columns = columns.collect::<Result<_>>()?;

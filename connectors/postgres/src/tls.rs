@@ -27,7 +27,7 @@ pub(crate) fn client_config(endpoint: &Endpoint) -> Result<Option<Arc<ClientConf
     let config = match endpoint.protection {
         Protection::VerifyFull => builder.with_root_certificates(roots(endpoint)?).with_no_client_auth(),
         Protection::VerifyCa => {
-            let verifier = Lenient { roots: Some(roots(endpoint)?), provider };
+            let verifier = Lenient { roots: Some(own_roots(endpoint)?), provider };
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }
         Protection::Insecure | Protection::Disabled => {
@@ -38,12 +38,31 @@ pub(crate) fn client_config(endpoint: &Endpoint) -> Result<Option<Arc<ClientConf
     Ok(Some(Arc::new(config)))
 }
 
+/// Returns the roots of the endpoint's `ca` alone: where the name is not checked, any certificate that a public root has
+/// ever signed would pass.
+fn own_roots(endpoint: &Endpoint) -> Result<RootCertStore> {
+    if endpoint.ca.is_none() {
+        return Err(endpoint
+            .at(Error::user(fault::CERTIFICATE_UNTRUSTED, "`tls = verify_ca` has no `ca` to trust"))
+            .help("set `ca` to the file of the root that signs the server's certificate, or use `tls = verify_full`"));
+    }
+    let mut roots = RootCertStore::empty();
+    add_own(&mut roots, endpoint)?;
+    Ok(roots)
+}
+
 /// Returns the system's roots and those of the endpoint's `ca`.
 fn roots(endpoint: &Endpoint) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     // A system without roots is no error here: the file of `ca` may be all there is, and a server signed by neither is
     // refused by name later.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    add_own(&mut roots, endpoint)?;
+    Ok(roots)
+}
+
+/// Adds the roots of the endpoint's `ca`, where it has one.
+fn add_own(roots: &mut RootCertStore, endpoint: &Endpoint) -> Result<()> {
     if let Some(path) = &endpoint.ca {
         let unreadable = |reason: String| {
             Error::user(fault::CERTIFICATE_FILE, "the root certificate file of `ca` cannot be read")
@@ -61,7 +80,7 @@ fn roots(endpoint: &Endpoint) -> Result<RootCertStore> {
             return Err(unreadable("no certificate in it".to_owned()));
         }
     }
-    Ok(roots)
+    Ok(())
 }
 
 /// Checks the chain but not the name, or nothing where there are no roots. Handshake signatures are always checked.
@@ -151,6 +170,16 @@ fn der_element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_root_of_its_own_verify_ca_trusts_nobody() {
+        let settings = crate::settings_from_url("postgres://app@db.local/shop").unwrap();
+        let mut endpoint = Endpoint::from_settings(&settings, std::path::Path::new("/")).unwrap();
+        assert!(client_config(&endpoint).is_ok());
+        endpoint.protection = Protection::VerifyCa;
+        let error = client_config(&endpoint).unwrap_err();
+        assert!(error.code() == "R0305" && error.message().contains("has no `ca`"), "{error}");
+    }
 
     #[test]
     fn a_certificate_is_hashed_by_the_function_of_its_signature() {

@@ -5,6 +5,7 @@
 //!   between ───────▶ in a transaction ────────▶ between, `done` moved to the end of the transaction
 //!      ▲                    │ budget used up: Changes without Progress
 //!      └── flush: Changes per table, then Progress(done)
+//!      └── give_up: the same without the rows of the open transaction, before an error
 //! ```
 
 use std::collections::{HashMap, VecDeque};
@@ -31,13 +32,24 @@ struct Table {
     key: Vec<String>,
     schema: SchemaRef,
     rows: Rows,
+    /// The commit of the last transaction with rows here, and how many rows of earlier ones were waiting then.
+    before: (Lsn, usize),
+}
+
+impl Table {
+    /// Notes, before a transaction's first row, where the rows of earlier ones end.
+    fn begin(&mut self, open: &Open) {
+        if self.before.0 != open.commit {
+            self.before = (open.commit, self.rows.count());
+        }
+    }
 }
 
 /// How the columns of a relation message map to a table's.
 #[derive(Debug)]
 struct Binding {
     table: usize,
-    /// Per column of the table: its place in the relation, its decoder, and whether a delete carries it.
+    /// Per column of the table: its place in the relation, its decoder, and whether a delete and an old key carry it.
     columns: Vec<BoundColumn>,
     width: usize,
 }
@@ -47,7 +59,10 @@ struct BoundColumn {
     name: String,
     at: usize,
     kind: Kind,
+    /// Whether a delete carries it.
     is_key: bool,
+    /// Whether it belongs to the replica identity, so that an old key holds its value.
+    is_identity: bool,
 }
 
 /// What a relation message says, with the types looked up.
@@ -67,6 +82,8 @@ struct Open {
     ordinal: u64,
     /// Already delivered before: the server sends it again after a restart.
     is_known: bool,
+    /// A part of it has been made ready: no position lies behind what is ready until it ends.
+    is_cut: bool,
 }
 
 /// Collects the changes of a stream.
@@ -114,7 +131,7 @@ impl Assembler {
         for (spec, oid) in specs.iter().zip(oids) {
             let rows = Rows::changes(&spec.schema)?;
             let (name, key, schema) = (spec.name.clone(), spec.key.clone(), Arc::clone(&spec.schema));
-            tables.push(Table { name, oid: *oid, key, schema, rows });
+            tables.push(Table { name, oid: *oid, key, schema, rows, before: (Lsn::default(), 0) });
         }
         let by_name = tables.iter().enumerate().map(|(index, table)| (table.name.clone(), index)).collect();
         Ok(Self {
@@ -172,11 +189,36 @@ impl Assembler {
                 self.ready.push_back(Delivery::Event(SourceEvent::Changes(batch)));
             }
         }
+        if let Some(open) = &mut self.open {
+            open.is_cut |= open.ordinal > 0;
+        }
         if self.open.is_none() && self.announced < self.done {
             self.announced = self.done;
             self.ready.push_back(Delivery::Progress(self.done));
         }
         Ok(())
+    }
+
+    /// Makes ready what whole transactions hold, with a `Progress`, and drops the rest: nothing can be read on from here.
+    pub(crate) fn give_up(&mut self) -> Result<()> {
+        let Some(open) = self.open.take() else {
+            return self.flush();
+        };
+        if open.is_cut {
+            // What is ready ends within the open transaction, so that no position can follow.
+            return Ok(());
+        }
+        for table in &mut self.tables {
+            let Some(rows) = table.rows.finish()? else {
+                continue;
+            };
+            let whole = if table.before.0 == open.commit { table.before.1 } else { rows.num_rows() };
+            if whole > 0 {
+                let batch = ChangeBatch { table: table.name.clone(), rows: rows.slice(0, whole) };
+                self.ready.push_back(Delivery::Event(SourceEvent::Changes(batch)));
+            }
+        }
+        self.flush()
     }
 
     /// Takes in one message. A relation comes through [`Assembler::describe`] instead.
@@ -188,7 +230,8 @@ impl Assembler {
                 }
                 // Positions lie between records, so a commit record that begins before one also ends before it.
                 let is_known = *commit < self.done;
-                self.open = Some(Open { commit: *commit, committed_at: *committed_at, ordinal: 0, is_known });
+                self.open =
+                    Some(Open { commit: *commit, committed_at: *committed_at, ordinal: 0, is_known, is_cut: false });
             }
             Message::Commit { commit, end } => match self.open.take() {
                 Some(open) if open.commit == *commit => self.done = self.done.max(*end),
@@ -220,16 +263,19 @@ impl Assembler {
         Ok(())
     }
 
-    /// Takes in the columns of a table for the changes that follow.
-    pub(crate) fn describe(&mut self, described: Described) -> Result<()> {
-        let oid = described.oid;
-        let Some(index) = self.by_name.get(&described.name).copied() else {
+    /// Returns whether a relation is a table of ours. The changes of any other are passed over, whatever its columns:
+    /// a publication may hold tables of others.
+    pub(crate) fn recognize(&mut self, name: &str, oid: u32) -> Result<bool> {
+        Ok(self.find(name, oid)?.is_some())
+    }
+
+    fn find(&mut self, name: &str, oid: u32) -> Result<Option<usize>> {
+        let Some(index) = self.by_name.get(name).copied() else {
             if let Some(table) = self.tables.iter().find(|table| table.oid == oid) {
-                return Err(incident(&table.name, "was renamed").with("new_name", described.name));
+                return Err(incident(&table.name, "was renamed").with("new_name", name));
             }
-            // A publication may hold tables of others.
             self.bindings.insert(oid, None);
-            return Ok(());
+            return Ok(None);
         };
         let table = &self.tables[index];
         if table.oid != oid {
@@ -237,6 +283,16 @@ impl Assembler {
                 .with("expected_oid", table.oid)
                 .with("found_oid", oid));
         }
+        Ok(Some(index))
+    }
+
+    /// Takes in the columns of a table for the changes that follow.
+    pub(crate) fn describe(&mut self, described: Described) -> Result<()> {
+        let oid = described.oid;
+        let Some(index) = self.find(&described.name, oid)? else {
+            return Ok(());
+        };
+        let table = &self.tables[index];
         check_identity(table, &described)?;
         let found: Vec<(String, Kind)> =
             described.columns.iter().flatten().map(|(name, kind, _)| (name.clone(), kind.clone())).collect();
@@ -248,10 +304,11 @@ impl Assembler {
         let sent =
             described.columns.iter().enumerate().filter_map(|(at, column)| column.as_ref().map(|column| (at, column)));
         let key = &self.tables[index].key;
-        for (place, (at, (name, kind, _))) in layout.places.into_iter().zip(sent) {
+        for (place, (at, (name, kind, is_identity))) in layout.places.into_iter().zip(sent) {
             // Without a key the whole old row is what tells rows apart.
             let is_key = key.is_empty() || key.contains(name);
-            columns.push((place, BoundColumn { name: name.clone(), at, kind: kind.clone(), is_key }));
+            let (name, kind, is_identity) = (name.clone(), kind.clone(), *is_identity);
+            columns.push((place, BoundColumn { name, at, kind, is_key, is_identity }));
         }
         columns.sort_by_key(|(place, _)| *place);
         let columns = columns.into_iter().map(|(_, column)| column).collect();
@@ -261,6 +318,9 @@ impl Assembler {
 
     /// Hands out what the table's old columns hold, then the new columns.
     fn grow(&mut self, index: usize, schema: SchemaRef) -> Result<()> {
+        if let Some(open) = &mut self.open {
+            open.is_cut |= open.ordinal > 0;
+        }
         let table = &mut self.tables[index];
         self.collected.rows -= table.rows.count();
         self.collected.bytes -= table.rows.bytes();
@@ -301,37 +361,37 @@ impl Assembler {
                 after != Some(&Datum::Unchanged) && before != after
             })
         });
-        let full = match old {
-            Some(OldTuple::Full(full)) => Some(full),
-            Some(OldTuple::Key(_)) | None => None,
-        };
         match old.filter(|_| moved) {
-            None => self.add_new(relation, Op::Update, new, full),
-            Some(old) => {
-                self.add_delete(relation, old)?;
+            None => self.add_new(relation, Op::Update, new, old),
+            Some(before) => {
+                self.add_delete(relation, before)?;
                 if let Some(open) = &mut self.open {
                     open.ordinal += 1;
                 }
-                self.add_new(relation, Op::Create, new, full)
+                self.add_new(relation, Op::Create, new, old)
             }
         }
     }
 
-    /// Adds a new row. A value that was not sent is taken from the full old row, or named in `_unchanged`.
-    fn add_new(&mut self, relation: u32, op: Op, new: Tuple<'_>, full: Option<Tuple<'_>>) -> Result<()> {
+    /// Adds a new row. A value that was not sent is taken from what there is of the old row, or named in `_unchanged`.
+    fn add_new(&mut self, relation: u32, op: Op, new: Tuple<'_>, old: Option<OldTuple<'_>>) -> Result<()> {
         let (Some(Some(binding)), Some(open)) = (self.bindings.get(&relation), &self.open) else {
             return Ok(());
         };
         let table = &mut self.tables[binding.table];
+        table.begin(open);
         let values = sent(&table.name, new, binding.width)?;
-        let old: Vec<Datum<'_>> = match full {
-            Some(full) => sent(&table.name, full, binding.width)?,
-            None => Vec::new(),
+        let (old, is_whole) = match old {
+            Some(OldTuple::Full(full)) => (sent(&table.name, full, binding.width)?, true),
+            Some(OldTuple::Key(key)) => (sent(&table.name, key, binding.width)?, false),
+            None => (Vec::new(), false),
         };
         self.unchanged.clear();
         for (bound, column) in binding.columns.iter().zip(&mut table.rows.columns) {
             let value = match values[bound.at] {
-                Datum::Unchanged => old.get(bound.at).copied().unwrap_or(Datum::Unchanged),
+                Datum::Unchanged if is_whole || bound.is_identity => {
+                    old.get(bound.at).copied().unwrap_or(Datum::Unchanged)
+                }
                 value => value,
             };
             let appended = match value {
@@ -350,7 +410,7 @@ impl Assembler {
                     Ok(())
                 }
             };
-            appended.map_err(|reason| reason.in_column(&table.name, &bound.name))?;
+            appended.map_err(|reason| reason.in_change(&table.name, &bound.name))?;
         }
         write_position(&mut self.position, open);
         let (position, unchanged) = (self.position.as_str(), self.unchanged.as_str());
@@ -367,6 +427,7 @@ impl Assembler {
         };
         let (OldTuple::Key(old) | OldTuple::Full(old)) = old;
         let table = &mut self.tables[binding.table];
+        table.begin(open);
         let values = sent(&table.name, old, binding.width)?;
         for (bound, column) in binding.columns.iter().zip(&mut table.rows.columns) {
             let appended = match values[bound.at] {
@@ -378,7 +439,7 @@ impl Assembler {
                     Ok(())
                 }
             };
-            appended.map_err(|reason| reason.in_column(&table.name, &bound.name))?;
+            appended.map_err(|reason| reason.in_change(&table.name, &bound.name))?;
         }
         write_position(&mut self.position, open);
         let position = self.position.as_str();

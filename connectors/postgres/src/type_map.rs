@@ -62,6 +62,11 @@ impl Kind {
         }
     }
 
+    /// Returns whether a value may be stored out of line, so that an update which leaves it alone does not send it.
+    pub(crate) fn may_be_unsent(&self) -> bool {
+        matches!(self, Self::Text | Self::Bytea | Self::Json | Self::Jsonb | Self::Numeric { .. } | Self::Array(_))
+    }
+
     /// Returns the column as a field.
     pub(crate) fn field(&self, name: &str, nullable: bool) -> Field {
         let field = Field::new(name, self.data_type(), nullable);

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::endpoint::Endpoint;
 use crate::fault::{self, ServerError};
 use crate::link::{self, Link};
+use crate::session::TIME_LIMITS_LIFTED;
 
 /// What one read asks for: large enough that a system call carries many messages.
 const READ_BYTES: usize = 256 << 10;
@@ -64,10 +65,11 @@ impl Wire {
                 // Parameters, the key for cancelling, and notices.
                 b'S' | b'K' | b'N' => {}
                 b'v' => return Err(self.broken("the server knows another version of the protocol")),
-                b'Z' => return Ok(()),
+                b'Z' => break,
                 other => return Err(self.unexpected(other, "logging in")),
             }
         }
+        self.query("setting up the connection", TIME_LIMITS_LIFTED).await.map(|_| ())
     }
 
     async fn authenticate(&mut self, request: &Bytes) -> Result<()> {

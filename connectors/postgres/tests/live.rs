@@ -11,9 +11,15 @@ mod access;
 mod batch;
 #[path = "live/changes.rs"]
 mod changes;
+#[path = "live/identity.rs"]
+mod identity;
 #[path = "live/resume.rs"]
 mod resume;
 #[path = "live/scene.rs"]
 mod scene;
+#[path = "live/shutdown.rs"]
+mod shutdown;
+#[path = "live/snapshots.rs"]
+mod snapshots;
 #[path = "live/values.rs"]
 mod values;

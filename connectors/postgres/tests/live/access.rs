@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lakehead_core::{Checkpoint, Error, Secret, Settings, Value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::scene::{Scene, client, discover, settings};
 use crate::server::Server;
@@ -96,6 +98,59 @@ async fn a_server_that_accepts_and_says_nothing_is_given_up_in_time() {
     connection.set("port", Value::Int(i64::from(silent.local_addr().unwrap().port())));
     connection.set("connect_timeout", Value::Duration(std::time::Duration::from_millis(50)));
     assert_eq!(failure(connection).await.code(), "R0303");
+}
+
+/// Passes bytes on to the server until `is_cut` says otherwise; then the connections stay open, and nothing comes back.
+async fn relay(server: std::sync::Arc<Server>, is_cut: std::sync::Arc<AtomicBool>) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.unwrap();
+            let far = tokio::net::TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+            let (mut from_near, mut to_near) = near.into_split();
+            let (mut from_far, mut to_far) = far.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_near, &mut to_far).await });
+            let is_cut = std::sync::Arc::clone(&is_cut);
+            tokio::spawn(async move {
+                let mut bytes = [0; 4096];
+                while let Ok(count @ 1..) = from_far.read(&mut bytes).await {
+                    if bytes[..count].windows(8).any(|word| word == b"relname\0") {
+                        is_cut.store(true, Ordering::SeqCst);
+                    }
+                    if !is_cut.load(Ordering::SeqCst) && to_near.write_all(&bytes[..count]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_after_the_login_is_given_up() {
+    let scene = Scene::new("create table t (id int primary key)").await;
+    let settings = crate::scene::settings(&[("tables", Value::Text("public.t".into()))]);
+    let tables = scene.discover(&settings).await.unwrap();
+    let is_cut = std::sync::Arc::new(AtomicBool::new(false));
+    let port = relay(std::sync::Arc::clone(&scene.server), std::sync::Arc::clone(&is_cut)).await;
+    let mut connection = scene.server.connection(&scene.database);
+    connection.set("port", Value::Int(i64::from(port)));
+    let settings = scene.cdc(&["public.t"]);
+    let clock = std::sync::Arc::new(lakehead_core::ManualClock::at(0));
+    let mut reader = scene.build_at(connection, &settings, tables, clock.clone());
+    let from = Checkpoint::default();
+    let mut opening = reader.source.open(&from);
+    while !is_cut.load(Ordering::SeqCst) {
+        assert!(futures::poll!(&mut opening).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert!(futures::poll!(&mut opening).is_pending());
+    clock.advance(std::time::Duration::from_secs(80));
+    let error = tokio::time::timeout(std::time::Duration::from_secs(30), opening).await.unwrap().unwrap_err();
+    assert_eq!((error.code(), error.retry()), ("R0311", lakehead_core::Retry::Backoff), "{error}");
+    assert!(error.message().contains("listing the tables"), "{error}");
 }
 
 #[tokio::test]
@@ -191,6 +246,14 @@ async fn tls_checks_chain_and_name_and_binds_the_password_to_the_channel() {
     ] {
         let found = discover(connection(host, tls, with_ca), tables()).await;
         assert_eq!(found.err().map(|error| error.code()), expected, "{host} {tls} {with_ca}");
+    }
+    // What could be anybody gets no readable password; who is known may have it.
+    app.batch_execute("create role clear login password 'hunter2'").await.unwrap();
+    for (tls, with_ca, expected) in [("insecure", false, Some("R0310")), ("verify_ca", true, None)] {
+        let mut connection = connection("127.0.0.1", tls, with_ca);
+        connection.set("user", Value::Text("clear".into()));
+        let found = discover(connection, tables()).await;
+        assert_eq!(found.err().map(|error| error.code()), expected, "{tls}");
     }
     let scene = Scene::new("").await;
     let found = discover(connection("localhost", "verify_full", true), tables()).await.unwrap();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use lakehead_core::{Checkpoint, Settings, Value, column_type_name};
 use lakehead_postgres::inspect;
 
-use crate::scene::{Scene, batches, checkpoint, role, rows, settings};
+use crate::scene::{Scene, batches, checkpoint, client, role, rows, settings};
+use crate::server::Server;
 
 fn snapshot(tables: &[&str]) -> Settings {
     let tables = tables.iter().map(|table| Value::Text((*table).into())).collect();
@@ -72,6 +73,51 @@ async fn a_pattern_without_a_table_and_a_type_without_a_column_type_are_named() 
     assert_eq!(scene.discover(&snapshot(&["public.w"])).await.unwrap()[0].schema.field(0).name(), "one");
 }
 
+#[tokio::test]
+async fn what_leaves_nothing_out_is_refused_as_what_it_was_meant_for_would_be_read() {
+    let scene = Scene::new("create table users (id int primary key, email text); create table logs (id int)").await;
+    let with = |setting: &str, pattern: &str| {
+        let mut settings = scene.cdc(&["public.*"]);
+        settings.set(setting, Value::Text(pattern.into()));
+        settings
+    };
+    let tables = scene.discover(&with("exclude_columns", "users.email")).await.unwrap();
+    assert!(tables.iter().all(|table| table.schema.fields().len() == 1), "{tables:?}");
+    for (setting, pattern, code, help) in [
+        ("exclude_columns", "users.emial", "R0338", "public.users.email"),
+        ("exclude_columns", "nowhere.at.all.in.the.world", "R0338", "schema.table.column"),
+        ("exclude", "log", "R0314", "public.logs"),
+    ] {
+        let error = scene.discover(&with(setting, pattern)).await.unwrap_err();
+        assert!(error.code() == code && error.helps()[0].contains(help), "{error} {:?}", error.helps());
+    }
+}
+
+#[tokio::test]
+async fn a_column_whose_name_means_something_else_in_the_rows_is_refused() {
+    let scene = Scene::new(
+        "create table o (id int primary key, _op text); create table c (id int primary key, \"a,b\" text);
+         create table n (id int primary key, \"a,b\" int)",
+    )
+    .await;
+    for (settings, code) in [
+        (scene.cdc(&["public.o"]), Some("R0339")),
+        (snapshot(&["public.o"]), Some("R0339")),
+        (scene.cdc(&["public.c"]), Some("R0339")),
+        (snapshot(&["public.c"]), None),
+        (scene.cdc(&["public.n"]), None),
+        (query("select 1 as _table"), Some("R0339")),
+    ] {
+        assert_eq!(scene.discover(&settings).await.err().map(|error| error.code()), code, "{settings:?}");
+    }
+    let mut settings = scene.cdc(&["public.o"]);
+    settings.set("exclude_columns", Value::Text("o._op".into()));
+    assert_eq!(scene.discover(&settings).await.unwrap()[0].schema.fields().len(), 1);
+    let (mut reader, _) = scene.streaming(&["public.n"]).await;
+    scene.run("alter table n add _unchanged text; insert into n values (1)").await;
+    assert_eq!(reader.until_error().await.code(), "R0339");
+}
+
 fn query(sql: &str) -> Settings {
     settings(&[("query", Value::Text(sql.into()))])
 }
@@ -119,6 +165,54 @@ async fn case_82_a_cursor_waits_for_the_oldest_open_transaction() {
     let mut reader = scene.open(&sql, &Checkpoint::default()).await.unwrap();
     let none = reader.until_caught_up().await;
     assert!(checkpoint(&none).get("shop").unwrap().starts_with("2999"));
+}
+
+/// Opens a query over `t` with a cursor `at` and without lookback, and returns why that is refused.
+async fn refused(connection: Settings, scene: &Scene) -> lakehead_core::Error {
+    let mut sql = query("select * from t");
+    let tables = crate::scene::discover(connection.clone(), sql.clone()).await.unwrap();
+    sql.set("cursor", Value::Name("at".into()));
+    let error = scene.build_with(connection.clone(), &sql, tables.clone()).source.open(&Checkpoint::default()).await;
+    sql.set("lookback", Value::Duration(Duration::from_secs(3600)));
+    scene.build_with(connection, &sql, tables).source.open(&Checkpoint::default()).await.unwrap();
+    error.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_cursor_without_lookback_is_refused_where_open_transactions_cannot_be_seen() {
+    let table = "create table t (id int, at timestamptz default now())";
+    let subscriber = Scene::new(&format!(
+        "{table}; create subscription s connection 'dbname=nowhere' publication p with (connect = false)"
+    ))
+    .await;
+    let blind = Scene::new(table).await;
+    blind.run(&format!("alter database {} set track_activities = off", blind.database)).await;
+    for (scene, expected) in [(&subscriber, "subscribes"), (&blind, "track_activities is off")] {
+        let error = refused(scene.server.connection(&scene.database), scene).await;
+        assert!(error.code() == "R0331" && error.message().contains(expected), "{error}");
+        assert!(error.helps()[0].contains("`lookback`"), "{:?}", error.helps());
+    }
+    subscriber.run("alter subscription s set (slot_name = none); drop subscription s").await;
+
+    let server = Server::start(&["wal_level = logical", "hot_standby = on"]);
+    client(&server, "postgres").await.batch_execute(table).await.unwrap();
+    server.stand_by();
+    let error = refused(server.connection("postgres"), &blind).await;
+    assert!(error.code() == "R0331" && error.message().contains("standby"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cursor_without_time_zone_needs_a_lookback_and_the_session_is_always_in_utc() {
+    for type_name in ["timestamp", "date"] {
+        let scene = Scene::new(&format!("create table t (id int, at {type_name} default now())")).await;
+        let error = refused(scene.server.connection(&scene.database), &scene).await;
+        assert!(error.code() == "R0331" && error.message().contains("time zone"), "{error}");
+        scene.run(&format!("alter database {} set timezone = 'Asia/Kathmandu'", scene.database)).await;
+        let sql =
+            query("select current_setting('timezone') as zone, '2026-01-01 00:00:00+00'::timestamptz::text as at");
+        let mut reader = scene.open(&sql, &Checkpoint::default()).await.unwrap();
+        assert_eq!(rows(&reader.until_caught_up().await, &["zone", "at"]), ["UTC|2026-01-01 00:00:00+00"]);
+    }
 }
 
 #[tokio::test]

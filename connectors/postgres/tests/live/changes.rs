@@ -297,3 +297,52 @@ async fn case_48_rows_hidden_by_a_policy_stop_the_snapshot() {
     let error = reader.until_error().await;
     assert!(error.code() == "R0313" && error.to_string().contains("row-level security"), "{error}");
 }
+
+#[tokio::test]
+async fn what_came_before_a_change_of_columns_that_stops_is_delivered_with_its_progress() {
+    let scene = Scene::new("create table t (id int primary key, n int); create table o (id int primary key)").await;
+    let (reader, start) = scene.streaming(&["public.t", "public.o"]).await;
+    reader.close().await;
+    scene.run("insert into t values (1, 1)").await;
+    scene.run("insert into t values (2, 2)").await;
+    scene
+        .run("insert into t values (3, 3); insert into o values (7); alter table t drop column n; insert into t values (4)")
+        .await;
+    let tables = {
+        let fields = vec![
+            arrow::datatypes::Field::new("id", arrow::datatypes::DataType::Int32, false),
+            arrow::datatypes::Field::new("n", arrow::datatypes::DataType::Int32, true),
+        ];
+        let mut tables = scene.discover(&scene.cdc(&["public.t", "public.o"])).await.unwrap();
+        tables.iter_mut().filter(|table| table.name == "public.t").for_each(|table| {
+            table.schema = std::sync::Arc::new(arrow::datatypes::Schema::new(fields.clone()));
+        });
+        tables
+    };
+    let mut reader = scene.build(&scene.cdc(&["public.t", "public.o"]), tables);
+    reader.source.open(&start).await.unwrap();
+    let mut events = Vec::new();
+    let error = loop {
+        match reader.next().await {
+            Ok(event) => events.push(event),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), "R0318", "{error}");
+    assert_eq!(rows(&events, &["id"]), ["1", "2"], "whole transactions, and nothing of the one that stops");
+    assert!(matches!(events.last(), Some(SourceEvent::Progress(_))), "{events:?}");
+    assert_ne!(checkpoint(&events), start);
+    reader.close().await;
+}
+
+#[tokio::test]
+async fn a_published_table_that_is_not_ours_stops_nothing_whatever_its_columns() {
+    let scene =
+        Scene::new("create table t (id int primary key); create table alien (id int primary key, i inet, s interval)")
+            .await;
+    scene.run(&format!("create publication {} for all tables", scene.slot())).await;
+    let (mut reader, _) = scene.streaming(&["public.t"]).await;
+    scene.run("insert into alien values (1, '::1', '1 day'); insert into t values (1)").await;
+    assert_eq!(rows(&reader.until_rows(1).await, &["_op", "id"]), ["c|1"]);
+    reader.close().await;
+}

@@ -158,8 +158,8 @@ async fn cases_25_and_26_and_28_a_snapshot_that_was_cut_starts_anew_and_doubles_
         let event = reader.next_within(budget).await.unwrap();
         assert!(matches!(event, SourceEvent::Changes(_)), "no progress before the end: {event:?}");
     }
-    drop(reader);
     let old = scene.confirmed().await;
+    drop(reader);
     scene.run("delete from t where id = 1; insert into t values (3000, 'new')").await;
     let mut reader = scene.open(&scene.cdc(&["public.t"]), &Checkpoint::default()).await.unwrap();
     assert_ne!(scene.confirmed().await, old, "the slot is a new one");
@@ -330,4 +330,25 @@ async fn case_13_an_invalidated_slot_is_one_incident_that_says_so() {
     let error = reader.source.open(&start).await.unwrap_err();
     assert_eq!((error.code(), error.retry()), ("R0326", lakehead_core::Retry::Never), "{error}");
     assert!(error.message().contains("invalidated"), "{error}");
+}
+
+#[tokio::test]
+async fn a_table_that_was_unpublished_for_a_while_is_a_gap_and_not_passed_over() {
+    for all_tables in [false, true] {
+        let scene = Scene::new("create table t (id int primary key)").await;
+        let made = if all_tables { "for all tables" } else { "for table t" };
+        scene.run(&format!("create publication {} {made}", scene.slot())).await;
+        let (mut reader, start) = scene.streaming(&["public.t"]).await;
+        scene.run("insert into t values (1)").await;
+        let behind = checkpoint(&reader.until_rows(1).await);
+        reader.close().await;
+        scene.open(&scene.cdc(&["public.t"]), &behind).await.unwrap().close().await;
+        scene.run(&format!("drop publication {}", scene.slot())).await;
+        scene.run("insert into t values (2)").await;
+        scene.run(&format!("create publication {} {made}", scene.slot())).await;
+        for from in [&start, &behind] {
+            let error = scene.open(&scene.cdc(&["public.t"]), from).await.err().unwrap();
+            assert!(error.code() == "R0327" && error.message().contains("`public.t`"), "{error}");
+        }
+    }
 }

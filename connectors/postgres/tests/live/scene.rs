@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use lakehead_core::{
-    BatchBudget, Checkpoint, Discovery, Error, Result, RunContext, Settings, Source, SourceEvent, SourceRole,
+    BatchBudget, Checkpoint, Clock, Discovery, Error, Result, RunContext, Settings, Source, SourceEvent, SourceRole,
     SourceSpec, SystemClock, TableSpec, Value,
 };
 use lakehead_postgres::CONNECTOR;
@@ -56,8 +56,12 @@ impl Scene {
 
     /// Returns the position up to which the slot has been confirmed.
     pub(crate) async fn confirmed(&self) -> String {
-        self.text(&format!("select confirmed_flush_lsn from pg_replication_slots where slot_name = '{}'", self.slot()))
-            .await
+        let slot = self.slot();
+        self.text(&format!(
+            "select confirmed_flush_lsn from pg_replication_slots where slot_name in ('{slot}', '{slot}_reading')
+             order by temporary limit 1"
+        ))
+        .await
     }
 
     pub(crate) fn slot(&self) -> String {
@@ -85,6 +89,17 @@ impl Scene {
 
     /// The same over another connection.
     pub(crate) fn build_with(&self, connection: Settings, settings: &Settings, tables: Vec<TableSpec>) -> Reader {
+        self.build_at(connection, settings, tables, Arc::new(SystemClock::default()))
+    }
+
+    /// The same with a clock of the test's own.
+    pub(crate) fn build_at(
+        &self,
+        connection: Settings,
+        settings: &Settings,
+        tables: Vec<TableSpec>,
+        clock: Arc<dyn Clock>,
+    ) -> Reader {
         let spec = SourceSpec {
             pipeline: "0b8e5a1e-0000-4000-8000-000000000000".into(),
             node: "shop".into(),
@@ -93,7 +108,7 @@ impl Scene {
             tables,
             root: PathBuf::from("/"),
             run: RunContext::default(),
-            clock: Arc::new(SystemClock::default()),
+            clock,
         };
         Reader { source: (role().build)(spec).unwrap() }
     }

@@ -149,6 +149,7 @@ async fn cases_50_and_51_what_the_lake_cannot_hold_stops_and_is_named_and_never_
         drop(reader);
         let settings = crate::scene::settings(&[("tables", lakehead_core::Value::Text("public.t".into()))]);
         let mut reader = scene.open(&settings, &Checkpoint::default()).await.unwrap();
+        assert!(streamed.helps()[0].contains("the log holds the change"), "{:?}", streamed.helps());
         for error in [streamed, reader.until_error().await] {
             assert_eq!(error.code(), "R0316", "{type_name} {value}: {error}");
             assert!(error.message().contains("column `v` of `public.t`"), "{error}");

@@ -59,7 +59,7 @@ impl Server {
         run(server.tool("initdb").args(["-A", "trust", "-E", "UTF8", "-U", "postgres", "--no-sync", "-D"]).arg(&data));
         let mut configuration = format!(
             "port = {port}\nlisten_addresses = 'localhost'\nunix_socket_directories = '{}'\nfsync = off\n\
-             max_replication_slots = 50\nmax_wal_senders = 50\nmax_connections = 200\nmax_prepared_transactions = 5\n",
+             max_replication_slots = 200\nmax_wal_senders = 50\nmax_connections = 200\nmax_prepared_transactions = 5\n",
             own.display()
         );
         configuration.push_str(&lines.join("\n"));
@@ -73,6 +73,23 @@ impl Server {
     pub(crate) fn boot(&self) {
         let log = self.folder.path().join("server/log");
         run(self.tool("pg_ctl").args(["-w", "-s", "start", "-D"]).arg(self.data()).arg("-l").arg(log));
+    }
+
+    /// Starts it again as a standby, whose primary sends nothing.
+    pub(crate) fn stand_by(&self) {
+        run(self.tool("pg_ctl").args(["-w", "-s", "-m", "fast", "stop", "-D"]).arg(self.data()));
+        fs::write(self.data().join("standby.signal"), "").unwrap();
+        self.boot();
+    }
+
+    /// Begins a shutdown as an administrator asks for it, without waiting for its end.
+    pub(crate) fn begin_shutdown(&self) {
+        run(self.tool("pg_ctl").args(["-W", "-s", "-m", "fast", "stop", "-D"]).arg(self.data()));
+    }
+
+    /// Returns whether its processes are there.
+    pub(crate) fn is_up(&self) -> bool {
+        self.data().join("postmaster.pid").exists()
     }
 
     /// Returns the folder of the server's files.
