@@ -139,7 +139,7 @@ impl DeltaSink {
     async fn state(&mut self) -> Result<TableState> {
         self.log.refresh().await?.ok_or_else(|| {
             Error::incident("R0212", "the table is gone").with("table", &self.spec.table).help(
-                "it was dropped while the pipeline ran; start again to make it anew, under a new pipeline name or after `resync`",
+                "it was dropped while the pipeline ran; lakehead resync PIPELINE   makes it anew with the next run",
             )
         })
     }

@@ -114,7 +114,7 @@ impl ParquetSink {
     async fn newest(&mut self) -> Result<Manifest> {
         self.log.refresh().await?.ok_or_else(|| {
             Error::incident("R0212", "the table is gone").with("table", &self.spec.table).help(
-                "it was dropped while the pipeline ran; start again to make it anew, under a new pipeline name or after `resync`",
+                "it was dropped while the pipeline ran; lakehead resync PIPELINE   makes it anew with the next run",
             )
         })
     }

@@ -297,7 +297,9 @@ impl Source for ChangeSource {
             Error::incident(fault::IDENTITY, "the checkpoint is of another slot")
                 .with("slot", &self.slot)
                 .with("checkpoint_slot", slots.join(", "))
-                .help("set `slot` back to the slot of the checkpoint, or reset the pipeline to read the tables anew")
+                .help(
+                    "set `slot` back to the slot of the checkpoint, or read the tables anew: lakehead resync PIPELINE",
+                )
         })?;
         self.open_again(session, position).await
     }
@@ -477,7 +479,7 @@ fn require_memberships(then: &Identity, now: &Identity) -> Result<()> {
             )
             .with("table", table)
             .with("expected_entry", entry)
-            .help("the tables must be read anew: reset the pipeline"));
+            .help("the tables must be read anew: lakehead resync PIPELINE"));
         }
     }
     Ok(())
@@ -495,7 +497,7 @@ fn require_snapshots(identity: &Identity, tables: &[CatalogTable]) -> Result<()>
                     format!("the table `{name}` was dropped and made again"),
                 )
                 .with("table", name)
-                .help("reset the pipeline to read the tables anew"));
+                .help("lakehead resync PIPELINE   reads the tables anew"));
             }
             None => {
                 return Err(Error::user(
@@ -503,7 +505,7 @@ fn require_snapshots(identity: &Identity, tables: &[CatalogTable]) -> Result<()>
                     format!("`{name}` is new in a pipeline that has its snapshot already"),
                 )
                 .with("table", name)
-                .help("read it in a pipeline of its own, or reset this one to read all tables anew"));
+                .help("read it in a pipeline of its own, or read all tables anew: lakehead resync PIPELINE"));
             }
         }
     }

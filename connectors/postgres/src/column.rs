@@ -76,7 +76,7 @@ const POLICY: &str = "correct the row in the source, leave the column out with `
                       with `capture = query` and a cast";
 
 const CHANGE_POLICY: &str = "the log holds the change for good: leave the column out with `exclude_columns`, or correct \
-                             the row in the source and reset the pipeline to read the tables anew";
+                             the row in the source and read the tables anew: lakehead resync PIPELINE";
 
 /// A column while it is filled.
 #[derive(Debug)]

@@ -144,7 +144,7 @@ impl Slot {
         .with("slot", &self.name)
         .with("lake_position", position)
         .with("slot_position", confirmed)
-        .help("somebody else has read from this slot, or moved it; the tables must be read anew: reset the pipeline"))
+        .help("somebody else has read from this slot, or moved it; the tables must be read anew: lakehead resync PIPELINE"))
     }
 }
 
@@ -213,7 +213,7 @@ async fn copy(wire: &mut Wire, from: &str, to: &str, consistent: Lsn) -> Result<
 pub(crate) fn lost(name: &str, what: &str) -> Error {
     Error::incident(fault::SLOT_LOST, format!("the replication slot `{name}` {what}"))
         .with("slot", name)
-        .help("the log since the last checkpoint is gone, so the tables must be read anew: reset the pipeline")
+        .help("the log since the last checkpoint is gone, so the tables must be read anew: lakehead resync PIPELINE")
         .help("`max_slot_wal_keep_size` bounds how much log the server keeps for a slot that lags")
 }
 
@@ -264,7 +264,7 @@ impl System {
             Err(Error::incident(fault::IDENTITY, format!("the server is not the one of the checkpoint: {what}"))
                 .with("expected", expected)
                 .with("found", found)
-                .help("point the connection back at the server of the checkpoint, or reset the pipeline to read the tables anew"))
+                .help("point the connection back at the server of the checkpoint, or read the tables anew: lakehead resync PIPELINE"))
         };
         if self.id != identity.system {
             return differ("its system identifier differs", &identity.system, &self.id);

@@ -199,14 +199,13 @@ impl Lookup {
         let code = answer.code.clone();
         let error = answer.into_error(&self.endpoint, "streaming changes");
         match code.as_str() {
-            "42704" => {
-                Error::incident(fault::PUBLICATION_MISSING, "the publication was not there when a change was made")
-                    .with("slot", &self.slot)
-                    .help(
-                        "create the publication before the slot; a slot made earlier never sees it: reset the pipeline",
-                    )
-                    .caused_by(error)
-            }
+            "42704" => Error::incident(
+                fault::PUBLICATION_MISSING,
+                "the publication was not there when a change was made",
+            )
+            .with("slot", &self.slot)
+            .help("create the publication before the slot; a slot made earlier never sees it: lakehead resync PIPELINE")
+            .caused_by(error),
             "55000" | "58P01" => slot::lost(&self.slot, "was invalidated").caused_by(error),
             _ => error,
         }

@@ -60,6 +60,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Runs a pipeline once for each interval of a span of time
     Backfill(Backfill),
+    /// Forgets where a pipeline stands: its next run reads everything anew and replaces its tables
+    Resync(Resync),
     /// Runs what a directory holds, as its triggers say, until stopped
     Serve(Serve),
     /// Shows runs and tables
@@ -72,6 +74,18 @@ pub(crate) enum Verb {
     Explain(Explain),
     /// Prints completions for a shell
     Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The tables stay as they are until the next run has read everything: it replaces them in one commit each.\n\
+    A change stream whose slot is still there is named with the statement that drops it."
+)]
+pub(crate) struct Resync {
+    /// The pipeline
+    pub(crate) pipeline: String,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
 }
 
 #[derive(Debug, Args)]

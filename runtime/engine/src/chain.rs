@@ -41,6 +41,9 @@ pub struct Progress {
     /// The run that wrote it.
     #[serde(default)]
     pub run: String,
+    /// Whether the next round replaces all that the tables hold: the sources are read anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
 }
 
 /// One record of the chain.

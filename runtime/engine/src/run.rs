@@ -186,9 +186,31 @@ impl Engine {
         if state.progress.run == state.run.id && !state.run.id.is_empty() {
             return Ok(state.summary);
         }
+        if state.progress.anew {
+            state.empty_tables().await?;
+        }
         state.open_sources(plan, parts.sources, tasks).await?;
         state.read(until, stop).await?;
         Ok(state.summary)
+    }
+
+    /// Forgets where the sources stand: the next run reads them anew, and its first round replaces all that the tables
+    /// hold, in one commit each.
+    ///
+    /// # Errors
+    /// Where no output can hold a position, and any error of taking the pipeline over; nothing is forgotten then.
+    pub async fn forget_position(&self, plan: &Plan, parts: Parts) -> Result<()> {
+        let parameters = Parameters::new(&plan.parameters, &RunContext::default(), "", self.clock.now());
+        let flow = Flow::new(plan.clone(), Arc::clone(&self.sql), parameters);
+        let mut state = Run::new(self, flow, RunContext::default(), Limits::default(), parts.sinks);
+        state.reopen = parts.reopen;
+        state.take_over(parts.records).await?;
+        let anew = Progress { sources: BTreeMap::new(), run: String::new(), anew: true, ..state.progress.clone() };
+        match &mut state.chain {
+            Some(chain) => chain.idle(&anew).await.map(|_| ()),
+            None => Err(Error::user("R0111", "no output of this pipeline holds a position to forget")
+                .help("lakehead run   reads everything anew as it is")),
+        }
     }
 }
 
@@ -223,6 +245,14 @@ impl<'a> Run<'a> {
             summary: Summary::default(),
             flow,
         }
+    }
+
+    /// The first round begins with empty tables. Dead letters stay.
+    async fn empty_tables(&mut self) -> Result<()> {
+        for part in self.sinks.iter_mut().filter(|part| part.node.is_some()) {
+            part.sink.truncate().await?;
+        }
+        Ok(())
     }
 
     fn tell(&self, event: Event) {

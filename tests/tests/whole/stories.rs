@@ -158,14 +158,6 @@ fn a_wrong_pipeline_name_says_what_was_meant() {
     assert!(output.contains("did you mean `split`?"), "{output}");
 }
 
-#[test]
-fn a_location_that_cannot_be_written_says_so() {
-    let folder = project(&TWO_TABLES.replace("\"lake\"", "\"/proc/nothing/lake\""));
-    let output = fail(folder.path(), &["run", "split"], 1);
-    assert!(output.contains("R0402") && output.contains("help"), "{output}");
-    assert!(output.trim().lines().count() <= 12, "{output}");
-}
-
 /// A secret's file that others can read is refused, and neither it nor its text is ever shown.
 #[test]
 fn a_secret_that_others_can_read_is_refused() {

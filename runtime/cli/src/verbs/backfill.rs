@@ -85,7 +85,8 @@ fn refuse(plan: &Plan) -> Result<()> {
                 return Err(Error::user("R0912", "a change stream has no intervals to fill")
                     .with("pipeline", &plan.name)
                     .with("source", &node.name)
-                    .help(format!("lakehead run {} --until caught-up   reads what is missing", plan.name)));
+                    .help(format!("lakehead run {} --until caught-up   reads what is missing", plan.name))
+                    .help(format!("lakehead resync {}   has the next run read everything anew", plan.name)));
             }
             NodeKind::Sink(sink) if sink.mode == WriteMode::Overwrite && !replaces_others(sink) => {
                 return Err(Error::user(

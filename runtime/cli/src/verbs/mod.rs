@@ -10,6 +10,7 @@ mod init_postgres;
 mod lock;
 mod peek;
 mod plan;
+mod resync;
 pub(crate) mod run;
 mod serve;
 mod status;
@@ -57,6 +58,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Verb::Test(arguments) => Box::pin(test::test(&arguments, &common)).await,
         Verb::Run(arguments) => Box::pin(run::run(&arguments, &common)).await,
         Verb::Backfill(arguments) => Box::pin(backfill::backfill(&arguments, &common)).await,
+        Verb::Resync(arguments) => Box::pin(resync::resync(&arguments, &common)).await,
         Verb::Serve(arguments) => Box::pin(serve::serve(arguments, common.clone())).await,
         Verb::Status(arguments) => status::status(&arguments, &common),
         Verb::Verify(arguments) => Box::pin(verify::verify(&arguments, &common)).await,

@@ -70,7 +70,8 @@ impl Run<'_> {
 
     /// The position moved without rows: written down now and then, so that the source may forget (case 7).
     async fn idle(&mut self, last: bool) -> Result<()> {
-        let moved = self.pending != self.progress.sources || self.progress.run != self.run.id;
+        // Tables that are to be emptied are not behind us before a round has done it.
+        let moved = !self.progress.anew && (self.pending != self.progress.sources || self.progress.run != self.run.id);
         let due = last || self.engine.clock.monotonic() >= self.last_idle + self.limits.idle;
         if !moved || !due {
             return Ok(());
@@ -93,6 +94,7 @@ impl Run<'_> {
             now: self.engine.clock.now(),
             cut: self.progress.cut.clone(),
             run: if self.readings.iter().all(|reading| reading.ended) { self.run.id.clone() } else { String::new() },
+            anew: false,
         }
     }
 
