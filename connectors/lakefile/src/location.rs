@@ -6,11 +6,17 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use lakehead_core::{Error, Result, Settings};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreScheme};
-use url::Url;
+use url::{Position, Url};
 
 use crate::durable::DurableDisk;
+
+/// What a location may be, for people.
+const KINDS: &str = "locations are paths, file:///…, s3://bucket/…, gs://bucket/…, az://container/…, https://…";
 
 /// A folder in an object store or on the local disk.
 #[derive(Clone, Debug)]
@@ -44,7 +50,7 @@ impl Location {
         let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| {
             Error::user("R0406", "the location is not one that can be read")
                 .with("location", url)
-                .help("locations are paths, file:///…, s3://bucket/…")
+                .help(KINDS)
                 .caused_by(error)
         })?;
         let store: Arc<dyn ObjectStore> = match scheme {
@@ -55,10 +61,22 @@ impl Location {
                 return Self::open_folder(&folder);
             }
             ObjectStoreScheme::AmazonS3 => Arc::new(open_s3(url, settings)?),
+            ObjectStoreScheme::MicrosoftAzure => {
+                let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
+                Arc::new(builder.build().map_err(|error| crate::storage_error(error, url.as_str()))?)
+            }
+            ObjectStoreScheme::GoogleCloudStorage => {
+                let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
+                Arc::new(builder.build().map_err(|error| crate::storage_error(error, url.as_str()))?)
+            }
+            ObjectStoreScheme::Http => {
+                let builder = HttpBuilder::new().with_url(&url[..Position::BeforePath]);
+                Arc::new(builder.build().map_err(|error| crate::storage_error(error, url.as_str()))?)
+            }
             _ => {
                 return Err(Error::user("R0406", "this kind of location is not built in")
                     .with("location", url)
-                    .help("locations are paths, file:///…, s3://bucket/…"));
+                    .help(KINDS));
             }
         };
         let mut url = url.clone();

@@ -26,6 +26,8 @@ pub struct Stream {
     pub key: Vec<String>,
     /// Whether rows are changes (`_op`, deletes that carry only their key).
     pub changes: bool,
+    /// Whether a delete or an update names its old row whole, whatever the key.
+    pub whole_old_rows: bool,
     /// Columns that a change may leave unsent.
     pub unsent: Vec<String>,
     /// Where the schema comes from, for people.

@@ -237,6 +237,21 @@ fn check_mode(lowering: &mut Lowering<'_>, sink: &SinkPlan) {
                 .help(cure),
         );
     }
+    let unnamed = sink.key.iter().find(|column| !stream.key.contains(column));
+    if let Some(column) = unnamed.filter(|_| sink.mode == WriteMode::Upsert && stream.changes && !stream.whole_old_rows)
+    {
+        let note = if stream.key.is_empty() {
+            format!("`{}` has no key, so that its source sends new rows only", stream.name)
+        } else {
+            format!("a delete of `{}` carries its key alone: {}", stream.name, stream.key.join(", "))
+        };
+        lowering.found.push(
+            Diagnostic::error("E0507", format!("the source does not say which `{column}` a change is about"))
+                .primary(lowering.file, sink.span, format!("keyed by `{}`", sink.key.join(", ")))
+                .note(note)
+                .help("leave `key` out to take the source's own; or have the source send whole old rows: alter table … replica identity full"),
+        );
+    }
     if sink.mode == WriteMode::Append && stream.changes && !stream.key.is_empty() {
         lowering.found.push(
             Diagnostic::error("E0504", "changes cannot be appended: updates and deletes would be lost")

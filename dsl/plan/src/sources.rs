@@ -170,6 +170,7 @@ fn add_tables(
             schema: Arc::clone(&table.schema),
             key: table.key.clone(),
             changes,
+            whole_old_rows: full_identity,
             unsent,
             origin,
         });

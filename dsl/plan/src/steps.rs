@@ -19,6 +19,7 @@ pub(crate) struct Rows {
     sides: Vec<(String, SchemaRef)>,
     key: Vec<String>,
     changes: bool,
+    whole_old_rows: bool,
     unsent: Vec<String>,
     origin: String,
 }
@@ -29,6 +30,7 @@ impl Rows {
             sides: vec![(qualifier.to_owned(), Arc::clone(&stream.schema))],
             key: stream.key.clone(),
             changes: stream.changes,
+            whole_old_rows: stream.whole_old_rows,
             unsent: stream.unsent.clone(),
             origin: stream.origin.clone(),
         }
@@ -111,6 +113,7 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Transform) {
         schema: rows.schema(),
         key: rows.key,
         changes: rows.changes,
+        whole_old_rows: rows.whole_old_rows,
         unsent: rows.unsent,
         origin: rows.origin,
     });
@@ -132,6 +135,7 @@ fn lower_in_place(lowering: &mut Lowering<'_>, stage: &ast::Transform, target: &
             schema: rows.schema(),
             key: rows.key,
             changes: rows.changes,
+            whole_old_rows: rows.whole_old_rows,
             unsent: rows.unsent,
             origin: rows.origin,
         });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use lakehead_core::{Checkpoint, Clock, Error, Result, RunContext, Sink, SourceEvent, failpoint};
-use lakehead_plan::{NodeKind, OnMisfit, Plan, SchemaChanges, SinkPlan, SourcePlan, StreamId, Truncate};
+use lakehead_plan::{NodeKind, OnMisfit, Plan, SinkPlan, SourcePlan, StreamId};
 use lakehead_sql::{Parameters, Sql};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,6 +20,7 @@ use crate::source_task::{SourceTask, gone};
 mod commit;
 mod parts;
 mod recover;
+mod tables;
 
 pub use parts::{Parts, Reopen, SinkPart, SourcePart};
 
@@ -245,14 +246,6 @@ impl<'a> Run<'a> {
             summary: Summary::default(),
             flow,
         }
-    }
-
-    /// The first round begins with empty tables. Dead letters stay.
-    async fn empty_tables(&mut self) -> Result<()> {
-        for part in self.sinks.iter_mut().filter(|part| part.node.is_some()) {
-            part.sink.truncate().await?;
-        }
-        Ok(())
     }
 
     fn tell(&self, event: Event) {
@@ -520,63 +513,6 @@ impl<'a> Run<'a> {
             }
             _ => Ok(()),
         }
-    }
-
-    async fn truncate(&mut self, number: usize, table: &str) -> Result<()> {
-        let node = self.readings[number].node.clone();
-        self.readings[number].boundary = false;
-        let stream = self.stream(&node, table)?;
-        self.begin();
-        for sink in self.flow.sinks_of(stream) {
-            let NodeKind::Sink(plan) = &self.flow.plan().nodes[sink].kind else { continue };
-            match plan.on_truncate {
-                Truncate::Ignore => {}
-                Truncate::Apply => {
-                    if let Some(part) = self.sinks.iter_mut().find(|part| part.node == Some(sink)) {
-                        part.sink.truncate().await?;
-                    }
-                }
-                Truncate::Pause | Truncate::Fail => {
-                    return Err(Error::incident(
-                        "R0109",
-                        "a source table was truncated, and the file says to ask first",
-                    )
-                    .with("table", table)
-                    .help("on_truncate = apply   empties the lake's table too;   on_truncate = ignore   keeps it"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn evolve(&mut self, number: usize, table: &str, schema: &arrow::datatypes::SchemaRef) -> Result<()> {
-        let (node, policy) = (self.readings[number].node.clone(), self.readings[number].plan.schema_changes);
-        let stream = self.stream(&node, table)?;
-        let known = Arc::clone(&self.flow.plan().streams[stream.0].schema);
-        let added: Vec<String> = schema
-            .fields()
-            .iter()
-            .filter(|field| known.field_with_name(field.name()).is_err())
-            .map(|field| field.name().clone())
-            .collect();
-        if added.is_empty() || policy == SchemaChanges::Ignore {
-            return Ok(());
-        }
-        if policy != SchemaChanges::Evolve {
-            return Err(Error::incident("R0110", "a source table has new columns")
-                .with("table", table)
-                .with("columns", added.join(","))
-                .help("lakehead lock   takes them over; or   schema_changes = evolve   in the source"));
-        }
-        for sink in self.flow.evolve(stream, schema)? {
-            let NodeKind::Sink(plan) = &self.flow.plan().nodes[sink].kind else { continue };
-            let grown = Arc::clone(&plan.schema);
-            if let Some(part) = self.sinks.iter_mut().find(|part| part.node == Some(sink)) {
-                part.sink.evolve(&grown).await?;
-            }
-        }
-        self.tell(Event::Evolved { table: table.to_owned(), added });
-        Ok(())
     }
 
     async fn abort(&mut self) -> Result<()> {

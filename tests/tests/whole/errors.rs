@@ -330,6 +330,28 @@ fn a_table_without_a_key_in_an_upsert_is_told_before_anything_is_published() {
     sql(&server, "keyless", "insert into orders values (1, 'a'); update orders set note = 'b'; delete from orders");
 }
 
+/// A key of the file's own is no cure: the server would not say which row an update or a delete is about.
+#[test]
+fn a_key_that_the_source_does_not_send_is_told() {
+    let server = Server::shared();
+    let story = Story::new(&server, "nowhere_yet");
+    let folder = story.project();
+    let file = std::fs::read_to_string(folder.path().join("p.lake")).unwrap();
+    std::fs::write(folder.path().join("p.lake"), file.replace("mode = upsert }", "mode = upsert, key = [note] }"))
+        .unwrap();
+    check(
+        &story.tidied(&folder, &story.run(&folder)),
+        "error[E0507]: the source does not say which `note` a change is about
+  ┌─ p.lake:10:8
+  │
+10│   sink lake { table = \"${table}\", mode = upsert, key = [note] }
+  │        ^^^^ keyed by `note`
+  │
+  = a delete of `shop.public.orders` carries its key alone: id
+  = help: leave `key` out to take the source's own; or have the source send whole old rows: alter table … replica identity full",
+    );
+}
+
 #[test]
 fn a_full_disk_is_told_and_nothing_is_committed_in_part() {
     let folder = project(super::stories::TWO_TABLES);

@@ -4,6 +4,7 @@
 
 mod acceptance;
 mod arrows;
+mod buckets;
 mod errors;
 mod intervals;
 mod lakehead;

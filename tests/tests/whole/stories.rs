@@ -158,6 +158,62 @@ fn a_wrong_pipeline_name_says_what_was_meant() {
     assert!(output.contains("did you mean `split`?"), "{output}");
 }
 
+/// An upsert that dies at any step of its commit: whole on both sides of it, and every key stands once.
+#[test]
+fn an_upsert_that_dies_at_any_step_leaves_every_key_once() {
+    let file = "connection drops files { path = \"in\" }\nconnection lake delta { path = \"lake\" }\n\
+        pipeline p {\n  source rows = drops { path = \"*.csv\", columns = { id = bigint, n = bigint } }\n  \
+        sink lake { table = \"t\", mode = upsert, key = [id] }\n}\n";
+    for point in
+        ["delta.stage.close", "delta.prepared", "delta.merge", "delta.vectors", "delta.vectors.put", "delta.put"]
+    {
+        for end in ["abort", "error"] {
+            let folder = project(file);
+            std::fs::create_dir(folder.path().join("in")).unwrap();
+            let write = |name: &str, ids: std::ops::Range<i64>, n: i64| {
+                let rows: String = ids.map(|id| format!("{id},{n}\n")).collect();
+                std::fs::write(folder.path().join("in").join(name), format!("id,n\n{rows}")).unwrap();
+            };
+            write("1.csv", 0..100, 1);
+            succeed(folder.path(), &["run", "p"]);
+            write("2.csv", 50..120, 2);
+            let died = command(folder.path())
+                .args(["run", "p"])
+                .env("LAKEHEAD_FAILPOINTS", format!("{point}={end}"))
+                .output()
+                .unwrap();
+            // An error passes, and the run is made again by itself.
+            let (said, aborts) = (text(&died.stderr), end == "abort");
+            assert!(died.status.success() != aborts && (aborts || said.contains("R0003")), "{point}={end}\n{said}");
+            write("3.csv", 110..130, 3);
+            succeed(folder.path(), &["run", "p"]);
+            assert_eq!(live_rows(&folder.path().join("lake/t")), 130, "{point}={end}");
+        }
+    }
+}
+
+/// Counts the live rows that the newest entries of a log speak of: rows of live files less those that are gone.
+fn live_rows(table: &std::path::Path) -> i64 {
+    let mut entries: Vec<_> =
+        std::fs::read_dir(table.join("_delta_log")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    entries.sort();
+    let mut files = std::collections::BTreeMap::new();
+    for entry in entries {
+        let lines = std::fs::read_to_string(entry).unwrap();
+        let actions: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for path in actions.iter().filter_map(|action| action["remove"]["path"].as_str()) {
+            files.remove(path);
+        }
+        for add in actions.iter().map(|action| &action["add"]).filter(|add| add.is_object()) {
+            let stats: serde_json::Value = serde_json::from_str(add["stats"].as_str().unwrap()).unwrap();
+            let gone = add["deletionVector"]["cardinality"].as_i64().unwrap_or(0);
+            files.insert(add["path"].as_str().unwrap().to_owned(), stats["numRecords"].as_i64().unwrap() - gone);
+        }
+    }
+    files.values().sum()
+}
+
 /// A secret's file that others can read is refused, and neither it nor its text is ever shown.
 #[test]
 fn a_secret_that_others_can_read_is_refused() {

@@ -1,0 +1,77 @@
+//! What happens to tables as a whole: they are emptied, and they gain columns.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use lakehead_core::{Error, Result};
+use lakehead_plan::{NodeKind, SchemaChanges, Truncate};
+
+use super::Run;
+use crate::event::Event;
+
+impl Run<'_> {
+    /// The first round begins with empty tables. Dead letters stay.
+    pub(super) async fn empty_tables(&mut self) -> Result<()> {
+        for part in self.sinks.iter_mut().filter(|part| part.node.is_some()) {
+            part.sink.truncate().await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn truncate(&mut self, number: usize, table: &str) -> Result<()> {
+        let node = self.readings[number].node.clone();
+        self.readings[number].boundary = false;
+        let stream = self.stream(&node, table)?;
+        self.begin();
+        for sink in self.flow.sinks_of(stream) {
+            let NodeKind::Sink(plan) = &self.flow.plan().nodes[sink].kind else { continue };
+            match plan.on_truncate {
+                Truncate::Ignore => {}
+                Truncate::Apply => {
+                    if let Some(part) = self.sinks.iter_mut().find(|part| part.node == Some(sink)) {
+                        part.sink.truncate().await?;
+                    }
+                }
+                Truncate::Pause | Truncate::Fail => {
+                    return Err(Error::incident(
+                        "R0109",
+                        "a source table was truncated, and the file says to ask first",
+                    )
+                    .with("table", table)
+                    .help("on_truncate = apply   empties the lake's table too;   on_truncate = ignore   keeps it"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn evolve(&mut self, number: usize, table: &str, schema: &SchemaRef) -> Result<()> {
+        let (node, policy) = (self.readings[number].node.clone(), self.readings[number].plan.schema_changes);
+        let stream = self.stream(&node, table)?;
+        let known = Arc::clone(&self.flow.plan().streams[stream.0].schema);
+        let added: Vec<String> = schema
+            .fields()
+            .iter()
+            .filter(|field| known.field_with_name(field.name()).is_err())
+            .map(|field| field.name().clone())
+            .collect();
+        if added.is_empty() || policy == SchemaChanges::Ignore {
+            return Ok(());
+        }
+        if policy != SchemaChanges::Evolve {
+            return Err(Error::incident("R0110", "a source table has new columns")
+                .with("table", table)
+                .with("columns", added.join(","))
+                .help("lakehead lock   takes them over; or   schema_changes = evolve   in the source"));
+        }
+        for sink in self.flow.evolve(stream, schema)? {
+            let NodeKind::Sink(plan) = &self.flow.plan().nodes[sink].kind else { continue };
+            let grown = Arc::clone(&plan.schema);
+            if let Some(part) = self.sinks.iter_mut().find(|part| part.node == Some(sink)) {
+                part.sink.evolve(&grown).await?;
+            }
+        }
+        self.tell(Event::Evolved { table: table.to_owned(), added });
+        Ok(())
+    }
+}

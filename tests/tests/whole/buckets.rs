@@ -1,0 +1,122 @@
+//! Everything in a bucket: an S3 server that the test starts holds inputs and lake.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use super::lakehead::{command, project, text};
+
+/// An S3 server of another house, stopped at the end.
+struct Bucket {
+    server: Child,
+    port: u16,
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+impl Bucket {
+    /// Starts a server; `None` where none is installed.
+    fn start() -> Option<Self> {
+        let python = std::env::var_os("LAKEHEAD_READERS")?;
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Command::new(&python)
+            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(server.stderr.take().unwrap());
+        for line in said.lines() {
+            let line = line.unwrap();
+            if line.contains("Running on") {
+                let bucket = Self { server, port };
+                bucket.curl(&["-X", "PUT"], "lake", None);
+                return Some(bucket);
+            }
+            assert!(!line.contains("No module named"), "{line}");
+        }
+        panic!("the S3 server ended");
+    }
+
+    fn curl(&self, arguments: &[&str], path: &str, body: Option<&str>) {
+        let mut curl = Command::new("curl");
+        curl.args(["-sf", "-o", "/dev/null"]).args(arguments);
+        if let Some(body) = body {
+            curl.args(["--data-binary", body]);
+        }
+        let signed = ["-H", "Authorization: AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/s3/aws4_request"];
+        assert!(curl.args(signed).arg(format!("http://127.0.0.1:{}/{path}", self.port)).status().unwrap().success());
+    }
+
+    fn put(&self, name: &str, body: &str) {
+        self.curl(&["-X", "PUT", "-H", "Content-Type: text/csv"], &format!("lake/{name}"), Some(body));
+    }
+}
+
+const PIPELINE: &str = r#"
+secret key = env("BUCKET_KEY")
+
+connection drops files {
+  path = "s3://lake/in", endpoint = "http://127.0.0.1:PORT", region = "us-east-1"
+  access_key_id = secret.key, secret_access_key = secret.key
+}
+connection lake delta {
+  path = "s3://lake/tables", endpoint = "http://127.0.0.1:PORT", region = "us-east-1"
+  access_key_id = secret.key, secret_access_key = secret.key
+}
+
+pipeline orders {
+  source rows = drops { path = "*.csv", columns = { id = bigint, note = varchar } }
+  sink lake { table = "orders", mode = upsert, key = [id] }
+}
+"#;
+
+#[test]
+fn inputs_and_lake_may_lie_in_a_bucket() {
+    let Some(bucket) = Bucket::start() else {
+        println!("skipped: an S3 server is absent");
+        return;
+    };
+    let folder = project(&PIPELINE.replace("PORT", &bucket.port.to_string()));
+    let lakehead = |arguments: &[&str]| {
+        let output = command(folder.path()).args(arguments).env("BUCKET_KEY", "hunter2").output().unwrap();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.success(), "{}\n{said}", arguments.join(" "));
+        assert!(!said.contains("hunter2"), "{said}");
+        said
+    };
+    assert!(lakehead(&["plan", "--path", "."]).contains("1 tables to create; nothing was written"));
+    bucket.put("in/1.csv", "id,note\n1,a\n2,b\n");
+    assert!(lakehead(&["run", "orders"]).contains("2 rows read, 2 written"));
+    assert!(lakehead(&["plan", "--path", "."]).contains("0 tables to create; nothing was written"));
+    bucket.put("in/2.csv", "id,note\n2,c\n3,d\n");
+    // A crash between the files and the commit, and one behind it: each file counts once.
+    for point in ["delta.vectors.put", "engine.committed"] {
+        let crashed = command(folder.path())
+            .args(["run", "orders"])
+            .env("BUCKET_KEY", "hunter2")
+            .env("LAKEHEAD_FAILPOINTS", format!("{point}=abort"))
+            .output()
+            .unwrap();
+        assert!(!crashed.status.success(), "{point}");
+    }
+    lakehead(&["run", "orders"]);
+    let shown = lakehead(&["run", "orders", "--rows", "10"]);
+    assert!(shown.contains("0 rows read"), "{shown}");
+    for row in ["1", "a", "2", "c", "3", "d"] {
+        assert!(shown.contains(row), "{shown}");
+    }
+    let python = std::env::var_os("LAKEHEAD_READERS").unwrap();
+    let script = "
+import sys, polars
+options = {'aws_endpoint_url': f'http://127.0.0.1:{sys.argv[1]}', 'aws_region': 'us-east-1', 'aws_access_key_id': 'k',
+           'aws_secret_access_key': 'k', 'aws_allow_http': 'true'}
+print(sorted(polars.read_delta('s3://lake/tables/orders', storage_options=options).rows()))
+";
+    let output = Command::new(python).args(["-c", script, &bucket.port.to_string()]).output().unwrap();
+    assert_eq!(text(&output.stdout).trim(), "[(1, 'a'), (2, 'c'), (3, 'd')]", "{}", text(&output.stderr));
+}
