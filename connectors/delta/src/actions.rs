@@ -69,6 +69,16 @@ pub(crate) fn remove(file: &LiveFile, millis: i64) -> Value {
     json!({ "remove": action })
 }
 
+/// Says of an `add` or a `remove` that it changes no row of the table: the same rows stand elsewhere.
+pub(crate) fn kept_rows(mut action: Value) -> Value {
+    for kind in ["add", "remove"] {
+        if let Some(action) = action.get_mut(kind) {
+            action["dataChange"] = false.into();
+        }
+    }
+    action
+}
+
 /// Returns the action that names the rows of a live file that are gone; it stands beside a [`remove`] of the file as it
 /// was. Its statistics still bound the rows that stay, no longer closely; `rows` counts those that are gone too.
 pub(crate) fn add_with_vector(file: &LiveFile, vector: &Descriptor, rows: u64) -> Value {

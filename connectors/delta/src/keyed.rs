@@ -311,6 +311,17 @@ impl KeyedTable {
         }
     }
 
+    /// Takes over that the rows of some files stand in others now.
+    pub(crate) fn replaced(&mut self, version: u64, old: &[LiveFile], new: &[StagedFile]) {
+        if self.index.is_none() || self.synced != Some(version - 1) {
+            // It is brought up by names before it is asked again.
+            self.synced = None;
+            return;
+        }
+        let emptied = old.iter().filter_map(|file| self.index.as_ref()?.index.file_id(&file.name)).collect();
+        self.committed(version, Marked { emptied, ..Marked::default() }, new);
+    }
+
     fn take_over(&mut self, version: u64, marked: Marked, added: &[StagedFile]) -> Result<()> {
         let Some(OwnIndex { index, stamp, .. }) = &mut self.index else { return Ok(()) };
         for id in marked.emptied {

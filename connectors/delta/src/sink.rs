@@ -21,6 +21,7 @@ use crate::log::{Put, TableLog, TableState, mark_actions};
 use crate::schema::{has_ntz, lake_schema, merge_schemas, parse_schema_string, protocol_for, schema_string, to_lake};
 use crate::stage::{DataWriters, KeyedStage, Staged, Taken, refuse_changes, write_changes};
 
+mod compact;
 mod upsert;
 
 use upsert::Keyed;
@@ -144,12 +145,15 @@ impl DeltaSink {
         })
     }
 
-    fn writers(&mut self) -> &mut DataWriters {
-        let format = self.format();
-        let file_bytes = match self.spec.settings.get("file_size") {
+    fn file_bytes(&self) -> Option<u64> {
+        match self.spec.settings.get("file_size") {
             Some(lakehead_core::Value::Size(bytes)) => Some(*bytes),
             _ => None,
-        };
+        }
+    }
+
+    fn writers(&mut self) -> &mut DataWriters {
+        let (format, file_bytes) = (self.format(), self.file_bytes());
         self.writers.get_or_insert_with(|| {
             DataWriters::new(&self.location, &self.schema, &self.spec.partition_by, format, file_bytes, self.fence)
         })
@@ -407,6 +411,7 @@ impl Sink for DeltaSink {
             let version = state.version + 1;
             if self.log.put(version, operation(self.spec.mode), &actions).await? == Put::Ours {
                 self.index_committed(version, staged, keyed);
+                self.compact(version).await;
                 self.checkpoint(version).await;
                 return Ok(Outcome::Committed(version));
             }

@@ -105,21 +105,39 @@ print(*rows.row(0))
     assert_eq!(said.lines().collect::<Vec<_>>(), [expected.as_str(), expected.as_str()], "after round {}", shadow.seq);
 }
 
-/// Counts the data files that the entries of the log added, and those they took out for good.
-fn files_added(folder: &Path) -> (usize, usize) {
-    let log = folder.join("lake/t/_delta_log");
-    let (mut added, mut marked) = (std::collections::BTreeSet::new(), 0);
-    let entries = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
-    for entry in entries.filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
-        for line in std::fs::read_to_string(entry).unwrap().lines() {
-            let action: serde_json::Value = serde_json::from_str(line).unwrap();
-            if let Some(path) = action["add"]["path"].as_str() {
-                added.insert(path.to_owned());
-                marked += usize::from(action["add"]["deletionVector"].is_object());
+/// What the entries of the log say of our commits.
+#[derive(Default)]
+struct Entries {
+    /// The most new files that one round added.
+    files_of_a_round: usize,
+    /// Deletion vectors that changed.
+    vectors: usize,
+    /// Commits that merged files.
+    merges: usize,
+}
+
+fn entries(folder: &Path) -> Entries {
+    let mut found = Entries::default();
+    let files = std::fs::read_dir(folder.join("lake/t/_delta_log")).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let actions: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let adds: Vec<_> = actions.iter().map(|action| &action["add"]).filter(|add| add.is_object()).collect();
+        let vectors = adds.iter().filter(|add| add["deletionVector"].is_object()).count();
+        match actions[0]["commitInfo"]["operation"].as_str() {
+            Some("MERGE") => {
+                found.files_of_a_round = found.files_of_a_round.max(adds.len() - vectors);
+                found.vectors += vectors;
             }
+            Some("OPTIMIZE") => {
+                found.merges += 1;
+                assert!(actions[1..].iter().all(|action| action["add"]["dataChange"] != true), "{text}");
+                assert!(actions[1..].iter().all(|action| action["remove"]["dataChange"] != true), "{text}");
+            }
+            _ => {}
         }
     }
-    (added.len(), marked)
+    found
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,10 +179,18 @@ async fn a_hundred_rounds_leave_what_the_model_holds_and_rewrite_no_file() {
         }
     }
     check_with_others(&shadow, folder.path());
-    let (added, marked) = files_added(folder.path());
-    // A round adds a file of new rows, and one of rows that were filled.
-    assert!(added <= 2 * 101, "{added} files");
-    assert!(marked > 100, "rows went by vectors: {marked}");
+    let Entries { files_of_a_round, vectors, merges } = entries(folder.path());
+    // A round adds a file of new rows, and one of rows that were filled from old ones.
+    assert_eq!(files_of_a_round, 2);
+    assert!(vectors > 100 && merges > 10, "{vectors} vectors, {merges} merges");
+    let live = deltalake_files(&folder.path().join("lake/t")).await;
+    assert!(live < 40, "small files were merged: {live} are live");
+}
+
+async fn deltalake_files(table: &Path) -> usize {
+    let url = deltalake::table::builder::ensure_table_uri(table.to_str().unwrap()).unwrap();
+    let table = deltalake::open_table(url).await.unwrap();
+    table.snapshot().unwrap().log_data().num_files()
 }
 
 /// A foreign writer appends and optimises between our rounds: every place the index knew is void, and it follows.

@@ -3,7 +3,7 @@
 use lakehead_core::Result;
 
 use super::Ended;
-use crate::args::{Common, Explain};
+use crate::args::{Common, Explain, Format};
 
 struct Page {
     code: &'static str,
@@ -115,9 +115,15 @@ static PAGES: [Page; 14] = [
 ];
 
 /// Prints a page, or says which there are.
-pub(crate) fn explain(arguments: &Explain, _common: &Common) -> Result<Ended> {
+pub(crate) fn explain(arguments: &Explain, common: &Common) -> Result<Ended> {
     let code = arguments.code.to_uppercase();
     if let Some(page) = PAGES.iter().find(|page| page.code == code) {
+        if common.format == Format::Json {
+            let Page { code, title, why, wrong, right } = page;
+            let said = serde_json::json!({ "code": code, "title": title, "why": why, "wrong": wrong, "right": right });
+            println!("{said}");
+            return Ok(Ended::Done);
+        }
         println!(
             "{}  {}\n\n{}\n\nwrong\n  {}\n\nright\n  {}",
             page.code,
