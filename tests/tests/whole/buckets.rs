@@ -23,17 +23,17 @@ impl Bucket {
     fn start() -> Option<Self> {
         let python = std::env::var_os("LAKEHEAD_READERS")?;
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Command::new(&python)
+        let server = Command::new(&python)
             .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let said = BufReader::new(server.stderr.take().unwrap());
+        let mut bucket = Self { server, port };
+        let said = BufReader::new(bucket.server.stderr.take().unwrap());
         for line in said.lines() {
             let line = line.unwrap();
             if line.contains("Running on") {
-                let bucket = Self { server, port };
                 bucket.curl(&["-X", "PUT"], "lake", None);
                 return Some(bucket);
             }

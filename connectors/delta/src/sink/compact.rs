@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
 use lakehead_core::{Result, WriteMode, failpoint};
-use lakehead_lakefile::read_file;
+use lakehead_lakefile::{PartitionValues, read_file};
 use object_store::ObjectStoreExt;
 
 use super::DeltaSink;
@@ -37,7 +37,7 @@ fn tier(size: u64) -> u32 {
 
 /// Chooses what one step merges: the smallest full tier first, then the file of which most is gone.
 fn choose(live: &LiveTable) -> Vec<&LiveFile> {
-    let mut tiers: BTreeMap<(u32, &[(String, Option<String>)]), Vec<&LiveFile>> = BTreeMap::new();
+    let mut tiers: BTreeMap<(u32, &PartitionValues), Vec<&LiveFile>> = BTreeMap::new();
     // What stands for the interval of a run is replaced by its name: it stays as it is.
     for file in live.files.values().filter(|file| file.run.is_none()) {
         tiers.entry((tier(bytes(file)), &file.partition)).or_default().push(file);
