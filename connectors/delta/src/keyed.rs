@@ -313,16 +313,15 @@ impl KeyedTable {
 
     /// Takes over that the rows of some files stand in others now.
     pub(crate) fn replaced(&mut self, version: u64, old: &[LiveFile], new: &[StagedFile]) {
-        if self.index.is_none() || self.synced != Some(version - 1) {
-            // It is brought up by names before it is asked again.
-            self.synced = None;
-            return;
-        }
         let emptied = old.iter().filter_map(|file| self.index.as_ref()?.index.file_id(&file.name)).collect();
         self.committed(version, Marked { emptied, ..Marked::default() }, new);
     }
 
     fn take_over(&mut self, version: u64, marked: Marked, added: &[StagedFile]) -> Result<()> {
+        if self.synced.take() != Some(version - 1) {
+            // It does not stand for the version before (a table was emptied, say): the next round brings it up by names.
+            return Ok(());
+        }
         let Some(OwnIndex { index, stamp, .. }) = &mut self.index else { return Ok(()) };
         for id in marked.emptied {
             index.drop_file(id);

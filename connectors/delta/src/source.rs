@@ -91,12 +91,7 @@ impl Source for DeltaSource {
         if self.waiting.is_none() {
             self.waiting = self.next_batch().await?;
         }
-        if let Some(batch) = self.waiting.take() {
-            let rows = budget.rows_of(&batch);
-            if rows < batch.num_rows() {
-                self.waiting = Some(batch.slice(rows, batch.num_rows() - rows));
-            }
-            let rows = batch.slice(0, rows);
+        if let Some(rows) = budget.take_from(&mut self.waiting) {
             let table = self.spec.tables.first().map_or_else(|| self.spec.node.clone(), |table| table.name.clone());
             return Ok(SourceEvent::Changes(ChangeBatch { table, rows }));
         }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use arrow::array::{Array, Int64Array, StringArray};
 use async_trait::async_trait;
 use deltalake::DeltaTable;
-use lakehead_conformance::{SinkUnderTest, rows, sink_laws, upsert_laws};
+use lakehead_conformance::{SinkUnderTest, SourceUnderTest, rows, sink_laws, source_laws, upsert_laws};
 use lakehead_core::{
-    BatchBudget, Checkpoint, Mark, Outcome, RunContext, Settings, Sink, SinkSpec, SourceEvent, SourceSpec, SystemClock,
-    TableSpec, Value, WriteMode,
+    BatchBudget, Checkpoint, Mark, Outcome, RunContext, Settings, Sink, SinkSpec, Source, SourceEvent, SourceSpec,
+    SystemClock, TableSpec, Value, WriteMode,
 };
 use lakehead_delta::CONNECTOR;
 
@@ -56,17 +56,7 @@ impl SinkUnderTest for Table {
     }
 
     async fn read(&self) -> Vec<(i64, Option<String>)> {
-        let mut source = (CONNECTOR.source.unwrap().build)(SourceSpec {
-            pipeline: "reader".into(),
-            node: "t".into(),
-            connection: Self::connection(),
-            settings: Settings::new([("table".to_owned(), Value::Text("t".into()))]),
-            tables: vec![TableSpec { name: "t".into(), schema: rows(&[]).schema(), key: Vec::new() }],
-            root: self.folder.clone(),
-            run: RunContext::default(),
-            clock: Arc::new(SystemClock::default()),
-        })
-        .unwrap();
+        let mut source = self.source();
         source.open(&Checkpoint::default()).await.unwrap();
         let mut found = Vec::new();
         loop {
@@ -82,6 +72,22 @@ impl SinkUnderTest for Table {
                 _ => {}
             }
         }
+    }
+}
+
+impl SourceUnderTest for Table {
+    fn source(&self) -> Box<dyn Source> {
+        (CONNECTOR.source.unwrap().build)(SourceSpec {
+            pipeline: "reader".into(),
+            node: "t".into(),
+            connection: Self::connection(),
+            settings: Settings::new([("table".to_owned(), Value::Text("t".into()))]),
+            tables: vec![TableSpec { name: "t".into(), schema: rows(&[]).schema(), key: Vec::new() }],
+            root: self.folder.clone(),
+            run: RunContext::default(),
+            clock: Arc::new(SystemClock::default()),
+        })
+        .unwrap()
     }
 }
 
@@ -113,6 +119,21 @@ async fn an_upsert_table_keeps_the_laws() {
     sink_laws(&Table::new(folder.path(), WriteMode::Upsert)).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     upsert_laws(&Table::new(folder.path(), WriteMode::Upsert)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_read_back_keeps_the_laws_of_a_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = Table::new(folder.path(), WriteMode::Upsert);
+    let mut sink = table.sink();
+    sink.open(1).await.unwrap();
+    for (seq, ids) in [(1, 0..250), (2, 100..400), (3, 20..40)] {
+        let changes: Vec<_> = ids.map(|id| ("c", id, Some("x"), None)).collect();
+        sink.stage(rows(&changes)).await.unwrap();
+        let prepared = sink.prepare().await.unwrap().unwrap();
+        sink.commit(&prepared, Mark { seq, fence: 1, ..Mark::default() }).await.unwrap();
+    }
+    source_laws(&table).await.unwrap();
 }
 
 /// Several numbers of ours in one commit are read back by the library, also after its checkpoint; a commit without rows

@@ -86,13 +86,9 @@ impl Source for ParquetSource {
         if self.waiting.is_none() {
             self.waiting = self.next_batch().await?;
         }
-        if let Some(batch) = self.waiting.take() {
-            let rows = budget.rows_of(&batch);
-            if rows < batch.num_rows() {
-                self.waiting = Some(batch.slice(rows, batch.num_rows() - rows));
-            }
+        if let Some(rows) = budget.take_from(&mut self.waiting) {
             let table = self.spec.tables.first().map_or_else(|| self.spec.node.clone(), |table| table.name.clone());
-            return Ok(SourceEvent::Changes(ChangeBatch { table, rows: batch.slice(0, rows) }));
+            return Ok(SourceEvent::Changes(ChangeBatch { table, rows }));
         }
         if self.done {
             return Ok(SourceEvent::End);

@@ -3,7 +3,7 @@
 //! ```text
 //!            Begin                     Commit
 //!   between ───────▶ in a transaction ────────▶ between, `done` moved to the end of the transaction
-//!      ▲                    │ budget used up: Changes without Progress
+//!      ▲                    │ budget used up: Changes without Progress; the commit flushes, so that one follows
 //!      └── flush: Changes per table, then Progress(done)
 //!      └── give_up: the same without the rows of the open transaction, before an error
 //! ```
@@ -98,6 +98,9 @@ pub(crate) struct Assembler {
     done: Lsn,
     /// Where the last `Progress` stood.
     announced: Lsn,
+    /// A cut transaction has ended: without a flush at its end, a busy stream whose budget is always used up within
+    /// transactions would never come to a `Progress`.
+    owes_progress: bool,
     collected: Collected,
     position: String,
     unchanged: String,
@@ -142,6 +145,7 @@ impl Assembler {
             ready: VecDeque::new(),
             done: from,
             announced: from,
+            owes_progress: false,
             collected: Collected::default(),
             position: String::new(),
             unchanged: String::new(),
@@ -168,9 +172,9 @@ impl Assembler {
         self.announced < self.done || self.collected.rows > 0
     }
 
-    /// Returns whether the collected rows have used up the budget.
+    /// Returns whether the collected rows have used up the budget, or are to be handed out without delay.
     pub(crate) fn is_full(&self, budget: BatchBudget) -> bool {
-        self.collected.rows >= budget.rows_max || self.collected.bytes >= budget.bytes_max
+        self.owes_progress || self.collected.rows >= budget.rows_max || self.collected.bytes >= budget.bytes_max
     }
 
     /// Learns that the log holds nothing for us up to `end`. Only true between transactions.
@@ -183,6 +187,7 @@ impl Assembler {
     /// Makes every collected row ready, and a `Progress` where no transaction is open.
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.collected = Collected::default();
+        self.owes_progress = false;
         for table in &mut self.tables {
             if let Some(rows) = table.rows.finish()? {
                 let batch = ChangeBatch { table: table.name.clone(), rows };
@@ -234,7 +239,10 @@ impl Assembler {
                     Some(Open { commit: *commit, committed_at: *committed_at, ordinal: 0, is_known, is_cut: false });
             }
             Message::Commit { commit, end } => match self.open.take() {
-                Some(open) if open.commit == *commit => self.done = self.done.max(*end),
+                Some(open) if open.commit == *commit => {
+                    self.done = self.done.max(*end);
+                    self.owes_progress |= open.is_cut;
+                }
                 _ => {
                     return Err(
                         fault::unreadable("a commit does not belong to the open transaction").with("commit", commit)

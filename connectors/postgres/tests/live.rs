@@ -13,6 +13,8 @@ mod batch;
 mod changes;
 #[path = "live/identity.rs"]
 mod identity;
+#[path = "live/laws.rs"]
+mod laws;
 #[path = "live/resume.rs"]
 mod resume;
 #[path = "live/scene.rs"]

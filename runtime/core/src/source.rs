@@ -15,11 +15,14 @@ pub struct BatchBudget {
 }
 
 impl BatchBudget {
-    /// Returns how many of the first rows of a batch fit; at least one, where there is one.
-    pub fn rows_of(&self, batch: &RecordBatch) -> usize {
+    /// Takes the first rows that fit out of a batch that waits, at least one, and leaves the others there.
+    pub fn take_from(&self, waiting: &mut Option<RecordBatch>) -> Option<RecordBatch> {
+        let batch = waiting.take()?;
         let rows = batch.num_rows();
         let row_bytes = (batch.get_array_memory_size() / rows.max(1)).max(1);
-        rows.min(self.rows_max.min(self.bytes_max / row_bytes).max(1))
+        let taken = rows.min(self.rows_max.min(self.bytes_max / row_bytes).max(1));
+        *waiting = (taken < rows).then(|| batch.slice(taken, rows - taken));
+        Some(batch.slice(0, taken))
     }
 }
 
