@@ -21,6 +21,7 @@ use crate::actions::{add_with_vector, remove};
 use crate::hash::KeyHasher;
 use crate::live::{LiveFile, LiveTable};
 use crate::merge::add_partition_columns;
+use crate::sink::NewMark;
 use crate::stage::StagedFile;
 use crate::vectors::{self, Descriptor, Vector};
 
@@ -46,6 +47,13 @@ pub(crate) struct Marked {
     vectors: Vec<(FileId, Descriptor, Vector)>,
     /// Files of which every row is gone.
     emptied: Vec<FileId>,
+}
+
+impl Marked {
+    /// Bytes of the vectors that were written.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.vectors.iter().map(|(_, descriptor, _)| descriptor.bytes()).sum()
+    }
 }
 
 /// The rows of a table by key.
@@ -305,19 +313,30 @@ impl KeyedTable {
     ///
     /// The table is safe; a failure of the index here is told, and the index is built anew by the next round.
     pub(crate) fn committed(&mut self, version: u64, marked: Marked, added: &[StagedFile]) {
-        if let Err(error) = self.take_over(version, marked, added) {
+        self.carry_on(version, marked, added, Vec::new());
+    }
+
+    fn carry_on(&mut self, version: u64, marked: Marked, added: &[StagedFile], gone: Vec<NewMark>) {
+        if let Err(error) = self.take_over(version, marked, added, gone) {
             tracing::warn!(table = %self.location.url(), %error, "the key index could not be carried on");
             self.forget();
         }
     }
 
-    /// Takes over that the rows of some files stand in others now.
-    pub(crate) fn replaced(&mut self, version: u64, old: &[LiveFile], new: &[StagedFile]) {
+    /// Takes over that the rows of some files stand in others now, of which some rows are gone.
+    pub(crate) fn replaced(&mut self, version: u64, old: &[LiveFile], new: &[StagedFile], gone: Vec<NewMark>) {
         let emptied = old.iter().filter_map(|file| self.index.as_ref()?.index.file_id(&file.name)).collect();
-        self.committed(version, Marked { emptied, ..Marked::default() }, new);
+        self.carry_on(version, Marked { emptied, ..Marked::default() }, new, gone);
     }
 
-    fn take_over(&mut self, version: u64, marked: Marked, added: &[StagedFile]) -> Result<()> {
+    /// Returns which rows of a live file are gone, where that was read.
+    pub(crate) fn vector(&self, file: &LiveFile) -> Option<&Vector> {
+        let id = self.index.as_ref()?.index.file_id(&file.name)?;
+        let (descriptor, vector) = self.vectors.get(&id)?;
+        (Some(descriptor) == file.vector.as_ref()).then_some(vector)
+    }
+
+    fn take_over(&mut self, version: u64, marked: Marked, added: &[StagedFile], gone: Vec<NewMark>) -> Result<()> {
         if self.synced.take() != Some(version - 1) {
             // It does not stand for the version before (a table was emptied, say): the next round brings it up by names.
             return Ok(());
@@ -332,14 +351,18 @@ impl KeyedTable {
         }
         // A file whose keys are not at hand is read by the next round.
         let mut complete = true;
+        let mut gone = gone.into_iter();
         for StagedFile { file, keys, .. } in added {
+            let gone = gone.next().flatten();
             let Some(keys) = keys else {
                 complete = false;
                 continue;
             };
             let id = index.register(&file.name)?;
-            let places = (0_u32..).map(|row| Place { file: id, row });
-            index.insert(keys.iter().copied().zip(places).collect())?;
+            let is_gone = |row: u32| gone.as_ref().is_some_and(|(_, gone)| gone.contains(u64::from(row)));
+            let places = (0_u32..).zip(keys).filter(|(row, _)| !is_gone(*row));
+            index.insert(places.map(|(row, key)| (*key, Place { file: id, row })).collect())?;
+            self.vectors.extend(gone.map(|gone| (id, gone)));
         }
         self.synced = complete.then_some(version);
         let vectors = &self.vectors;

@@ -11,6 +11,7 @@ mod schema;
 mod sink;
 mod source;
 mod stage;
+mod upkeep;
 mod vectors;
 
 use std::sync::Arc;
@@ -63,7 +64,7 @@ static SOURCE: [OptionSpec; 2] = [
     OptionSpec::new("refresh", OptionKind::Duration, "read a reference table again after this long"),
 ];
 
-static SINK: [OptionSpec; 5] = [
+static SINK: [OptionSpec; 6] = [
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
@@ -75,6 +76,11 @@ static SINK: [OptionSpec; 5] = [
          readers that know no vectors",
     )
     .default("vectors"),
+    OptionSpec::new(
+        "compact",
+        OptionKind::Map,
+        "how small files are merged beside the rounds: `every` pauses, `file_size` of the merged, bytes `per_hour`, `enabled`",
+    ),
     OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),
 ];
 

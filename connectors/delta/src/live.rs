@@ -2,6 +2,7 @@
 //! long the history and however many files.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use deltalake::kernel::{Add, Remove};
@@ -48,10 +49,33 @@ impl LiveFile {
         })
     }
 
+    fn totals(&self) -> Totals {
+        Totals {
+            bytes: u64::try_from(self.size).unwrap_or(0),
+            rows: self.rows().unwrap_or(0),
+            gone: self.vector.as_ref().map_or(0, |vector| vector.cardinality),
+        }
+    }
+
     /// Returns the rows of the file, those that are gone included, where its statistics say.
     pub(crate) fn rows(&self) -> Option<u64> {
         self.stats.as_ref()?.get("numRecords")?.as_u64()
     }
+}
+
+/// How long Delta keeps files that were taken out, where the table says nothing.
+const RETENTION: Duration = Duration::from_secs(7 * DAY);
+/// How long Delta keeps entries of the log, where the table says nothing.
+const LOG_RETENTION: Duration = Duration::from_secs(30 * DAY);
+const DAY: u64 = 24 * 3600;
+
+/// Sums over the live files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) bytes: u64,
+    /// Rows, those that are gone included.
+    pub(crate) rows: u64,
+    pub(crate) gone: u64,
 }
 
 /// A table in one version.
@@ -64,11 +88,49 @@ pub(crate) struct LiveTable {
     pub(crate) configuration: BTreeMap<String, String>,
     pub(crate) protocol: Value,
     pub(crate) files: HashMap<String, LiveFile>,
+    pub(crate) totals: Totals,
     /// Numbers of applications that were seen since the table was loaded.
     pub(crate) numbers: HashMap<String, u64>,
 }
 
 impl LiveTable {
+    pub(crate) fn add(&mut self, file: LiveFile) {
+        let of = file.totals();
+        let totals = &mut self.totals;
+        (totals.bytes, totals.rows, totals.gone) =
+            (totals.bytes + of.bytes, totals.rows + of.rows, totals.gone + of.gone);
+        if let Some(before) = self.files.insert(file.name.clone(), file) {
+            self.leave(&before);
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some(file) = self.files.remove(name) {
+            self.leave(&file);
+        }
+    }
+
+    fn leave(&mut self, file: &LiveFile) {
+        let of = file.totals();
+        let totals = &mut self.totals;
+        (totals.bytes, totals.rows, totals.gone) =
+            (totals.bytes - of.bytes, totals.rows - of.rows, totals.gone - of.gone);
+    }
+
+    /// Returns how long files stay that were taken out.
+    pub(crate) fn retention(&self) -> Duration {
+        self.interval("delta.deletedFileRetentionDuration").unwrap_or(RETENTION)
+    }
+
+    /// Returns how long entries of the log stay.
+    pub(crate) fn log_retention(&self) -> Duration {
+        self.interval("delta.logRetentionDuration").unwrap_or(LOG_RETENTION)
+    }
+
+    fn interval(&self, property: &str) -> Option<Duration> {
+        interval(self.configuration.get(property)?)
+    }
+
     /// Returns whether rows may be taken out by deletion vectors.
     pub(crate) fn allows_vectors(&self) -> bool {
         let features = self.protocol["writerFeatures"].as_array();
@@ -97,7 +159,7 @@ impl LiveTable {
                 match kind.as_str() {
                     "add" => added.push(LiveFile::of(parsed::<Add>(action)?)?),
                     // A file whose vector changed is removed and added by one entry, in any order.
-                    "remove" => drop(self.files.remove(&parsed::<Remove>(action)?.path)),
+                    "remove" => self.remove(&parsed::<Remove>(action)?.path),
                     "metaData" => self.take_metadata(&action)?,
                     "protocol" => self.protocol = action,
                     "txn" => {
@@ -108,10 +170,27 @@ impl LiveTable {
                 }
             }
         }
-        self.files.extend(added.into_iter().map(|file| (file.name.clone(), file)));
+        added.into_iter().for_each(|file| self.add(file));
         self.version = version;
         Ok(())
     }
+}
+
+/// Reads a calendar interval as Delta writes it: `interval 1 days`, `interval 2 weeks`.
+fn interval(text: &str) -> Option<Duration> {
+    let text = text.trim().to_ascii_lowercase();
+    let mut words = text.strip_prefix("interval").unwrap_or(&text).split_whitespace();
+    let (number, unit) = (words.next()?.parse::<u64>().ok()?, words.next()?);
+    let seconds = match unit.trim_end_matches('s') {
+        "second" => 1,
+        "minute" => 60,
+        "hour" => 3600,
+        "day" => DAY,
+        "week" => 7 * DAY,
+        _ => return None,
+    };
+    // More than one part is not guessed at.
+    words.next().is_none().then(|| Duration::from_secs(number.saturating_mul(seconds)))
 }
 
 fn parsed<T: DeserializeOwned>(action: Value) -> Result<T> {
@@ -122,4 +201,19 @@ fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::incident("R0218", "an entry of the table's log cannot be read")
         .help("the table was damaged, or written in a form that is not known here; restore it, or write a new one")
         .caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_read_as_delta_writes_them() {
+        let read = |text| interval(text).map(|length| length.as_secs());
+        assert_eq!(read("interval 1 days"), Some(DAY));
+        assert_eq!(read("INTERVAL 168 HOURS"), Some(7 * DAY));
+        assert_eq!(read("interval 2 weeks"), Some(14 * DAY));
+        assert_eq!(read("30 minutes"), Some(1800));
+        assert_eq!([read("interval 1 month"), read("interval 1 day 2 hours"), read("")], [None; 3]);
+    }
 }

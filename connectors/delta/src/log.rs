@@ -19,7 +19,7 @@ use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::live::{LiveFile, LiveTable};
+use crate::live::{LiveFile, LiveTable, Totals};
 
 /// Unclear answers to one commit before it is reported: by then the store has been asked for a minute.
 const RESOLVE_ATTEMPTS_MAX: u32 = 12;
@@ -52,6 +52,8 @@ pub(crate) struct TableLog {
     live: Option<LiveTable>,
     /// When the log was last looked at as a whole.
     loaded: Duration,
+    /// Bytes of the entries that were written.
+    pub(crate) written: u64,
 }
 
 impl TableLog {
@@ -61,7 +63,7 @@ impl TableLog {
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(&root), location.prefix().clone()));
         let store = default_logstore(prefixed, root, location.url(), &StorageConfig::default());
         let table = DeltaTable::new(Arc::clone(&store));
-        Self { table, store, location: location.clone(), clock, live: None, loaded: Duration::ZERO }
+        Self { table, store, location: location.clone(), clock, live: None, loaded: Duration::ZERO, written: 0 }
     }
 
     /// Brings the state up to the latest version; `None` where there is no table.
@@ -110,14 +112,14 @@ impl TableLog {
             configuration: BTreeMap::new(),
             protocol: as_json(serde_json::to_value(snapshot.protocol()))?,
             files: HashMap::new(),
+            totals: Totals::default(),
             numbers: HashMap::new(),
         };
         let metadata = as_json(serde_json::to_value(snapshot.metadata()))?;
         live.take_metadata(&metadata).map_err(|error| error.with("table", self.location.url()))?;
         for view in snapshot.log_data().iter() {
             #[allow(deprecated, reason = "the only public way to a file's tags")]
-            let file = LiveFile::of(view.add_action())?;
-            live.files.insert(file.name.clone(), file);
+            live.add(LiveFile::of(view.add_action())?);
         }
         Ok(Some(live))
     }
@@ -214,6 +216,7 @@ impl TableLog {
 
     /// What we wrote need not be read.
     fn put_is_ours(&mut self, version: u64, body: &[u8]) -> Result<Put> {
+        self.written += body.len() as u64;
         match &mut self.live {
             Some(live) if live.version + 1 == version => live.apply(version, body)?,
             _ => self.live = None,
@@ -234,6 +237,11 @@ impl TableLog {
                 tracing::warn!(table = %url, %error, "a checkpoint could not be written");
             }
         }
+    }
+
+    /// Returns what reads the log on its own.
+    pub(crate) fn reader(&self) -> LogStoreRef {
+        Arc::clone(&self.store)
     }
 
     /// Returns the version of the newest checkpoint; zero where there is none.

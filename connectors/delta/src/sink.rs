@@ -1,16 +1,17 @@
 //! One Delta table as a sink.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use lakehead_core::{Error, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint};
+use lakehead_core::{
+    Error, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec, TableFigures, WriteMode, failpoint,
+};
 use lakehead_keyindex::KeyHash;
 use lakehead_lakefile::{FileFormat, Location};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::actions::{add, remove};
@@ -19,15 +20,14 @@ use crate::keyed::KeyedTable;
 use crate::live::LiveFile;
 use crate::log::{Put, TableLog, TableState, mark_actions};
 use crate::schema::{has_ntz, lake_schema, merge_schemas, parse_schema_string, protocol_for, schema_string, to_lake};
-use crate::stage::{DataWriters, KeyedStage, Staged, Taken, refuse_changes, write_changes};
+use crate::stage::{DataWriters, KeyedStage, Owner, Staged, Taken, refuse_changes, write_changes};
+use crate::upkeep::{Policy, Upkeep};
 
-mod compact;
+mod tend;
 mod upsert;
 
+pub(crate) use tend::NewMark;
 use upsert::Keyed;
-
-/// Versions between two checkpoints.
-const CHECKPOINT_EVERY: u64 = 50;
 
 /// Writes one Delta table.
 pub(crate) struct DeltaSink {
@@ -45,9 +45,13 @@ pub(crate) struct DeltaSink {
     hashes: HashMap<String, Vec<KeyHash>>,
     /// Where each key's row lies, for upserts by deletion vectors.
     rows_by_key: KeyedTable,
-    /// Work beside the commits.
-    upkeep: JoinSet<()>,
-    checkpointed: u64,
+    /// Work beside the rounds.
+    upkeep: Upkeep,
+    /// Files of rounds that were prepared and not committed.
+    pending: HashSet<String>,
+    /// Bytes of data, and of log and vectors, that rounds wrote.
+    payload_bytes: u64,
+    overhead_bytes: u64,
     /// Whether netted changes of the open round went to files already.
     flushed: bool,
     rows: u64,
@@ -62,6 +66,7 @@ impl DeltaSink {
         let schema = table_schema(&spec)?;
         let log = TableLog::new(&location, Arc::clone(&spec.clock));
         let rows_by_key = KeyedTable::new(&location, &spec.cache);
+        let upkeep = Upkeep::new(Policy::from_settings(&spec.settings));
         Ok(Self {
             spec,
             location,
@@ -75,8 +80,10 @@ impl DeltaSink {
             spilled: Staged::default(),
             hashes: HashMap::new(),
             rows_by_key,
-            upkeep: JoinSet::new(),
-            checkpointed: 0,
+            upkeep,
+            pending: HashSet::new(),
+            payload_bytes: 0,
+            overhead_bytes: 0,
             flushed: false,
             rows: 0,
         })
@@ -84,6 +91,11 @@ impl DeltaSink {
 
     fn millis(&self) -> i64 {
         self.spec.clock.now().div_euclid(1000)
+    }
+
+    /// Whose files these are.
+    fn own(&self) -> Owner {
+        Owner::new(&self.spec.pipeline, self.fence)
     }
 
     fn format(&self) -> FileFormat {
@@ -108,6 +120,8 @@ impl DeltaSink {
             configuration.insert("delta.enableDeletionVectors".to_owned(), "true".to_owned());
             // Each changed vector leaves a tombstone of the one before: a week of them outweighs the table's own log.
             configuration.insert("delta.deletedFileRetentionDuration".to_owned(), "interval 1 days".to_owned());
+            // An entry each few seconds: a month of them is a quarter of a million objects.
+            configuration.insert("delta.logRetentionDuration".to_owned(), "interval 7 days".to_owned());
         }
         let metadata = self.metadata(&identity, &self.schema, self.millis(), &configuration)?;
         let actions = [protocol_for(&self.schema, self.wants_vectors()), metadata];
@@ -153,9 +167,9 @@ impl DeltaSink {
     }
 
     fn writers(&mut self) -> &mut DataWriters {
-        let (format, file_bytes) = (self.format(), self.file_bytes());
+        let (format, file_bytes, own) = (self.format(), self.file_bytes(), self.own());
         self.writers.get_or_insert_with(|| {
-            DataWriters::new(&self.location, &self.schema, &self.spec.partition_by, format, file_bytes, self.fence)
+            DataWriters::new(&self.location, &self.schema, &self.spec.partition_by, format, file_bytes, &own)
         })
     }
 
@@ -179,8 +193,8 @@ impl DeltaSink {
         for batch in &netted.rows {
             self.writers().write(batch).await?;
         }
-        self.spilled.patches.extend(write_changes(&self.staging, self.fence, &netted.patches).await?);
-        if let Some(file) = write_changes(&self.staging, self.fence, &netted.deletes).await? {
+        self.spilled.patches.extend(write_changes(&self.staging, &self.own(), &netted.patches).await?);
+        if let Some(file) = write_changes(&self.staging, &self.own(), &netted.deletes).await? {
             let hasher = KeyHasher::new(&self.schema, &self.spec.key)?;
             let hashes = netted.deletes.iter().map(|batch| hasher.hashes(batch)).collect::<Result<Vec<_>>>()?;
             self.hashes.insert(file.name.clone(), hashes.concat());
@@ -232,22 +246,6 @@ impl DeltaSink {
         Ok((actions, keyed))
     }
 
-    /// Writes a checkpoint beside the commits; where they outran it twice over, before the next one.
-    async fn checkpoint(&mut self, version: u64) {
-        while self.upkeep.try_join_next().is_some() {}
-        let due = version.saturating_sub(self.checkpointed);
-        if due < CHECKPOINT_EVERY || (!self.upkeep.is_empty() && due < 2 * CHECKPOINT_EVERY) {
-            return;
-        }
-        if self.upkeep.is_empty() {
-            self.upkeep.spawn(self.log.checkpoint());
-            self.checkpointed = version;
-        }
-        if due >= 2 * CHECKPOINT_EVERY {
-            while self.upkeep.join_next().await.is_some() {}
-        }
-    }
-
     /// The files whose rows an `overwrite` replaces: those of the same run interval, of the partitions touched, or all.
     fn overwritten<'a>(&self, staged: &Staged, files: impl Iterator<Item = &'a LiveFile>) -> Vec<&'a LiveFile> {
         let by = self.spec.settings.texts("overwrite_by");
@@ -272,6 +270,11 @@ impl DeltaSink {
         self.flushed = false;
         self.rows = 0;
     }
+}
+
+/// The name of a file without its folders.
+fn last_part(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
 fn table_schema(spec: &SinkSpec) -> Result<SchemaRef> {
@@ -304,7 +307,7 @@ impl Sink for DeltaSink {
             let actions = mark_actions(&self.spec.pipeline, &state.identity, Mark { fence, ..mark });
             failpoint::hit("delta.fence").await?;
             if self.log.put(state.version + 1, "FENCE", &actions[1..2]).await? == Put::Ours {
-                self.checkpointed = self.log.checkpointed().await;
+                self.upkeep.checkpointed = self.log.checkpointed().await;
                 self.say_how_rows_go();
                 return Ok(SinkPosition { identity: state.identity, version: state.version + 1, mark });
             }
@@ -378,8 +381,8 @@ impl Sink for DeltaSink {
         if overwrites {
             staged.run = Some(format!("{}/{}", self.spec.run.start, self.spec.run.end));
         }
-        let files = staged.data.iter().map(|f| &f.file).chain(&staged.patches).chain(&staged.deletes);
-        let bytes = files.map(|file| file.size).sum();
+        let bytes = staged.files().map(|file| file.size).sum();
+        self.pending.extend(staged.files().map(|file| last_part(&file.name)));
         failpoint::hit("delta.prepared").await?;
         let payload =
             serde_json::to_value(&staged).map_err(|error| Error::bug("a staged round is not JSON").caused_by(error))?;
@@ -407,12 +410,16 @@ impl Sink for DeltaSink {
                 return Ok(Outcome::AlreadyCommitted);
             }
             let (mut actions, keyed) = self.derive(&staged, prepared, &state).await?;
+            let logged = self.log.written;
             actions.extend(mark_actions(&self.spec.pipeline, &state.identity, mark));
             let version = state.version + 1;
             if self.log.put(version, operation(self.spec.mode), &actions).await? == Put::Ours {
+                self.payload_bytes += prepared.bytes;
+                self.overhead_bytes +=
+                    self.log.written - logged + keyed.as_ref().map_or(0, |keyed| keyed.marks.bytes());
+                self.leave_round(&staged);
                 self.index_committed(version, staged, keyed);
-                self.compact(version).await;
-                self.checkpoint(version).await;
+                self.keep_log_short(version).await;
                 return Ok(Outcome::Committed(version));
             }
         }
@@ -421,6 +428,14 @@ impl Sink for DeltaSink {
     async fn abort(&mut self) -> Result<()> {
         self.forget();
         Ok(())
+    }
+
+    async fn tend(&mut self, patience: Patience) {
+        self.look_after(patience).await;
+    }
+
+    fn figures(&self) -> Option<TableFigures> {
+        self.table_figures()
     }
 }
 

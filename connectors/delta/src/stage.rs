@@ -62,6 +62,13 @@ pub(crate) struct Staged {
     pub(crate) run: Option<String>,
 }
 
+impl Staged {
+    /// All files, in the table and beside it.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &WrittenFile> {
+        self.data.iter().map(|file| &file.file).chain(&self.patches).chain(&self.deletes)
+    }
+}
+
 /// Writes data files, one at a time per partition.
 pub(crate) struct DataWriters {
     location: Location,
@@ -69,7 +76,7 @@ pub(crate) struct DataWriters {
     schema: SchemaRef,
     format: FileFormat,
     file_bytes: u64,
-    fence: u64,
+    owner: Owner,
     /// Hashes keys, where they are kept.
     hasher: Option<KeyHasher>,
     open: BTreeMap<PartitionValues, OpenFile>,
@@ -84,7 +91,7 @@ impl DataWriters {
         partition_by: &[String],
         format: FileFormat,
         file_bytes: Option<u64>,
-        fence: u64,
+        owner: &Owner,
     ) -> Self {
         Self {
             location: location.clone(),
@@ -92,7 +99,7 @@ impl DataWriters {
             schema: file_schema(schema, partition_by),
             format,
             file_bytes: file_bytes.unwrap_or(FILE_BYTES),
-            fence,
+            owner: owner.clone(),
             hasher: None,
             open: BTreeMap::new(),
             clock: 0,
@@ -112,7 +119,7 @@ impl DataWriters {
             self.clock += 1;
             if !self.open.contains_key(&partition) {
                 self.make_room().await?;
-                let name = format!("{}{}", partition_path(&partition), part_name(self.fence));
+                let name = format!("{}{}", partition_path(&partition), self.owner.part_name());
                 let writer = FileWriter::create(&self.location, &name, &self.schema, self.format)?;
                 self.open.insert(partition.clone(), OpenFile { writer, used: 0, keys: Vec::new() });
             }
@@ -176,10 +183,36 @@ fn without_hashes(rows: &RecordBatch) -> Result<(RecordBatch, Vec<KeyHash>)> {
     Ok((rows.project(&(0..last).collect::<Vec<_>>())?, keys))
 }
 
-/// Returns a name that no other process and no other round uses; it begins with the fence of its owner, so that a
-/// sweep can tell whose it was.
-pub(crate) fn part_name(fence: u64) -> String {
-    format!("part-{fence:05}-{}.parquet", Uuid::new_v4())
+/// Who writes a file: the file's name says it, so that a sweep can tell whose it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// The pipeline, in eight digits.
+    pipeline: String,
+    fence: u64,
+}
+
+impl Owner {
+    pub(crate) fn new(pipeline: &str, fence: u64) -> Self {
+        let hash = twox_hash::XxHash3_128::oneshot(pipeline.as_bytes());
+        Self { pipeline: format!("{:08x}", hash >> 96), fence }
+    }
+
+    /// Returns a name that no other process and no other round uses.
+    pub(crate) fn part_name(&self) -> String {
+        format!("part-{:05}-{}-{}.parquet", self.fence, self.pipeline, Uuid::new_v4())
+    }
+
+    /// Returns whether a file was written by this owner or one before it of the same pipeline.
+    pub(crate) fn may_remove(&self, name: &str) -> bool {
+        let Some(name) = name.strip_prefix("part-").and_then(|name| name.strip_suffix(".parquet")) else {
+            return false;
+        };
+        let mut parts = name.splitn(3, '-');
+        let fence = parts.next().and_then(|fence| fence.parse::<u64>().ok());
+        let pipeline = parts.next();
+        let uuid = parts.next().and_then(|uuid| Uuid::try_parse(uuid).ok());
+        fence.is_some_and(|fence| fence <= self.fence) && pipeline == Some(self.pipeline.as_str()) && uuid.is_some()
+    }
 }
 
 /// The open round of an `upsert`.
@@ -226,12 +259,12 @@ impl KeyedStage {
 /// Writes change files (patches, deletes) to the pipeline's staging folder, outside the table's data.
 pub(crate) async fn write_changes(
     folder: &Location,
-    fence: u64,
+    owner: &Owner,
     batches: &[RecordBatch],
 ) -> Result<Option<WrittenFile>> {
     let Some(first) = batches.first() else { return Ok(None) };
     let format = FileFormat::from_settings(&lakehead_core::Settings::default());
-    let mut writer = FileWriter::create(folder, &part_name(fence), &first.schema(), format)?;
+    let mut writer = FileWriter::create(folder, &owner.part_name(), &first.schema(), format)?;
     for batch in batches {
         writer.write(batch).await?;
     }
@@ -248,4 +281,21 @@ pub(crate) fn refuse_changes(rows: &RecordBatch, table: &str) -> Result<()> {
             .help("use `mode = changelog`, which keeps every change, or `mode = upsert` with a key"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_known_by_its_name() {
+        let earlier = Owner::new("p", 7);
+        let name = earlier.part_name();
+        assert!(earlier.may_remove(&name) && Owner::new("p", 8).may_remove(&name), "{name}");
+        assert!(!Owner::new("p", 6).may_remove(&name), "a later owner's file");
+        assert!(!Owner::new("q", 9).may_remove(&name), "another pipeline's file");
+        let foreign =
+            ["part-00001-5c1f5d5e-0b7f-4d7a-8f4e-111111111111-c000.snappy.parquet", "part-7.parquet", "a.parquet"];
+        assert!(foreign.iter().all(|name| !earlier.may_remove(name)));
+    }
 }

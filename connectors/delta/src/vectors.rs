@@ -37,6 +37,18 @@ pub(crate) struct Descriptor {
     pub(crate) cardinality: u64,
 }
 
+impl Descriptor {
+    /// Returns the name of the file that the vector lies in, where it lies in one of the table's.
+    pub(crate) fn file(&self) -> Option<String> {
+        if self.storage_type == "u" { file_name(&self.path_or_inline_dv) } else { None }
+    }
+
+    /// Returns the bytes of the vector.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.size_in_bytes
+    }
+}
+
 /// The rows of one file that are gone, by their place in it.
 pub(crate) type Vector = RoaringTreemap;
 
@@ -148,8 +160,14 @@ pub(crate) fn live_rows(batch: RecordBatch, start: u64, gone: Option<&Vector>) -
     Ok(filter_record_batch(&batch, &stays)?)
 }
 
+/// Returns whether a file's name, without its folder, is that of a file of vectors.
+pub(crate) fn is_file_of_vectors(name: &str) -> bool {
+    let uuid = name.strip_prefix("deletion_vector_").and_then(|rest| rest.strip_suffix(".bin"));
+    uuid.is_some_and(|uuid| Uuid::try_parse(uuid).is_ok())
+}
+
 /// Returns the name of a vector's file: an optional folder, then the uuid in Z85.
-fn file_name(text: &str) -> Option<String> {
+pub(crate) fn file_name(text: &str) -> Option<String> {
     let (folder, digits) = text.split_at_checked(text.len().checked_sub(UUID_DIGITS)?)?;
     let uuid = Uuid::from_slice(&from_z85(digits)?).ok()?;
     let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };

@@ -9,24 +9,33 @@ use async_trait::async_trait;
 use deltalake::DeltaTable;
 use lakehead_conformance::{SinkUnderTest, SourceUnderTest, rows, sink_laws, source_laws, upsert_laws};
 use lakehead_core::{
-    BatchBudget, Checkpoint, Mark, Outcome, RunContext, Settings, Sink, SinkSpec, Source, SourceEvent, SourceSpec,
-    SystemClock, TableSpec, Value, WriteMode,
+    BatchBudget, Checkpoint, Clock, Mark, Outcome, RunContext, Settings, Sink, SinkSpec, Source, SourceEvent,
+    SourceSpec, SystemClock, TableSpec, Value, WriteMode,
 };
 use lakehead_delta::CONNECTOR;
 
 #[path = "protocol/keyed.rs"]
 mod keyed;
+#[path = "protocol/upkeep.rs"]
+mod upkeep;
 
 struct Table {
     folder: PathBuf,
     mode: WriteMode,
     pipeline: &'static str,
     deletes: &'static str,
+    clock: Arc<dyn Clock>,
 }
 
 impl Table {
     fn new(folder: &Path, mode: WriteMode) -> Self {
-        Self { folder: folder.to_path_buf(), mode, pipeline: "p", deletes: "vectors" }
+        Self {
+            folder: folder.to_path_buf(),
+            mode,
+            pipeline: "p",
+            deletes: "vectors",
+            clock: Arc::new(SystemClock::default()),
+        }
     }
 
     fn connection() -> Settings {
@@ -50,7 +59,7 @@ impl SinkUnderTest for Table {
             root: self.folder.clone(),
             cache: self.folder.join("cache"),
             run: RunContext::default(),
-            clock: Arc::new(SystemClock::default()),
+            clock: Arc::clone(&self.clock),
         })
         .unwrap()
     }
@@ -216,8 +225,7 @@ async fn pipelines_that_share_a_table_lose_and_double_nothing_case_76() {
     let folder = tempfile::tempdir().unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for pipeline in ["a", "b", "c", "d"] {
-        let table =
-            Table { folder: folder.path().to_path_buf(), mode: WriteMode::Append, pipeline, deletes: "vectors" };
+        let table = Table { pipeline, ..Table::new(folder.path(), WriteMode::Append) };
         tasks.spawn(async move {
             let mut sink = table.sink();
             sink.open(1).await.unwrap();

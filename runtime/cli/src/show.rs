@@ -106,7 +106,7 @@ impl Observer for Display {
             Event::InputRejected { origin, reason } => self.line(&format!(" set aside: {origin}: {reason}")),
             Event::Evolved { table, added } => self.line(&format!(" {table} gained {}", added.join(", "))),
             Event::Recovered { round } => self.line(&format!(" round {round} of an earlier process finished")),
-            Event::Taken { .. } | Event::Idle | Event::Level { .. } | Event::CaughtUp => {}
+            Event::Taken { .. } | Event::Holds { .. } | Event::Idle | Event::Level { .. } | Event::CaughtUp => {}
         }
     }
 }

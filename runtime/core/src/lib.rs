@@ -26,6 +26,6 @@ pub use connector::{
 };
 pub use error::{Blame, Error, Result, Retry};
 pub use record::{Created, RecordStore};
-pub use sink::{Mark, Outcome, Prepared, Sink, SinkPosition, TableVersion};
+pub use sink::{Mark, Outcome, Patience, Prepared, Sink, SinkPosition, TableFigures, TableVersion};
 pub use source::{BatchBudget, ChangeBatch, Source, SourceEvent};
 pub use value::{Secret, Settings, Value};

@@ -5,7 +5,7 @@ use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Micros, Result};
 
 /// What the table itself calls one of its states.
 pub type TableVersion = u64;
@@ -61,6 +61,36 @@ pub enum Outcome {
     Fenced(u64),
 }
 
+/// How long [`Sink::tend`] may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Another round may come: what is finished is taken over, what is worth it is begun, nothing is waited for.
+    Between,
+    /// The run ends: what is worth doing is done before the call returns.
+    ToEnd,
+}
+
+/// What a table holds, and what keeping it has cost since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFigures {
+    /// Live files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Rows that readers see.
+    pub rows: u64,
+    /// Rows of live files that are marked as gone.
+    pub rows_gone: u64,
+    /// Bytes of data that rounds wrote.
+    pub payload_bytes: u64,
+    /// Bytes of log entries and deletion vectors that rounds wrote beside it.
+    pub overhead_bytes: u64,
+    /// Bytes that merging files wrote.
+    pub merged_bytes: u64,
+    /// When files that no version needs are looked for again.
+    pub sweep_at: Option<Micros>,
+}
+
 /// Writes one table.
 ///
 /// # Laws (each is a function in `lakehead-conformance`)
@@ -98,4 +128,14 @@ pub trait Sink: Send {
 
     /// Drops what was staged and not prepared.
     async fn abort(&mut self) -> Result<()>;
+
+    /// Looks after the table between two rounds: merges small files, removes what no version needs. Called after the
+    /// unfinished round of an earlier process, if any, was committed, and never while a round is staged and prepared. It
+    /// changes no row, never fails or delays a round, and tells of its own troubles.
+    async fn tend(&mut self, _patience: Patience) {}
+
+    /// Returns what the table holds, where that is known without reading it.
+    fn figures(&self) -> Option<TableFigures> {
+        None
+    }
 }

@@ -203,6 +203,7 @@ impl Observer for Counting {
             // To have taken the pipeline over is not to have reached its sources.
             Event::Taken { .. }
             | Event::Recovered { .. }
+            | Event::Holds { .. }
             | Event::Warned { .. }
             | Event::InputRejected { .. }
             | Event::Evolved { .. } => {}

@@ -1,6 +1,6 @@
 //! What a run tells those who watch it.
 
-use lakehead_core::{Micros, TableVersion};
+use lakehead_core::{Micros, TableFigures, TableVersion};
 use serde::Serialize;
 
 /// One thing that happened.
@@ -40,6 +40,13 @@ pub enum Event {
         rows: u64,
         /// Bytes of the files written.
         bytes: u64,
+    },
+    /// What a table holds now.
+    Holds {
+        /// The table.
+        table: String,
+        /// Its figures.
+        figures: TableFigures,
     },
     /// Rows were set aside.
     Rejected {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use lakehead_core::{Checkpoint, Clock, Error, Result, RunContext, Sink, SourceEvent, failpoint};
+use lakehead_core::{
+    Checkpoint, Clock, Error, Patience, Result, RunContext, Sink, SourceEvent, TableFigures, failpoint,
+};
 use lakehead_plan::{NodeKind, OnMisfit, Plan, SinkPlan, SourcePlan, StreamId};
 use lakehead_sql::{Parameters, Sql};
 use tokio::sync::watch;
@@ -134,6 +136,8 @@ struct Run<'a> {
     /// as they are, without looking for a later change of the same key.
     snapshot: bool,
     whole_runs: bool,
+    /// What was last told of each table.
+    told: HashMap<usize, TableFigures>,
     summary: Summary,
 }
 
@@ -243,6 +247,7 @@ impl<'a> Run<'a> {
             last_idle: engine.clock.monotonic(),
             snapshot: false,
             whole_runs: whole_runs || collect,
+            told: HashMap::new(),
             summary: Summary::default(),
             flow,
         }
@@ -307,6 +312,7 @@ impl<'a> Run<'a> {
                 }
                 if ended || caught_up || stopping {
                     self.summary.stopped = stopping && !ended;
+                    self.tend(if stopping { Patience::Between } else { Patience::ToEnd }).await;
                     self.tell(Event::CaughtUp);
                     return Ok(());
                 }
@@ -352,7 +358,10 @@ impl<'a> Run<'a> {
             }
         };
         match next {
-            None => Ok(()),
+            None => {
+                self.tend(Patience::Between).await;
+                Ok(())
+            }
             Some((_, None)) => Err(gone()),
             Some((_, Some(Err(error)))) => {
                 self.save_complete().await?;
@@ -512,6 +521,22 @@ impl<'a> Run<'a> {
                 self.set_aside(letters)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Looks after the tables, between two rounds.
+    async fn tend(&mut self, patience: Patience) {
+        for number in 0..self.sinks.len() {
+            self.sinks[number].sink.tend(patience).await;
+            self.tell_figures(number);
+        }
+    }
+
+    fn tell_figures(&mut self, number: usize) {
+        let part = &self.sinks[number];
+        let (table, figures) = (part.table.clone(), part.sink.figures());
+        if let Some(figures) = figures.filter(|figures| self.told.insert(number, *figures) != Some(*figures)) {
+            self.tell(Event::Holds { table, figures });
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use lakehead_core::{Error, Micros, Result};
+use lakehead_core::{Error, Micros, Result, TableFigures};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
@@ -88,6 +88,8 @@ pub struct TableRecord {
     pub version: u64,
     /// When that was committed.
     pub updated: Micros,
+    /// What it holds, where its sink can say.
+    pub figures: Option<TableFigures>,
 }
 
 /// Who has a pipeline: what its epoch chain says, for people. The chain decides, this row only tells.
@@ -124,6 +126,9 @@ create table if not exists runs (
 create table if not exists tables (
   pipeline text not null, connection text not null, name text not null, format text not null,
   location text not null, version integer not null, updated integer not null,
+  primary key (connection, name)
+);
+create table if not exists figures (connection text not null, name text not null, body text not null,
   primary key (connection, name)
 );
 create table if not exists leases (
@@ -243,11 +248,22 @@ impl Ledger {
         })
     }
 
+    /// Notes what a listed table holds.
+    pub fn record_figures(&self, connection: &str, table: &str, figures: &TableFigures) -> Result<()> {
+        let body =
+            serde_json::to_string(figures).map_err(|error| Error::bug("figures are not JSON").caused_by(error))?;
+        self.with(|own| {
+            own.execute("insert or replace into figures values (?1, ?2, ?3)", params![connection, table, body])?;
+            Ok(())
+        })
+    }
+
     /// Returns every table, by connection and name.
     pub fn tables(&self) -> Result<Vec<TableRecord>> {
         self.with(|connection| {
             let mut statement = connection.prepare(
-                "select pipeline, connection, name, format, location, version, updated from tables order by 2, 3",
+                "select pipeline, connection, name, format, location, version, updated, body
+                 from tables left join figures using (connection, name) order by 2, 3",
             )?;
             let rows = statement.query_map([], |row| {
                 Ok(TableRecord {
@@ -258,6 +274,7 @@ impl Ledger {
                     location: row.get(4)?,
                     version: u64::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
                     updated: row.get(6)?,
+                    figures: row.get::<_, Option<String>>(7)?.and_then(|body| serde_json::from_str(&body).ok()),
                 })
             })?;
             rows.collect()

@@ -193,8 +193,49 @@ fn an_upsert_that_dies_at_any_step_leaves_every_key_once() {
     }
 }
 
+/// Files are merged at the end of a run: a process that dies over it has changed no row, and the next run merges them.
+#[test]
+fn a_merge_that_dies_changes_no_row_and_is_made_again() {
+    let file = "connection drops files { path = \"in\" }\nconnection lake delta { path = \"lake\" }\n\
+        pipeline p {\n  source rows = drops { path = \"*.csv\", columns = { id = bigint, n = bigint } }\n  \
+        sink lake { table = \"t\", mode = upsert, key = [id] }\n}\n";
+    for (point, end) in [("delta.merge.files", "abort"), ("delta.compact", "abort"), ("delta.compact", "error")] {
+        let folder = project(file);
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        let write = |number: i64| {
+            let rows: String = (0..40).map(|id| format!("{},{number}\n", id * number)).collect();
+            std::fs::write(folder.path().join(format!("in/{number}.csv")), format!("id,n\n{rows}")).unwrap();
+        };
+        for number in 1..=7 {
+            write(number);
+            succeed(folder.path(), &["run", "p"]);
+        }
+        write(8);
+        let dying = format!("{point}={end}");
+        let died = command(folder.path()).args(["run", "p"]).env("LAKEHEAD_FAILPOINTS", &dying).output().unwrap();
+        let said = text(&died.stderr);
+        assert_eq!(died.status.success(), end == "error", "{dying}\n{said}");
+        let rows = live_rows(&folder.path().join("lake/t"));
+        let expected: std::collections::BTreeSet<i64> =
+            (1..=8).flat_map(|number| (0..40).map(move |id| id * number)).collect();
+        assert_eq!(rows, i64::try_from(expected.len()).unwrap(), "{dying}");
+        assert!(live_files(&folder.path().join("lake/t")).len() >= 8, "{dying}: nothing was merged");
+        succeed(folder.path(), &["run", "p"]);
+        assert_eq!(live_rows(&folder.path().join("lake/t")), rows, "{dying}");
+        let left = live_files(&folder.path().join("lake/t")).len();
+        assert!(left < 3, "{dying}: {left} files after the merge");
+        let told = succeed(folder.path(), &["status"]);
+        assert!(told.contains(&format!("{left} file")) && told.contains("swept next"), "{told}");
+    }
+}
+
 /// Counts the live rows that the newest entries of a log speak of: rows of live files less those that are gone.
 fn live_rows(table: &std::path::Path) -> i64 {
+    live_files(table).values().sum()
+}
+
+/// The live files and the rows of each that are not gone.
+fn live_files(table: &std::path::Path) -> std::collections::BTreeMap<String, i64> {
     let mut entries: Vec<_> =
         std::fs::read_dir(table.join("_delta_log")).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
@@ -212,7 +253,7 @@ fn live_rows(table: &std::path::Path) -> i64 {
             files.insert(add["path"].as_str().unwrap().to_owned(), stats["numRecords"].as_i64().unwrap() - gone);
         }
     }
-    files.values().sum()
+    files
 }
 
 /// A secret's file that others can read is refused, and neither it nor its text is ever shown.

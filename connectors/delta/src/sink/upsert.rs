@@ -17,7 +17,7 @@ use crate::keyed::{KeyedTable, Marked, file_keys};
 use crate::live::{LiveFile, LiveTable};
 use crate::merge::{KeyBounds, Merge, add_partition_columns, looked_up};
 use crate::schema::to_lake;
-use crate::stage::{DataWriters, Staged, StagedFile, part_name};
+use crate::stage::{DataWriters, Staged, StagedFile};
 
 /// What an upsert by deletion vectors comes to.
 #[derive(Default)]
@@ -67,7 +67,7 @@ impl DeltaSink {
         let old_rows = old_rows.iter().map(|rows| to_lake(rows, schema)).collect::<Result<Vec<_>>>()?;
         let merge = self.merge(schema)?;
         let (location, by) = (&self.location, &self.spec.partition_by);
-        let mut writers = DataWriters::new(location, schema, by, self.format(), None, self.fence);
+        let mut writers = DataWriters::new(location, schema, by, self.format(), None, &self.own());
         writers.keep_keys(hasher);
         for patch in &patches {
             writers.write(&merge.fill(patch, &old_rows)?).await?;
@@ -114,7 +114,7 @@ impl DeltaSink {
         if files.is_empty() && staged.patches.is_empty() {
             return Ok(Vec::new());
         }
-        let fence = self.fence;
+        let own = self.own();
         let merge = self.merge(schema)?;
         let mut changed = KeySet::default();
         let mut wanted = KeySet::default();
@@ -150,12 +150,12 @@ impl DeltaSink {
             }
         }
         failpoint::hit("delta.merge").await?;
-        let (rewritten, old_rows) = merge.rewrite(files, &changed, &wanted, &bounds, || part_name(fence)).await?;
+        let (rewritten, old_rows) = merge.rewrite(files, &changed, &wanted, &bounds, || own.part_name()).await?;
         let mut actions: Vec<Value> = rewritten.removed.iter().map(|file| remove(file, millis)).collect();
         actions.extend(rewritten.added.iter().map(|(file, partition)| add(file, partition, None, millis)));
         if !patches.is_empty() {
             let mut writers =
-                DataWriters::new(&self.location, schema, &self.spec.partition_by, self.format(), None, self.fence);
+                DataWriters::new(&self.location, schema, &self.spec.partition_by, self.format(), None, &own);
             for patch in &patches {
                 writers.write(&merge.fill(patch, &old_rows)?).await?;
             }

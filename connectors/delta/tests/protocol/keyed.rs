@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use lakehead_conformance::{SinkUnderTest, rows};
-use lakehead_core::{Mark, Outcome, Sink, WriteMode};
+use lakehead_core::{Mark, Outcome, Patience, Sink, WriteMode, failpoint};
 
 use super::Table;
 
 /// A change as the laws write it: kind, id, body, the column left unsent.
-type Change = (&'static str, i64, Option<String>, Option<&'static str>);
+pub(crate) type Change = (&'static str, i64, Option<String>, Option<&'static str>);
 
 /// Numbers that look like chance, the same ones every time.
 struct Dice(u64);
@@ -22,19 +22,19 @@ impl Dice {
     }
 }
 
-struct Shadow {
-    rows: BTreeMap<i64, Option<String>>,
+pub(crate) struct Shadow {
+    pub(crate) rows: BTreeMap<i64, Option<String>>,
     dice: Dice,
-    seq: u64,
+    pub(crate) seq: u64,
 }
 
 impl Shadow {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { rows: BTreeMap::new(), dice: Dice(7), seq: 0 }
     }
 
     /// Makes up the changes of one round and takes them over: a key may change several times.
-    fn round(&mut self, changes: u64, keys: u64) -> Vec<Change> {
+    pub(crate) fn round(&mut self, changes: u64, keys: u64) -> Vec<Change> {
         let mut made = Vec::new();
         for _ in 0..changes {
             let id = i64::try_from(self.dice.below(keys)).unwrap();
@@ -55,7 +55,7 @@ impl Shadow {
         made
     }
 
-    async fn commit(&mut self, sink: &mut Box<dyn Sink>, fence: u64, changes: &[Change]) {
+    pub(crate) async fn commit(&mut self, sink: &mut Box<dyn Sink>, fence: u64, changes: &[Change]) {
         let batch: Vec<_> = changes.iter().map(|(op, id, body, unsent)| (*op, *id, body.as_deref(), *unsent)).collect();
         sink.stage(rows(&batch)).await.unwrap();
         let Some(prepared) = sink.prepare().await.unwrap() else { return };
@@ -64,9 +64,10 @@ impl Shadow {
         assert!(matches!(sink.commit(&prepared, mark).await.unwrap(), Outcome::Committed(_)));
         // Whoever asks again is told that it is done.
         assert_eq!(sink.commit(&prepared, mark).await.unwrap(), Outcome::AlreadyCommitted);
+        sink.tend(Patience::Between).await;
     }
 
-    async fn check(&self, table: &Table) {
+    pub(crate) async fn check(&self, table: &Table) {
         let mut found = table.read().await;
         found.sort();
         let expected: Vec<_> = self.rows.iter().map(|(id, body)| (*id, body.clone())).collect();
@@ -89,7 +90,7 @@ fn python(script: &str, folder: &Path) -> Option<String> {
 }
 
 /// Asks DuckDB and Polars.
-fn check_with_others(shadow: &Shadow, folder: &Path) {
+pub(crate) fn check_with_others(shadow: &Shadow, folder: &Path) {
     let script = "
 import sys, duckdb, polars
 path = sys.argv[1]
@@ -111,6 +112,8 @@ struct Entries {
     vectors: usize,
     /// Commits that merged files.
     merges: usize,
+    /// Merged files of which rows were gone by the time that they became live.
+    carried: usize,
 }
 
 fn entries(folder: &Path) -> Entries {
@@ -128,6 +131,7 @@ fn entries(folder: &Path) -> Entries {
             }
             Some("OPTIMIZE") => {
                 found.merges += 1;
+                found.carried += vectors;
                 assert!(actions[1..].iter().all(|action| action["add"]["dataChange"] != true), "{text}");
                 assert!(actions[1..].iter().all(|action| action["remove"]["dataChange"] != true), "{text}");
             }
@@ -176,12 +180,44 @@ async fn a_hundred_rounds_leave_what_the_model_holds_and_rewrite_no_file() {
         }
     }
     check_with_others(&shadow, folder.path());
-    let Entries { files_of_a_round, vectors, merges } = entries(folder.path());
+    sink.tend(Patience::ToEnd).await;
+    shadow.check(&table).await;
+    check_with_others(&shadow, folder.path());
+    let Entries { files_of_a_round, vectors, merges, .. } = entries(folder.path());
     // A round adds a file of new rows, and one of rows that were filled from old ones.
     assert_eq!(files_of_a_round, 2);
     assert!(vectors > 100 && merges > 10, "{vectors} vectors, {merges} merges");
     let live = deltalake_files(&folder.path().join("lake/t")).await;
     assert!(live < 40, "small files were merged: {live} are live");
+    let figures = sink.figures().unwrap();
+    assert_eq!((figures.files, figures.rows), (live as u64, shadow.rows.len() as u64));
+    assert!(figures.overhead_bytes > 0 && figures.payload_bytes > 0 && figures.merged_bytes > 0, "{figures:?}");
+}
+
+/// Rounds go on while files are merged: rows that change meanwhile are gone from the merged files too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_takes_over_what_went_while_it_ran() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = Table::new(folder.path(), WriteMode::Upsert);
+    let mut shadow = Shadow::new();
+    let mut sink = table.sink();
+    sink.open(1).await.unwrap();
+    for slow in ["", "delta.merge.files=delay(100)"] {
+        failpoint::configure(slow).unwrap();
+        for _ in 0..40 {
+            let changes = shadow.round(60, 600);
+            shadow.commit(&mut sink, 1, &changes).await;
+        }
+    }
+    failpoint::configure("").unwrap();
+    shadow.check(&table).await;
+    sink.tend(Patience::ToEnd).await;
+    shadow.check(&table).await;
+    let changes = shadow.round(600, 600);
+    shadow.commit(&mut sink, 1, &changes).await;
+    shadow.check(&table).await;
+    check_with_others(&shadow, folder.path());
+    assert!(entries(folder.path()).carried > 0, "rows went while files were merged");
 }
 
 async fn deltalake_files(table: &Path) -> usize {

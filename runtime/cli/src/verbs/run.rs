@@ -38,7 +38,7 @@ impl Runner {
     pub(crate) async fn attempt(&self, plan: &Plan, run: &RunContext, until: Until, stop: Stop) -> Result<Summary> {
         let building = Building { plan, root: &self.root, state: &self.state, run, clock: &self.engine.clock };
         let parts = building.parts()?;
-        let leasing = Leasing { runner: self.clone(), pipeline: plan.name.clone() };
+        let leasing = Keeping { runner: self.clone(), pipeline: plan.name.clone() };
         let engine = Engine { observer: Arc::new(leasing), ..self.engine.clone() };
         let summary = engine.run(plan, parts, run.clone(), Limits::default(), until, stop).await?;
         self.list_tables(plan, &summary)?;
@@ -115,26 +115,35 @@ impl Runner {
                 location: table_location(&self.root, sink),
                 version: *version,
                 updated: self.engine.clock.now(),
+                figures: None,
             })?;
         }
         Ok(())
     }
 }
 
-/// Notes who has the pipeline, and passes every event on.
-struct Leasing {
+/// Notes who has the pipeline and what its tables hold, and passes every event on.
+struct Keeping {
     runner: Runner,
     pipeline: String,
 }
 
-impl Observer for Leasing {
+impl Observer for Keeping {
     fn event(&self, event: Event) {
-        if let Event::Taken { fence } = event {
-            let (pipeline, owner) = (self.pipeline.clone(), process_name());
-            let lease = LeaseRecord { pipeline, fence, owner, taken: self.runner.engine.clock.now() };
-            if let Err(error) = self.runner.ledger.record_lease(&lease) {
-                tracing::error!(pipeline = %self.pipeline, %error, "a lease could not be written down");
+        let kept = match &event {
+            Event::Taken { fence } => {
+                let (pipeline, owner) = (self.pipeline.clone(), process_name());
+                let lease = LeaseRecord { pipeline, fence: *fence, owner, taken: self.runner.engine.clock.now() };
+                self.runner.ledger.record_lease(&lease)
             }
+            Event::Holds { table, figures } => match table.split_once(':') {
+                Some((connection, table)) => self.runner.ledger.record_figures(connection, table, figures),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        };
+        if let Err(error) = kept {
+            tracing::error!(pipeline = %self.pipeline, %error, "the ledger could not be written");
         }
         self.runner.engine.observer.event(event);
     }

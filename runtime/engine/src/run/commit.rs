@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::compute::{SortOptions, concat_batches, sort_to_indices, take_record_batch};
-use lakehead_core::{Error, Mark, Outcome, Prepared, Result, failpoint};
+use lakehead_core::{Error, Mark, Outcome, Patience, Prepared, Result, failpoint};
 use lakehead_plan::NodeKind;
 
 use super::Run;
@@ -123,6 +123,7 @@ impl Run<'_> {
         self.summary.rounds += 1;
         self.last_idle = self.engine.clock.monotonic();
         self.acknowledge();
+        self.tend(Patience::Between).await;
         Ok(())
     }
 

@@ -1,0 +1,252 @@
+//! Between rounds: what tasks beside them have finished is taken over, and what is worth it is begun.
+
+use lakehead_core::{Patience, Result, TableFigures, WriteMode, failpoint};
+use object_store::ObjectStoreExt;
+
+use super::{DeltaSink, last_part};
+use crate::actions::{add, kept_rows, remove, with_vector};
+use crate::hash::KeyHasher;
+use crate::live::LiveFile;
+use crate::log::Put;
+use crate::stage::{DataWriters, Staged, StagedFile};
+use crate::upkeep::CHECKPOINT_EVERY;
+use crate::upkeep::choose::{STEP_ROWS_MAX, bytes, choose};
+use crate::upkeep::merge::{Merge, Merged};
+use crate::upkeep::sweep::{self, Sweep};
+use crate::vectors::{self, Descriptor, Vector};
+
+/// Merges that the end of a run waits for at most: a table with more to merge goes on with its next run.
+const STEPS_AT_END: usize = 16;
+/// Times that a merge is tried against writers that were faster.
+const ATTEMPTS_MAX: u32 = 4;
+
+impl DeltaSink {
+    pub(super) async fn look_after(&mut self, patience: Patience) {
+        if self.fence == 0 {
+            return;
+        }
+        for _ in 0..STEPS_AT_END {
+            self.take_finished(patience).await;
+            self.begin_checkpoint();
+            let begun = self.begin_merge();
+            if !(begun && patience == Patience::ToEnd) {
+                break;
+            }
+        }
+        self.begin_sweep();
+        if patience == Patience::ToEnd {
+            self.take_finished(patience).await;
+            while self.upkeep.checkpointing.join_next().await.is_some() {}
+            while self.upkeep.chores.join_next().await.is_some() {}
+        }
+    }
+
+    async fn take_finished(&mut self, patience: Patience) {
+        while self.upkeep.checkpointing.try_join_next().is_some() {}
+        loop {
+            let merging = &mut self.upkeep.merging;
+            let joined = if patience == Patience::ToEnd { merging.join_next().await } else { merging.try_join_next() };
+            let Some(joined) = joined else { break };
+            let taken = match joined {
+                Ok(Ok(merged)) => self.take_over(merged).await,
+                Ok(Err(error)) => Err(error),
+                Err(error) => Err(lakehead_core::Error::bug("a merge of files ended early").caused_by(error)),
+            };
+            if let Err(error) = taken {
+                tracing::warn!(table = %self.location.url(), %error, "small files could not be merged");
+                self.upkeep.rest(self.log.live().map_or(0, |live| live.version), self.spec.clock.monotonic());
+            }
+        }
+        self.take_swept(patience).await;
+    }
+
+    async fn take_swept(&mut self, patience: Patience) {
+        let sweeping = &mut self.upkeep.sweeping;
+        let joined = if patience == Patience::ToEnd { sweeping.join_next().await } else { sweeping.try_join_next() };
+        match joined {
+            None => {}
+            Some(Ok(Ok(swept))) => {
+                if swept.files > 0 {
+                    tracing::info!(
+                        table = %self.location.url(), files = swept.files, bytes = swept.bytes,
+                        "files that no version needs were removed"
+                    );
+                }
+            }
+            Some(Ok(Err(error))) => {
+                tracing::warn!(table = %self.location.url(), %error, "old files could not be removed");
+            }
+            Some(Err(error)) => tracing::warn!(table = %self.location.url(), %error, "old files could not be removed"),
+        }
+    }
+
+    fn begin_checkpoint(&mut self) {
+        let Ok(version) = self.log.live().map(|live| live.version) else { return };
+        let due = version.saturating_sub(self.upkeep.checkpointed) >= CHECKPOINT_EVERY;
+        if due && self.upkeep.checkpointing.is_empty() {
+            self.upkeep.checkpointing.spawn(self.log.checkpoint());
+            self.upkeep.checkpointed = version;
+        }
+    }
+
+    /// Where rounds outrun the checkpoints twice over, the next round waits for one.
+    pub(super) async fn keep_log_short(&mut self, version: u64) {
+        if version.saturating_sub(self.upkeep.checkpointed) >= 2 * CHECKPOINT_EVERY {
+            while self.upkeep.checkpointing.join_next().await.is_some() {}
+            self.begin_checkpoint();
+        }
+    }
+
+    /// Begins a merge where one is worth it.
+    fn begin_merge(&mut self) -> bool {
+        let now = self.spec.clock.monotonic();
+        let Ok(live) = self.log.live() else { return false };
+        if self.spec.mode == WriteMode::Overwrite || !self.upkeep.may_look(live.version, now) {
+            return false;
+        }
+        let (version, schema) = (live.version, std::sync::Arc::clone(&live.schema));
+        let files: Vec<LiveFile> = choose(live, self.upkeep.policy.file_bytes).into_iter().cloned().collect();
+        if files.is_empty() || !self.upkeep.spend(files.iter().map(bytes).sum(), now) {
+            self.upkeep.rest(version, now);
+            return false;
+        }
+        // The keys of more rows are read from the new files, in steps.
+        let few = files.iter().map(|file| file.rows().unwrap_or(0)).sum::<u64>() <= STEP_ROWS_MAX;
+        let hasher = (self.wants_vectors() && few).then(|| KeyHasher::new(&schema, &self.spec.key));
+        let writers = DataWriters::new(
+            &self.location,
+            &schema,
+            &self.spec.partition_by,
+            self.format(),
+            Some(self.upkeep.policy.file_bytes),
+            &self.own(),
+        );
+        let hasher = hasher.transpose().unwrap_or_default();
+        let merge = Merge { location: self.location.clone(), schema, files, writers, hasher };
+        self.upkeep.merging.spawn(merge.run());
+        true
+    }
+
+    /// Makes the new files of a merge live in place of the old ones, with whatever went from these meanwhile; drops it
+    /// where an old file is gone, or the table is another daemon's by now.
+    async fn take_over(&mut self, merged: Merged) -> Result<()> {
+        failpoint::hit("delta.compact").await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let state = self.state().await?;
+            let mark = self.log.mark(&self.spec.pipeline, &state.identity).await?;
+            let old: Option<Vec<LiveFile>> = {
+                let live = self.log.live()?;
+                merged.old.iter().map(|old| live.files.get(&old.file.name).cloned()).collect()
+            };
+            let Some(old) = old.filter(|_| mark.fence <= self.fence && state.identity == self.identity) else { break };
+            let mut gone = Vec::with_capacity(old.len());
+            for file in &old {
+                gone.push(self.gone(file).await?);
+            }
+            let (new, marks) = self.marked_anew(&merged, &gone).await?;
+            let millis = self.millis();
+            let removed = old.iter().map(|file| remove(file, millis));
+            let added = new.iter().zip(&marks).map(|(file, mark)| {
+                let added = add(&file.file, &file.partition, None, millis);
+                mark.as_ref().map_or(added.clone(), |(descriptor, _)| with_vector(added, descriptor))
+            });
+            let actions: Vec<_> = removed.chain(added).map(kept_rows).collect();
+            let version = state.version + 1;
+            if self.log.put(version, "OPTIMIZE", &actions).await? == Put::Ours {
+                self.upkeep.merged_bytes += merged.bytes();
+                tracing::debug!(table = %self.location.url(), files = old.len(), into = new.len(), "files were merged");
+                self.rows_by_key.replaced(version, &old, &new, marks);
+                return Ok(());
+            }
+        }
+        for StagedFile { file, .. } in &merged.new {
+            // No version names it, and none ever will; a sweep would find it too.
+            let _ = self.location.store().delete(&self.location.path(&file.name)).await;
+        }
+        Ok(())
+    }
+
+    /// The rows of a live file that are gone.
+    async fn gone(&mut self, file: &LiveFile) -> Result<Vector> {
+        match (&file.vector, self.rows_by_key.vector(file)) {
+            (None, _) => Ok(Vector::new()),
+            (Some(_), Some(known)) => Ok(known.clone()),
+            (Some(descriptor), None) => vectors::read(&self.location, descriptor).await,
+        }
+    }
+
+    /// The new files that hold a row yet, each with the vector of the rows that went meanwhile.
+    async fn marked_anew(&mut self, merged: &Merged, gone: &[Vector]) -> Result<(Vec<StagedFile>, Vec<NewMark>)> {
+        let carried = merged.carried(gone);
+        let with_rows = merged.new.iter().zip(carried).filter(|(file, gone)| gone.len() < file.file.statistics.rows);
+        let (files, carried): (Vec<_>, Vec<_>) = with_rows.map(|(file, gone)| (file.clone(), gone)).unzip();
+        let written: Vec<&Vector> = carried.iter().filter(|gone| !gone.is_empty()).collect();
+        let mut descriptors = vectors::write(&self.location, &written).await?.into_iter();
+        let marks = carried.into_iter().map(|gone| {
+            let descriptor = if gone.is_empty() { None } else { descriptors.next() };
+            descriptor.map(|descriptor| (descriptor, gone))
+        });
+        Ok((files, marks.collect()))
+    }
+
+    fn begin_sweep(&mut self) {
+        let Ok(live) = self.log.live() else { return };
+        let waits = self.upkeep.sweep_at.is_some_and(|at| at > self.spec.clock.now());
+        if waits || !self.upkeep.sweeping.is_empty() {
+            return;
+        }
+        let sweep = Sweep {
+            location: self.location.clone(),
+            staging: self.staging.clone(),
+            memory: sweep::memory(&self.spec.cache, &self.location),
+            retention: live.retention(),
+            log_retention: live.log_retention(),
+            own: self.own(),
+            pending: self.pending.clone(),
+            clock: std::sync::Arc::clone(&self.spec.clock),
+        };
+        let due = sweep.due_at();
+        let now = self.spec.clock.now();
+        if due <= now {
+            self.upkeep.sweeping.spawn(sweep.run(self.log.reader()));
+        }
+        self.upkeep.sweep_at = Some(if due <= now { sweep::after(now) } else { due });
+    }
+
+    /// The round is committed: its change files have done their work.
+    pub(super) fn leave_round(&mut self, staged: &Staged) {
+        for file in staged.files() {
+            self.pending.remove(&last_part(&file.name));
+        }
+        let done: Vec<_> =
+            staged.patches.iter().chain(&staged.deletes).map(|file| self.staging.path(&file.name)).collect();
+        while self.upkeep.chores.try_join_next().is_some() {}
+        if !done.is_empty() {
+            let store = std::sync::Arc::clone(self.staging.store());
+            self.upkeep.chores.spawn(async move {
+                for path in done {
+                    // A sweep finds what stays.
+                    let _ = store.delete(&path).await;
+                }
+            });
+        }
+    }
+
+    pub(super) fn table_figures(&self) -> Option<TableFigures> {
+        let live = self.log.live().ok()?;
+        let totals = live.totals;
+        Some(TableFigures {
+            files: live.files.len() as u64,
+            bytes: totals.bytes,
+            rows: totals.rows.saturating_sub(totals.gone),
+            rows_gone: totals.gone,
+            payload_bytes: self.payload_bytes,
+            overhead_bytes: self.overhead_bytes,
+            merged_bytes: self.upkeep.merged_bytes,
+            sweep_at: self.upkeep.sweep_at,
+        })
+    }
+}
+
+/// The vector of a new file and where it lies; none where all its rows are live.
+pub(crate) type NewMark = Option<(Descriptor, Vector)>;

@@ -1,0 +1,126 @@
+//! What is worth merging: small files of about one size, and files of which much is gone.
+//!
+//! A row is rewritten once per tier, some four times in a table's life.
+
+use std::collections::BTreeMap;
+
+use lakehead_lakefile::PartitionValues;
+
+use crate::live::{LiveFile, LiveTable};
+
+/// Files of one tier and partition that are merged into one.
+const FAN_IN: usize = 8;
+/// Files below this size are one tier; each further tier is `FAN_IN` times as large.
+const TIER_BYTES: u64 = 256 * 1024;
+/// Rows that one step reads at most, but for one large file: the hashes of so many keys are held, 16 bytes each.
+pub(crate) const STEP_ROWS_MAX: u64 = 4 << 20;
+/// A file is written anew where one row of so many is gone.
+const GONE_SHARE: u64 = 3;
+
+/// Returns the tier of a size.
+fn tier(size: u64) -> u32 {
+    (size / TIER_BYTES).checked_ilog(FAN_IN as u64).map_or(0, |tier| tier + 1)
+}
+
+/// Chooses what one step merges into files of `file_bytes`: the smallest full tier first, then the file of which most
+/// is gone.
+pub(crate) fn choose(live: &LiveTable, file_bytes: u64) -> Vec<&LiveFile> {
+    let mut tiers: BTreeMap<(u32, &PartitionValues), Vec<&LiveFile>> = BTreeMap::new();
+    // What stands for the interval of a run is replaced by its name: it stays as it is.
+    let small = |file: &&LiveFile| file.run.is_none() && bytes(file) < file_bytes / 2;
+    for file in live.files.values().filter(small) {
+        tiers.entry((tier(bytes(file)), &file.partition)).or_default().push(file);
+    }
+    for files in tiers.values_mut().filter(|files| files.len() >= FAN_IN) {
+        files.sort_by(|a, b| (a.modified, &a.name).cmp(&(b.modified, &b.name)));
+        let (mut read, mut rows) = (0, 0);
+        let fitting = files.iter().take_while(|file| {
+            read += bytes(file);
+            rows += file.rows().unwrap_or(0);
+            read <= file_bytes && rows <= STEP_ROWS_MAX
+        });
+        let chosen: Vec<_> = fitting.take(2 * FAN_IN).copied().collect();
+        if chosen.len() > 1 {
+            return chosen;
+        }
+    }
+    let much_is_gone = |file: &&LiveFile| {
+        let gone = file.vector.as_ref().map_or(0, |vector| vector.cardinality);
+        gone > 0 && gone * GONE_SHARE >= file.rows().unwrap_or(u64::MAX)
+    };
+    let share = |file: &LiveFile| {
+        let gone = file.vector.as_ref().map_or(0, |vector| vector.cardinality);
+        gone * 1000 / file.rows().unwrap_or(1).max(1)
+    };
+    let worn = live.files.values().filter(|file| file.run.is_none()).filter(much_is_gone);
+    worn.max_by(|a, b| (share(a), &a.name).cmp(&(share(b), &b.name))).into_iter().collect()
+}
+
+/// Returns the bytes of a file.
+pub(crate) fn bytes(file: &LiveFile) -> u64 {
+    u64::try_from(file.size).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use arrow::datatypes::Schema;
+    use serde_json::json;
+
+    use super::*;
+    use crate::live::Totals;
+
+    fn file(name: &str, size: i64, gone: u64) -> LiveFile {
+        let vector = json!({ "storageType": "u", "pathOrInlineDv": "x", "sizeInBytes": 1, "cardinality": gone });
+        LiveFile {
+            name: name.into(),
+            size,
+            partition: Vec::new(),
+            run: None,
+            stats: Some(json!({ "numRecords": 300 })),
+            modified: 0,
+            tags: BTreeMap::new(),
+            vector: (gone > 0).then(|| serde_json::from_value(vector).unwrap()),
+        }
+    }
+
+    fn chosen(files: Vec<LiveFile>) -> Vec<String> {
+        let live = LiveTable {
+            version: 1,
+            identity: String::new(),
+            schema: Arc::new(Schema::empty()),
+            partition_by: Vec::new(),
+            configuration: BTreeMap::new(),
+            protocol: json!({}),
+            files: files.into_iter().map(|file| (file.name.clone(), file)).collect(),
+            totals: Totals::default(),
+            numbers: HashMap::new(),
+        };
+        choose(&live, 64 << 20).into_iter().map(|file| file.name.clone()).collect()
+    }
+
+    #[test]
+    fn tiers_grow_by_the_fan_in() {
+        let sizes = [0, TIER_BYTES - 1, TIER_BYTES, 8 * TIER_BYTES - 1, 8 * TIER_BYTES, 64 * TIER_BYTES];
+        assert_eq!(sizes.map(tier), [0, 0, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_full_tier_is_merged_and_a_worn_file_is_written_anew() {
+        let small = |count: usize| (0..count).map(|n| file(&format!("s{n}"), 1000, 0)).collect::<Vec<_>>();
+        assert!(chosen(small(7)).is_empty());
+        assert_eq!(chosen(small(8)).len(), 8);
+        assert_eq!(chosen(small(40)).len(), 16, "a step is bounded");
+        let large: Vec<_> = (0..9).map(|n| file(&format!("l{n}"), 20 << 20, 0)).collect();
+        assert_eq!(chosen(large).len(), 3, "by its bytes too");
+        let worn = vec![file("a", 1000, 99), file("b", 1000, 100), file("c", 1000, 150)];
+        assert_eq!(chosen(worn), ["c"]);
+        assert!(chosen(vec![file("a", 100 << 20, 99)]).is_empty());
+        assert_eq!(chosen(vec![file("a", 100 << 20, 100)]), ["a"], "however large");
+        let mut of_runs = small(8);
+        of_runs.iter_mut().for_each(|file| file.run = Some("1/2".into()));
+        assert!(chosen(of_runs).is_empty());
+    }
+}

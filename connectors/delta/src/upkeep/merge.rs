@@ -1,0 +1,153 @@
+//! One merge: the rows of some live files, written anew into fewer.
+//!
+//! It reads files that never change and writes files that no version names yet, so that it may run beside any number of
+//! rounds. Rows that go meanwhile are found again by their place: the surviving rows keep their order, so that the n-th
+//! of them is the n-th of the new files.
+
+use futures::TryStreamExt;
+use lakehead_core::{Result, failpoint};
+use lakehead_lakefile::{Location, read_file};
+
+use crate::hash::KeyHasher;
+use crate::live::LiveFile;
+use crate::merge::add_partition_columns;
+use crate::schema::to_lake;
+use crate::stage::{DataWriters, StagedFile};
+use crate::vectors::{self, Vector, live_rows};
+
+use arrow::datatypes::SchemaRef;
+
+/// Rows that are encoded before others may go on.
+const ROWS_AT_ONCE: usize = 16 * 1024;
+
+/// What is to be merged, and how it is written.
+pub(crate) struct Merge {
+    pub(crate) location: Location,
+    pub(crate) schema: SchemaRef,
+    pub(crate) files: Vec<LiveFile>,
+    pub(crate) writers: DataWriters,
+    /// Hashes keys where the table has an index.
+    pub(crate) hasher: Option<KeyHasher>,
+}
+
+/// A file that was merged, as it was when the merge began.
+#[derive(Debug)]
+pub(crate) struct OldFile {
+    pub(crate) file: LiveFile,
+    /// The rows that were gone.
+    gone: Vector,
+    /// Rows that precede its first one in the new files.
+    start: u64,
+}
+
+/// What a merge came to.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    pub(crate) old: Vec<OldFile>,
+    pub(crate) new: Vec<StagedFile>,
+}
+
+impl Merge {
+    /// Reads and writes; touches no version.
+    pub(crate) async fn run(mut self) -> Result<Merged> {
+        failpoint::hit("delta.merge.files").await?;
+        if let Some(hasher) = self.hasher.take() {
+            self.writers.keep_keys(hasher);
+        }
+        let mut old = Vec::with_capacity(self.files.len());
+        let mut start = 0;
+        for file in std::mem::take(&mut self.files) {
+            let gone = match &file.vector {
+                Some(descriptor) => vectors::read(&self.location, descriptor).await?,
+                None => Vector::new(),
+            };
+            let rows = self.copy(&file, &gone).await?;
+            old.push(OldFile { file, gone, start });
+            start += rows;
+        }
+        Ok(Merged { old, new: self.writers.finish().await? })
+    }
+
+    /// Writes the rows of `file` that are not gone; returns how many.
+    async fn copy(&mut self, file: &LiveFile, gone: &Vector) -> Result<u64> {
+        let (mut row, mut kept) = (0, 0);
+        let mut batches = Box::pin(read_file(&self.location, &file.name, None).await?);
+        while let Some(batch) = batches.try_next().await? {
+            for from in (0..batch.num_rows()).step_by(ROWS_AT_ONCE) {
+                let part = batch.slice(from, ROWS_AT_ONCE.min(batch.num_rows() - from));
+                let start = row;
+                row += part.num_rows() as u64;
+                let left = live_rows(part, start, Some(gone))?;
+                kept += left.num_rows() as u64;
+                if left.num_rows() > 0 {
+                    let whole = add_partition_columns(&left, &file.partition, &self.schema)?;
+                    self.writers.write(&to_lake(&whole, &self.schema)?).await?;
+                }
+                // Rounds come first.
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(kept)
+    }
+}
+
+impl Merged {
+    /// Returns, per new file, which of its rows are gone by now: those that went from the old files since the merge began.
+    /// `now` holds what is gone from each old file.
+    pub(crate) fn carried(&self, now: &[Vector]) -> Vec<Vector> {
+        let mut carried = vec![Vector::new(); self.new.len()];
+        for (old, now) in self.old.iter().zip(now) {
+            for row in now - &old.gone {
+                // The rows before it that were left out are not counted.
+                let place = old.start + row - old.gone.rank(row);
+                self.mark(place, &mut carried);
+            }
+        }
+        carried
+    }
+
+    fn mark(&self, mut place: u64, carried: &mut [Vector]) {
+        for (file, gone) in self.new.iter().zip(carried) {
+            let rows = file.file.statistics.rows;
+            if place < rows {
+                gone.insert(place);
+                return;
+            }
+            place -= rows;
+        }
+    }
+
+    /// Bytes of the new files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.new.iter().map(|file| file.file.size).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lakehead_lakefile::{FileStatistics, WrittenFile};
+    use serde_json::json;
+
+    use super::*;
+
+    fn old(start: u64, gone: &[u64]) -> OldFile {
+        let add = json!({ "path": "a", "partitionValues": {}, "size": 1, "modificationTime": 0, "dataChange": true });
+        let file = LiveFile::of(serde_json::from_value(add).unwrap()).unwrap();
+        OldFile { file, gone: gone.iter().copied().collect(), start }
+    }
+
+    fn new(rows: u64) -> StagedFile {
+        let statistics = FileStatistics { rows, ..FileStatistics::default() };
+        StagedFile { file: WrittenFile { name: "n".into(), size: 1, statistics }, partition: Vec::new(), keys: None }
+    }
+
+    #[test]
+    fn rows_that_went_meanwhile_are_found_where_they_stand_now() {
+        // Ten rows each; three and two were gone: survivors 0..7 and 7..15, in files of 10 and 5 rows.
+        let merged = Merged { old: vec![old(0, &[0, 4, 9]), old(7, &[1, 2])], new: vec![new(10), new(5)] };
+        let now = [[0_u64, 1, 4, 8, 9].into_iter().collect(), [0_u64, 1, 2, 9].into_iter().collect()];
+        let carried: Vec<Vec<u64>> = merged.carried(&now).into_iter().map(|gone| gone.into_iter().collect()).collect();
+        // Row 1 is the first survivor, row 8 the last of its file; row 0 of the second is the eighth, row 9 the last.
+        assert_eq!(carried, [vec![0, 6, 7], vec![4]]);
+    }
+}
