@@ -66,6 +66,9 @@ pub(crate) enum Verb {
     Serve(Serve),
     /// Shows runs and tables
     Status(Status),
+    /// Shows which versions of a pipeline's tables belong together
+    #[command(subcommand)]
+    Cut(Cut),
     /// Compares source and lake: counts and checksums per key range
     Verify(Verify),
     /// Asks the sources for their columns and keeps them in lakehead.lock
@@ -86,6 +89,22 @@ pub(crate) struct Resync {
     pub(crate) pipeline: String,
     #[arg(long, default_value = ".")]
     pub(crate) path: PathBuf,
+}
+
+/// What may be asked of a cut.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cut {
+    /// Names the versions to read so that parents have their children
+    #[command(
+        after_help = "All tables are named as they stood behind one round: a reader that takes these versions sees every row of a\n\
+        source transaction or none of it. Versions stay readable for the tables' retention, a day unless they say otherwise."
+    )]
+    Show {
+        /// The pipeline
+        pipeline: String,
+        #[arg(long, default_value = ".")]
+        path: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -36,7 +36,7 @@ pub struct Progress {
     pub sources: BTreeMap<String, Checkpoint>,
     /// The time that `now()` gave in the round.
     pub now: Micros,
-    /// The versions of all tables after the round before: what belongs together.
+    /// The versions of all tables that belong together: in a round's record those before it, else those behind it.
     pub cut: BTreeMap<String, TableVersion>,
     /// The run that wrote it.
     #[serde(default)]
@@ -112,6 +112,18 @@ impl Chain {
         };
         let chain = Self { store, fence, head: head + 1, open, kept: Vec::new(), document: None };
         Ok((chain, open_record))
+    }
+
+    /// Returns the newest round or idle record, and takes nothing over.
+    pub async fn newest(store: &dyn RecordStore) -> Result<Option<EpochRecord>> {
+        let names = store.list("epoch").await?;
+        let Some(head) = names.iter().filter_map(|name| number(name)).max() else { return Ok(None) };
+        let newest = read(store, head).await?;
+        match (newest.kind, newest.open) {
+            (Kind::Take, Some(open)) => read(store, open).await.map(Some),
+            (Kind::Take, None) => Ok(None),
+            _ => Ok(Some(newest)),
+        }
     }
 
     /// Returns the generation of this owner.

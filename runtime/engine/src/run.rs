@@ -18,9 +18,13 @@ use crate::event::{Event, Observer};
 use crate::flow::{Flow, Output};
 use crate::reject::Rejected;
 use crate::source_task::{SourceTask, gone};
+use pace::Pace;
+use published::Published;
 
 mod commit;
+mod pace;
 mod parts;
+mod published;
 mod recover;
 mod tables;
 
@@ -44,7 +48,8 @@ pub struct Limits {
     pub rows: u64,
     /// Bytes of a round in memory, before encoding.
     pub bytes: u64,
-    /// Age of a round.
+    /// Age of a round, where the file says nothing (`commit_every`); it grows up to eight times where what commits write
+    /// beside their rows outweighs these.
     pub age: Duration,
     /// Pause between two records of a position that moved without rows.
     pub idle: Duration,
@@ -111,6 +116,7 @@ struct Run<'a> {
     flow: Flow,
     run: RunContext,
     limits: Limits,
+    pace: Pace,
     chain: Option<crate::Chain>,
     sinks: Vec<SinkPart>,
     reopen: Option<Reopen>,
@@ -120,6 +126,7 @@ struct Run<'a> {
     streams: HashMap<(String, String), StreamId>,
     /// What is committed.
     progress: Progress,
+    published: Published,
     /// Where the sources stand at the last consistent point.
     pending: BTreeMap<String, Checkpoint>,
     /// Rows that wait for the whole input.
@@ -224,11 +231,12 @@ impl<'a> Run<'a> {
         let plan = flow.plan();
         let whole_runs = sink_plans(plan).any(|sink| sink.mode == lakehead_core::WriteMode::Overwrite);
         let collect = !flow.is_row_wise();
-        let age = sink_plans(plan).filter_map(|sink| sink.commit_every).min().unwrap_or(limits.age);
+        let pace = Pace::new(limits.age, sink_plans(plan).filter_map(|sink| sink.commit_every).min());
         Self {
             engine,
             run,
-            limits: Limits { age, ..limits },
+            limits,
+            pace,
             chain: None,
             sinks,
             reopen: None,
@@ -236,6 +244,7 @@ impl<'a> Run<'a> {
             readings: Vec::new(),
             streams: HashMap::new(),
             progress: Progress::default(),
+            published: Published::default(),
             pending: BTreeMap::new(),
             collected: Vec::new(),
             collect,
@@ -311,6 +320,7 @@ impl<'a> Run<'a> {
                     self.cut(ended || caught_up || stopping, ended && self.whole_runs).await?;
                 }
                 if ended || caught_up || stopping {
+                    self.publish_cut().await?;
                     self.summary.stopped = stopping && !ended;
                     self.tend(if stopping { Patience::Between } else { Patience::ToEnd }).await;
                     self.tell(Event::CaughtUp);
@@ -325,7 +335,7 @@ impl<'a> Run<'a> {
     /// Waits for the next event of a source that may go on, the age of the round, or a stop.
     async fn step(&mut self, wanted: bool, stop: &mut Stop) -> Result<()> {
         let clock = Arc::clone(&self.engine.clock);
-        let age = self.began.map(|began| (began + self.limits.age).saturating_sub(clock.monotonic()));
+        let age = self.began.map(|began| (began + self.pace.age()).saturating_sub(clock.monotonic()));
         // Nothing is due while the position stands still.
         let moved = self.pending != self.progress.sources;
         let due = (self.last_idle + self.limits.idle).saturating_sub(clock.monotonic());
@@ -382,7 +392,7 @@ impl<'a> Run<'a> {
         if self.whole_runs {
             return false;
         }
-        let old = self.began.is_some_and(|began| self.engine.clock.monotonic() >= began + self.limits.age);
+        let old = self.began.is_some_and(|began| self.engine.clock.monotonic() >= began + self.pace.age());
         let moved = self.pending != self.progress.sources;
         let idle = moved && self.engine.clock.monotonic() >= self.last_idle + self.limits.idle;
         self.snapshot || self.rows >= self.limits.rows || self.bytes >= self.limits.bytes || old || idle

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod check;
+mod cut;
 mod explain;
 mod fmt;
 mod graph;
@@ -61,6 +62,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Verb::Resync(arguments) => Box::pin(resync::resync(&arguments, &common)).await,
         Verb::Serve(arguments) => Box::pin(serve::serve(arguments, common.clone())).await,
         Verb::Status(arguments) => status::status(&arguments, &common),
+        Verb::Cut(arguments) => Box::pin(cut::cut(&arguments, &common)).await,
         Verb::Verify(arguments) => Box::pin(verify::verify(&arguments, &common)).await,
         Verb::Lock(arguments) => lock::lock(&arguments, &common).await,
         Verb::Explain(arguments) => explain::explain(&arguments, &common),

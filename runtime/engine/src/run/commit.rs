@@ -80,6 +80,7 @@ impl Run<'_> {
         if let Some(chain) = &mut self.chain {
             chain.idle(&next).await?;
         }
+        self.cut_was_published(&next);
         self.last_idle = self.engine.clock.monotonic();
         self.progress = next;
         self.tell(Event::Idle);
@@ -101,9 +102,12 @@ impl Run<'_> {
     async fn commit(&mut self, prepared: Vec<(usize, Prepared)>) -> Result<()> {
         let next = self.next_progress(self.progress.round + 1);
         let mut mark = Mark { seq: next.round, ..Mark::default() };
+        let alone = prepared.len() == 1 && self.sinks[prepared[0].0].lake && !self.cut_is_due();
+        if !alone {
+            self.cut_was_published(&next);
+        }
         if let Some(chain) = &mut self.chain {
             mark.fence = chain.fence();
-            let alone = prepared.len() == 1 && self.sinks[prepared[0].0].lake;
             if alone {
                 mark.document = Some(chain.document(&next).await?);
                 failpoint::hit("engine.document").await?;
@@ -123,6 +127,8 @@ impl Run<'_> {
         self.summary.rounds += 1;
         self.last_idle = self.engine.clock.monotonic();
         self.acknowledge();
+        let figures = self.sinks.iter().enumerate().filter_map(|(number, part)| Some((number, part.sink.figures()?)));
+        self.pace.learn(figures);
         self.tend(Patience::Between).await;
         Ok(())
     }

@@ -3,7 +3,8 @@
 use super::{Result, Run, failpoint};
 use crate::chain::{Chain, EpochRecord, Kind, Progress};
 use crate::event::Event;
-use lakehead_core::{Error, Mark, Outcome, Prepared, RecordStore, Sink, SinkPosition};
+use lakehead_core::{Error, Mark, Outcome, Prepared, RecordStore, Sink, SinkPosition, TableVersion};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Run<'_> {
@@ -25,16 +26,25 @@ impl Run<'_> {
             positions.push(part.sink.open(fence).await?);
         }
         failpoint::hit("engine.fenced").await?;
-        self.progress = self.newest(open, &positions).await?;
+        let mut rolled = BTreeMap::new();
+        self.progress = self.newest(open, &positions, &mut rolled).await?;
         self.pending.clone_from(&self.progress.sources);
+        self.cut_was_published(&self.progress.clone());
+        // Every round so far is complete: what belongs together is how the tables stand, the rolled ones behind their round.
         for (part, position) in self.sinks.iter().zip(&positions) {
-            self.progress.cut.entry(part.table.clone()).or_insert(position.version);
+            let version = rolled.get(&part.table).copied().unwrap_or(position.version);
+            self.progress.cut.insert(part.table.clone(), version);
         }
         Ok(())
     }
 
     /// Finds the newest complete round, finishing the open one with its own files: nothing is evaluated again.
-    async fn newest(&mut self, open: Option<EpochRecord>, positions: &[SinkPosition]) -> Result<Progress> {
+    async fn newest(
+        &mut self,
+        open: Option<EpochRecord>,
+        positions: &[SinkPosition],
+        rolled: &mut BTreeMap<String, TableVersion>,
+    ) -> Result<Progress> {
         let Some(chain) = &self.chain else { return Ok(Progress::default()) };
         let recorded = open.as_ref().and_then(|record| record.progress.clone()).unwrap_or_default();
         let newest = positions.iter().filter(|position| position.mark.seq > recorded.round).max_by_key(|p| p.mark.seq);
@@ -48,19 +58,20 @@ impl Run<'_> {
         }
         let Some(record) = open else { return Ok(recorded) };
         if record.kind == Kind::Round {
-            self.roll_forward(&record, recorded.round).await?;
+            *rolled = self.roll_forward(&record, recorded.round).await?;
         }
         Ok(recorded)
     }
 
-    async fn roll_forward(&mut self, record: &EpochRecord, round: u64) -> Result<()> {
+    /// Returns the versions that it made, by table.
+    async fn roll_forward(&mut self, record: &EpochRecord, round: u64) -> Result<BTreeMap<String, TableVersion>> {
         let number = self.chain.as_ref().and_then(Chain::open);
         let fence = self.chain.as_ref().map_or(0, Chain::fence);
         let mark = Mark { seq: round, fence, document: None, record: number };
-        let mut finished = false;
+        let mut versions = BTreeMap::new();
         for output in &record.outputs {
             match self.sink_of(output, fence).await?.commit(output, mark).await? {
-                Outcome::Committed(_) => finished = true,
+                Outcome::Committed(version) => drop(versions.insert(output.table.clone(), version)),
                 Outcome::AlreadyCommitted => {}
                 Outcome::Fenced(fence) => return Err(super::commit::fenced(&output.table, fence)),
             }
@@ -71,10 +82,10 @@ impl Run<'_> {
         {
             chain.idle(progress).await?;
         }
-        if finished {
+        if !versions.is_empty() {
             self.tell(Event::Recovered { round });
         }
-        Ok(())
+        Ok(versions)
     }
 
     /// Returns the sink that a recorded output is for. One whose name holds the run (`${run.start}`) is not among those of
