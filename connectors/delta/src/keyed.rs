@@ -10,6 +10,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result, failpoint};
 use lakehead_keyindex::{FileId, KeyHash, KeyIndex, Limits, Opened, Place, Progress, means_rebuild};
@@ -175,7 +176,8 @@ impl KeyedTable {
         for file in unknown {
             let id = index.register(&file.name)?;
             let mut row = 0;
-            let mut hashes = Box::pin(file_keys(&self.location, &file.name, &file.partition, live, hasher).await?);
+            let mut hashes =
+                Box::pin(file_keys(&self.location, &file.name, &file.partition, &live.schema, hasher).await?);
             while let Some(batch) = hashes.try_next().await? {
                 for hash in batch {
                     builder.push(hash, Place { file: id, row })?;
@@ -329,6 +331,12 @@ impl KeyedTable {
         self.carry_on(version, Marked { emptied, ..Marked::default() }, new, gone);
     }
 
+    /// Returns the bytes of the vectors that a round wrote, by file.
+    pub(crate) fn vectors_of(&self, marked: &Marked) -> Vec<(String, u64)> {
+        let of = |id: FileId| self.index.as_ref()?.index.file_name(id).map(str::to_owned);
+        marked.vectors.iter().filter_map(|(id, descriptor, _)| Some((of(*id)?, descriptor.bytes()))).collect()
+    }
+
     /// Returns which rows of a live file are gone, where that was read.
     pub(crate) fn vector(&self, file: &LiveFile) -> Option<&Vector> {
         let id = self.index.as_ref()?.index.file_id(&file.name)?;
@@ -406,11 +414,11 @@ pub(crate) async fn file_keys<'a>(
     location: &'a Location,
     name: &'a str,
     partition: &'a [(String, Option<String>)],
-    live: &'a LiveTable,
+    schema: &'a SchemaRef,
     hasher: &'a KeyHasher,
 ) -> Result<impl futures::Stream<Item = Result<Vec<KeyHash>>> + Send + use<'a>> {
     let stored: Vec<String> =
         hasher.columns().iter().filter(|column| partition.iter().all(|(name, _)| name != *column)).cloned().collect();
     let batches = read_file(location, name, Some(&stored)).await?;
-    Ok(batches.map(move |batch| hasher.hashes(&add_partition_columns(&batch?, partition, &live.schema)?)))
+    Ok(batches.map(move |batch| hasher.hashes(&add_partition_columns(&batch?, partition, schema)?)))
 }

@@ -1,6 +1,7 @@
 //! Delta Lake tables: as sinks with the position in the same commit as the rows, and as bounded sources.
 
 mod actions;
+mod changes;
 mod hash;
 mod keyed;
 mod live;

@@ -15,12 +15,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::actions::{add, remove};
+use crate::changes::Changes;
 use crate::hash::KeyHasher;
 use crate::keyed::KeyedTable;
 use crate::live::LiveFile;
 use crate::log::{Put, TableLog, TableState, mark_actions};
 use crate::schema::{has_ntz, lake_schema, merge_schemas, parse_schema_string, protocol_for, schema_string, to_lake};
-use crate::stage::{DataWriters, KeyedStage, Owner, Staged, Taken, refuse_changes, write_changes};
+use crate::stage::{DataWriters, KeyedStage, Owner, Staged, Taken, refuse_changes};
 use crate::upkeep::{Policy, Upkeep};
 
 mod tend;
@@ -41,7 +42,7 @@ pub(crate) struct DeltaSink {
     writers: Option<DataWriters>,
     keyed: Option<KeyedStage>,
     spilled: Staged,
-    /// The key hashes of files that this process staged, by their names; those of change files too.
+    /// The key hashes of files that this process staged, by their names.
     hashes: HashMap<String, Vec<KeyHash>>,
     /// Where each key's row lies, for upserts by deletion vectors.
     rows_by_key: KeyedTable,
@@ -193,13 +194,8 @@ impl DeltaSink {
         for batch in &netted.rows {
             self.writers().write(batch).await?;
         }
-        self.spilled.patches.extend(write_changes(&self.staging, &self.own(), &netted.patches).await?);
-        if let Some(file) = write_changes(&self.staging, &self.own(), &netted.deletes).await? {
-            let hasher = KeyHasher::new(&self.schema, &self.spec.key)?;
-            let hashes = netted.deletes.iter().map(|batch| hasher.hashes(batch)).collect::<Result<Vec<_>>>()?;
-            self.hashes.insert(file.name.clone(), hashes.concat());
-            self.spilled.deletes.push(file);
-        }
+        self.spilled.patches.extend(Changes::keep(&self.staging, &self.own(), &netted.patches).await?);
+        self.spilled.deletes.extend(Changes::keep(&self.staging, &self.own(), &netted.deletes).await?);
         Ok(())
     }
 
@@ -381,7 +377,7 @@ impl Sink for DeltaSink {
         if overwrites {
             staged.run = Some(format!("{}/{}", self.spec.run.start, self.spec.run.end));
         }
-        let bytes = staged.files().map(|file| file.size).sum();
+        let bytes = staged.bytes();
         self.pending.extend(staged.files().map(|file| last_part(&file.name)));
         failpoint::hit("delta.prepared").await?;
         let payload =
@@ -417,6 +413,7 @@ impl Sink for DeltaSink {
                 self.payload_bytes += prepared.bytes;
                 self.overhead_bytes +=
                     self.log.written - logged + keyed.as_ref().map_or(0, |keyed| keyed.marks.bytes());
+                self.note_vectors(keyed.as_ref());
                 self.leave_round(&staged);
                 self.index_committed(version, staged, keyed);
                 self.keep_log_short(version).await;

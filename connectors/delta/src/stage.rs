@@ -13,6 +13,7 @@ use lakehead_lakefile::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::changes::Changes;
 use crate::hash::KeyHasher;
 use crate::net::{NetChanges, text_column};
 use crate::schema::to_lake;
@@ -52,10 +53,10 @@ pub(crate) struct Staged {
     pub(crate) truncate: bool,
     /// Data files, added as they are. In `upsert` they replace the rows of their keys.
     pub(crate) data: Vec<StagedFile>,
-    /// Change files outside the table: rows with unsent columns.
-    pub(crate) patches: Vec<WrittenFile>,
-    /// Change files outside the table: keys whose rows go.
-    pub(crate) deletes: Vec<WrittenFile>,
+    /// Rows with unsent columns.
+    pub(crate) patches: Vec<Changes>,
+    /// Keys whose rows go.
+    pub(crate) deletes: Vec<Changes>,
     /// The table's columns when the files were written, as a Delta `schemaString`.
     pub(crate) schema: String,
     /// The interval that an `overwrite` run stands for.
@@ -63,9 +64,19 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
+    /// What is not rows of the table.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = &Changes> {
+        self.patches.iter().chain(&self.deletes)
+    }
+
+    /// Bytes that were written or travel with the round.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.data.iter().map(|file| file.file.size).chain(self.changes().map(Changes::bytes)).sum()
+    }
+
     /// All files, in the table and beside it.
     pub(crate) fn files(&self) -> impl Iterator<Item = &WrittenFile> {
-        self.data.iter().map(|file| &file.file).chain(&self.patches).chain(&self.deletes)
+        self.data.iter().map(|file| &file.file).chain(self.changes().filter_map(Changes::file))
     }
 }
 
@@ -119,7 +130,7 @@ impl DataWriters {
             self.clock += 1;
             if !self.open.contains_key(&partition) {
                 self.make_room().await?;
-                let name = format!("{}{}", partition_path(&partition), self.owner.part_name());
+                let name = self.new_name(&partition);
                 let writer = FileWriter::create(&self.location, &name, &self.schema, self.format)?;
                 self.open.insert(partition.clone(), OpenFile { writer, used: 0, keys: Vec::new() });
             }
@@ -132,6 +143,11 @@ impl DataWriters {
             }
         }
         Ok(())
+    }
+
+    /// Returns the name of a new file in a partition.
+    pub(crate) fn new_name(&self, partition: &PartitionValues) -> String {
+        format!("{}{}", plain_folder(partition), self.owner.part_name())
     }
 
     async fn make_room(&mut self) -> Result<()> {
@@ -181,6 +197,25 @@ fn without_hashes(rows: &RecordBatch) -> Result<(RecordBatch, Vec<KeyHash>)> {
     let hashes = rows.column(last).as_primitive::<Decimal128Type>().values().iter().map(|hash| hash.cast_unsigned());
     let keys = hashes.collect();
     Ok((rows.project(&(0..last).collect::<Vec<_>>())?, keys))
+}
+
+/// Returns the folder of a partition, for people to find: what would have to be escaped is left out. The log names the
+/// values, and a file's name is unique anyhow. Polars 1.x takes no row out of a file whose path is escaped.
+fn plain_folder(partition: &PartitionValues) -> String {
+    let path = partition_path(partition);
+    let mut plain = String::with_capacity(path.len());
+    let mut letters = path.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '%' => {
+                letters.nth(1);
+                plain.push('-');
+            }
+            _ if letter.is_ascii_alphanumeric() || "=/_.-".contains(letter) => plain.push(letter),
+            _ => plain.push('-'),
+        }
+    }
+    plain
 }
 
 /// Who writes a file: the file's name says it, so that a sweep can tell whose it was.
@@ -256,21 +291,6 @@ impl KeyedStage {
     }
 }
 
-/// Writes change files (patches, deletes) to the pipeline's staging folder, outside the table's data.
-pub(crate) async fn write_changes(
-    folder: &Location,
-    owner: &Owner,
-    batches: &[RecordBatch],
-) -> Result<Option<WrittenFile>> {
-    let Some(first) = batches.first() else { return Ok(None) };
-    let format = FileFormat::from_settings(&lakehead_core::Settings::default());
-    let mut writer = FileWriter::create(folder, &owner.part_name(), &first.schema(), format)?;
-    for batch in batches {
-        writer.write(batch).await?;
-    }
-    Ok(Some(writer.finish().await?))
-}
-
 /// Refuses a change that `append` cannot hold: only new rows may come (a table without a key).
 pub(crate) fn refuse_changes(rows: &RecordBatch, table: &str) -> Result<()> {
     let Some(ops) = text_column(rows, OP)? else { return Ok(()) };
@@ -286,6 +306,13 @@ pub(crate) fn refuse_changes(rows: &RecordBatch, table: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_needs_no_escapes() {
+        let folder = |value: &str| plain_folder(&vec![("day".into(), Some(value.into())), ("n".into(), None)]);
+        assert_eq!(folder("2026-01-01"), "day=2026-01-01/n=__HIVE_DEFAULT_PARTITION__/");
+        assert_eq!(folder("a b/c:ü%"), "day=a-b-c----/n=__HIVE_DEFAULT_PARTITION__/");
+    }
 
     #[test]
     fn a_file_is_known_by_its_name() {

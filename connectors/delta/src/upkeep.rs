@@ -4,9 +4,10 @@
 //! Work runs in tasks of its own and never fails or delays a round: what a task has written is taken over between two
 //! rounds, against the table as it is then. A daemon that was fenced off takes nothing over.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use lakehead_core::{Result, Settings, Value};
+use lakehead_core::{Patience, Result, Settings, Value};
 use tokio::task::JoinSet;
 
 pub(crate) mod choose;
@@ -63,6 +64,8 @@ pub(crate) struct Upkeep {
     pub(crate) sweep_at: Option<i64>,
     /// Bytes that merges wrote.
     pub(crate) merged_bytes: u64,
+    /// Bytes of vectors written for each live file since this process knows it.
+    pub(crate) vector_bytes: HashMap<String, u64>,
     /// The version after which there was nothing to merge, and when that was looked at.
     quiet: Option<(u64, Duration)>,
     /// Bytes read for merging in the hour that began then.
@@ -84,16 +87,18 @@ impl Upkeep {
             checkpointed: 0,
             sweep_at: None,
             merged_bytes: 0,
+            vector_bytes: HashMap::new(),
             quiet: None,
             spent: (0, Duration::ZERO),
         }
     }
 
     /// Returns whether it is time to look for files to merge.
-    pub(crate) fn may_look(&self, version: u64, now: Duration) -> bool {
-        let rested = self.quiet.is_none_or(|(quiet, looked)| {
-            version >= quiet + LOOK_EVERY && now.saturating_sub(looked) >= self.policy.every
-        });
+    pub(crate) fn may_look(&self, version: u64, now: Duration, patience: Patience) -> bool {
+        let pause = if patience == Patience::ToEnd { 1 } else { LOOK_EVERY };
+        let rested = self
+            .quiet
+            .is_none_or(|(quiet, looked)| version >= quiet + pause && now.saturating_sub(looked) >= self.policy.every);
         self.policy.enabled && self.merging.is_empty() && rested
     }
 
@@ -144,9 +149,11 @@ mod tests {
     fn a_look_waits_for_versions_and_for_its_time() {
         let policy = Policy { every: at(60), ..Policy::from_settings(&Settings::default()) };
         let mut upkeep = Upkeep::new(policy);
-        assert!(upkeep.may_look(1, at(0)));
+        let may_look = |upkeep: &Upkeep, version, now| upkeep.may_look(version, at(now), Patience::Between);
+        assert!(may_look(&upkeep, 1, 0));
         upkeep.rest(1, at(0));
-        assert!(!upkeep.may_look(2, at(100)) && !upkeep.may_look(9, at(10)) && upkeep.may_look(5, at(60)));
+        assert!(!may_look(&upkeep, 2, 100) && !may_look(&upkeep, 9, 10) && may_look(&upkeep, 5, 60));
+        assert!(upkeep.may_look(2, at(60), Patience::ToEnd) && !upkeep.may_look(1, at(60), Patience::ToEnd));
     }
 
     #[test]

@@ -24,6 +24,7 @@ struct Table {
     mode: WriteMode,
     pipeline: &'static str,
     deletes: &'static str,
+    partition_by: Vec<String>,
     clock: Arc<dyn Clock>,
 }
 
@@ -34,6 +35,7 @@ impl Table {
             mode,
             pipeline: "p",
             deletes: "vectors",
+            partition_by: Vec::new(),
             clock: Arc::new(SystemClock::default()),
         }
     }
@@ -53,7 +55,7 @@ impl SinkUnderTest for Table {
             schema: Arc::new(lakehead_core::data_fields(&rows(&[]).schema())),
             key: vec!["id".into()],
             mode: self.mode,
-            partition_by: Vec::new(),
+            partition_by: self.partition_by.clone(),
             connection: Self::connection(),
             settings: Settings::new([("deletes".to_owned(), Value::Name(self.deletes.into()))]),
             root: self.folder.clone(),

@@ -7,6 +7,7 @@ mod location;
 mod partition;
 mod reader;
 mod records;
+mod splice;
 mod statistics;
 mod writer;
 
@@ -15,6 +16,7 @@ pub use location::Location;
 pub use partition::{PartitionValues, decode_partition_value, file_schema, partition_path, split_by_partition};
 pub use reader::{cast_exactly, conform, read_file, read_rows, read_schema};
 pub use records::ObjectRecords;
+pub use splice::splice;
 pub use statistics::{ColumnStatistics, FileStatistics};
 pub use writer::{FileFormat, FileWriter, WrittenFile};
 

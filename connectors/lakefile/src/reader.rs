@@ -64,13 +64,13 @@ pub async fn read_schema(location: &Location, name: &str) -> Result<SchemaRef> {
 }
 
 /// Byte ranges of one object, for the Parquet reader.
-struct ObjectReader {
+pub(crate) struct ObjectReader {
     store: Arc<dyn ObjectStore>,
     path: Path,
 }
 
 impl ObjectReader {
-    fn new(location: &Location, name: &str) -> Self {
+    pub(crate) fn new(location: &Location, name: &str) -> Self {
         Self { store: Arc::clone(location.store()), path: location.path(name) }
     }
 }

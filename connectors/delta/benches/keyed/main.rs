@@ -28,11 +28,11 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let number = |at: usize, usual: u64| arguments.get(at).map_or(usual, |text| text.parse().unwrap());
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["upserts", folder, ..] => upserts(Path::new(folder), number(2, 4_000_000), number(3, 50)).await,
+        ["upserts", folder, ..] => upserts(Path::new(folder), number(2, 4_000_000), number(3, 50), number(4, 0)).await,
         ["files", folder, ..] => files(Path::new(folder), number(2, 2_000)).await,
         ["history", folder, ..] => history(Path::new(folder), number(2, 20_000)).await,
         // What `cargo test --benches` runs: nothing.
-        _ => eprintln!("upserts FOLDER [ROWS [ROUNDS]] | files FOLDER [FILES] | history FOLDER [COMMITS]"),
+        _ => eprintln!("upserts FOLDER [ROWS [ROUNDS [CHANGES]]] | files FOLDER [FILES] | history FOLDER [COMMITS]"),
     }
 }
 
@@ -43,7 +43,7 @@ async fn fill(table: &mut BenchTable, rows: u64) {
 }
 
 /// B3 and B11: what rounds of changes cost in a table of `rows` rows.
-async fn upserts(folder: &Path, rows: u64, rounds: u64) {
+async fn upserts(folder: &Path, rows: u64, rounds: u64, only: u64) {
     let meter = Meter::start();
     let mut table = BenchTable::open(folder, "t", WriteMode::Upsert, true).await;
     fill(&mut table, rows).await;
@@ -58,6 +58,9 @@ async fn upserts(folder: &Path, rows: u64, rounds: u64) {
     for (count, keys, rounds) in
         [(2_000, Keys::Uniform, rounds), (2_000, Keys::Zipf, rounds), (100_000, Keys::Uniform, rounds.div_ceil(10))]
     {
+        if only != 0 && (only != count || !matches!(keys, Keys::Uniform)) {
+            continue;
+        }
         let batches: Vec<_> = (0..rounds).map(|_| changes.round(count, keys)).collect();
         let before = table.figures();
         let meter = Meter::start();

@@ -3,8 +3,10 @@
 use lakehead_core::{Patience, Result, TableFigures, WriteMode, failpoint};
 use object_store::ObjectStoreExt;
 
+use super::upsert::Keyed;
 use super::{DeltaSink, last_part};
 use crate::actions::{add, kept_rows, remove, with_vector};
+use crate::changes::Changes;
 use crate::hash::KeyHasher;
 use crate::live::LiveFile;
 use crate::log::Put;
@@ -28,7 +30,7 @@ impl DeltaSink {
         for _ in 0..STEPS_AT_END {
             self.take_finished(patience).await;
             self.begin_checkpoint();
-            let begun = self.begin_merge();
+            let begun = self.begin_merge(patience);
             if !(begun && patience == Patience::ToEnd) {
                 break;
             }
@@ -98,14 +100,15 @@ impl DeltaSink {
     }
 
     /// Begins a merge where one is worth it.
-    fn begin_merge(&mut self) -> bool {
+    fn begin_merge(&mut self, patience: Patience) -> bool {
         let now = self.spec.clock.monotonic();
         let Ok(live) = self.log.live() else { return false };
-        if self.spec.mode == WriteMode::Overwrite || !self.upkeep.may_look(live.version, now) {
+        if self.spec.mode == WriteMode::Overwrite || !self.upkeep.may_look(live.version, now, patience) {
             return false;
         }
         let (version, schema) = (live.version, std::sync::Arc::clone(&live.schema));
-        let files: Vec<LiveFile> = choose(live, self.upkeep.policy.file_bytes).into_iter().cloned().collect();
+        let files: Vec<LiveFile> =
+            choose(live, self.upkeep.policy.file_bytes, &self.upkeep.vector_bytes).into_iter().cloned().collect();
         if files.is_empty() || !self.upkeep.spend(files.iter().map(bytes).sum(), now) {
             self.upkeep.rest(version, now);
             return false;
@@ -154,6 +157,9 @@ impl DeltaSink {
             let version = state.version + 1;
             if self.log.put(version, "OPTIMIZE", &actions).await? == Put::Ours {
                 self.upkeep.merged_bytes += merged.bytes();
+                for file in &old {
+                    self.upkeep.vector_bytes.remove(&file.name);
+                }
                 tracing::debug!(table = %self.location.url(), files = old.len(), into = new.len(), "files were merged");
                 self.rows_by_key.replaced(version, &old, &new, marks);
                 return Ok(());
@@ -213,13 +219,20 @@ impl DeltaSink {
         self.upkeep.sweep_at = Some(if due <= now { sweep::after(now) } else { due });
     }
 
+    /// Counts what a round wrote for the vectors of each file.
+    pub(super) fn note_vectors(&mut self, keyed: Option<&Keyed>) {
+        for (file, bytes) in keyed.into_iter().flat_map(|keyed| self.rows_by_key.vectors_of(&keyed.marks)) {
+            *self.upkeep.vector_bytes.entry(file).or_default() += bytes;
+        }
+    }
+
     /// The round is committed: its change files have done their work.
     pub(super) fn leave_round(&mut self, staged: &Staged) {
         for file in staged.files() {
             self.pending.remove(&last_part(&file.name));
         }
         let done: Vec<_> =
-            staged.patches.iter().chain(&staged.deletes).map(|file| self.staging.path(&file.name)).collect();
+            staged.changes().filter_map(Changes::file).map(|file| self.staging.path(&file.name)).collect();
         while self.upkeep.chores.try_join_next().is_some() {}
         if !done.is_empty() {
             let store = std::sync::Arc::clone(self.staging.store());

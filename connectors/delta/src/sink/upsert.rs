@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use lakehead_core::{Result, failpoint};
 use lakehead_keyindex::{KeyHash, Place};
-use lakehead_lakefile::{KeyEncoder, KeySet, Location, PartitionValues, read_file};
+use lakehead_lakefile::{KeyEncoder, KeySet, Location, read_file};
 use serde_json::Value;
 
 use super::DeltaSink;
@@ -128,16 +128,16 @@ impl DeltaSink {
                 changed.add(&merge.keys.encode(&batch)?);
             }
         }
-        for file in &staged.deletes {
-            let mut batches = Box::pin(read_file(&self.staging, &file.name, None).await?);
+        for deletes in &staged.deletes {
+            let mut batches = deletes.read(&self.staging).await?;
             while let Some(batch) = batches.try_next().await? {
                 bounds.add(&batch, &first_key);
                 changed.add(&merge.keys.encode(&batch)?);
             }
         }
         let mut patches = Vec::new();
-        for file in &staged.patches {
-            let mut batches = Box::pin(read_file(&self.staging, &file.name, None).await?);
+        for changes in &staged.patches {
+            let mut batches = changes.read(&self.staging).await?;
             while let Some(batch) = batches.try_next().await? {
                 bounds.add(&batch, &first_key);
                 changed.add(&merge.keys.encode(&batch)?);
@@ -168,8 +168,8 @@ impl DeltaSink {
 
 async fn staged_patches(staging: &Location, staged: &Staged) -> Result<Vec<RecordBatch>> {
     let mut patches = Vec::new();
-    for file in &staged.patches {
-        let mut batches = Box::pin(read_file(staging, &file.name, None).await?);
+    for changes in &staged.patches {
+        let mut batches = changes.read(staging).await?;
         while let Some(batch) = batches.try_next().await? {
             patches.push(batch);
         }
@@ -195,17 +195,21 @@ impl Changed<'_> {
             places.extend(self.rows_by_key.find(keys)?.into_iter().flatten());
             Ok(())
         };
-        let none = PartitionValues::new();
-        let data = staged.data.iter().map(|file| (self.location, &file.file.name, &file.partition));
-        let deletes = staged.deletes.iter().map(|file| (self.staging, &file.name, &none));
-        for (location, name, partition) in data.chain(deletes) {
-            if let Some(keys) = self.hashes.get(name) {
+        for StagedFile { file, partition, .. } in &staged.data {
+            if let Some(keys) = self.hashes.get(&file.name) {
                 find(keys)?;
                 continue;
             }
-            let mut batches = Box::pin(file_keys(location, name, partition, self.live, self.hasher).await?);
+            let keys = file_keys(self.location, &file.name, partition, &self.live.schema, self.hasher).await?;
+            let mut batches = Box::pin(keys);
             while let Some(keys) = batches.try_next().await? {
                 find(&keys)?;
+            }
+        }
+        for deletes in &staged.deletes {
+            let mut batches = deletes.read(self.staging).await?;
+            while let Some(batch) = batches.try_next().await? {
+                find(&self.hasher.hashes(&batch)?)?;
             }
         }
         for patch in patches {

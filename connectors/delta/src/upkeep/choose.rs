@@ -2,7 +2,7 @@
 //!
 //! A row is rewritten once per tier, some four times in a table's life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use lakehead_lakefile::PartitionValues;
 
@@ -22,9 +22,20 @@ fn tier(size: u64) -> u32 {
     (size / TIER_BYTES).checked_ilog(FAN_IN as u64).map_or(0, |tier| tier + 1)
 }
 
+/// Files that one step reads at most.
+const STEP_FILES_MAX: usize = 1024;
+
 /// Chooses what one step merges into files of `file_bytes`: the smallest full tier first, then the file of which most
 /// is gone.
-pub(crate) fn choose(live: &LiveTable, file_bytes: u64) -> Vec<&LiveFile> {
+///
+/// Each round that takes rows out of a file writes the file's whole vector anew. `vector_bytes` tells how many bytes that
+/// came to since the file was written: once they weigh as much as the file, writing it anew would have been the cheaper
+/// way, so that it never costs more than twice what the best moment would have cost.
+pub(crate) fn choose<'a>(
+    live: &'a LiveTable,
+    file_bytes: u64,
+    vector_bytes: &HashMap<String, u64>,
+) -> Vec<&'a LiveFile> {
     let mut tiers: BTreeMap<(u32, &PartitionValues), Vec<&LiveFile>> = BTreeMap::new();
     // What stands for the interval of a run is replaced by its name: it stays as it is.
     let small = |file: &&LiveFile| file.run.is_none() && bytes(file) < file_bytes / 2;
@@ -39,14 +50,15 @@ pub(crate) fn choose(live: &LiveTable, file_bytes: u64) -> Vec<&LiveFile> {
             rows += file.rows().unwrap_or(0);
             read <= file_bytes && rows <= STEP_ROWS_MAX
         });
-        let chosen: Vec<_> = fitting.take(2 * FAN_IN).copied().collect();
+        let chosen: Vec<_> = fitting.take(STEP_FILES_MAX).copied().collect();
         if chosen.len() > 1 {
             return chosen;
         }
     }
     let much_is_gone = |file: &&LiveFile| {
         let gone = file.vector.as_ref().map_or(0, |vector| vector.cardinality);
-        gone > 0 && gone * GONE_SHARE >= file.rows().unwrap_or(u64::MAX)
+        let outweighed = vector_bytes.get(&file.name).is_some_and(|written| *written >= bytes(file));
+        gone > 0 && (outweighed || gone.saturating_mul(GONE_SHARE) >= file.rows().unwrap_or(u64::MAX))
     };
     let share = |file: &LiveFile| {
         let gone = file.vector.as_ref().map_or(0, |vector| vector.cardinality);
@@ -63,7 +75,6 @@ pub(crate) fn bytes(file: &LiveFile) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::sync::Arc;
 
     use arrow::datatypes::Schema;
@@ -87,6 +98,10 @@ mod tests {
     }
 
     fn chosen(files: Vec<LiveFile>) -> Vec<String> {
+        chosen_after(files, &HashMap::new())
+    }
+
+    fn chosen_after(files: Vec<LiveFile>, vector_bytes: &HashMap<String, u64>) -> Vec<String> {
         let live = LiveTable {
             version: 1,
             identity: String::new(),
@@ -98,7 +113,7 @@ mod tests {
             totals: Totals::default(),
             numbers: HashMap::new(),
         };
-        choose(&live, 64 << 20).into_iter().map(|file| file.name.clone()).collect()
+        choose(&live, 64 << 20, vector_bytes).into_iter().map(|file| file.name.clone()).collect()
     }
 
     #[test]
@@ -112,13 +127,17 @@ mod tests {
         let small = |count: usize| (0..count).map(|n| file(&format!("s{n}"), 1000, 0)).collect::<Vec<_>>();
         assert!(chosen(small(7)).is_empty());
         assert_eq!(chosen(small(8)).len(), 8);
-        assert_eq!(chosen(small(40)).len(), 16, "a step is bounded");
+        assert_eq!(chosen(small(2000)).len(), 1024, "a step is bounded");
         let large: Vec<_> = (0..9).map(|n| file(&format!("l{n}"), 20 << 20, 0)).collect();
         assert_eq!(chosen(large).len(), 3, "by its bytes too");
         let worn = vec![file("a", 1000, 99), file("b", 1000, 100), file("c", 1000, 150)];
         assert_eq!(chosen(worn), ["c"]);
         assert!(chosen(vec![file("a", 100 << 20, 99)]).is_empty());
         assert_eq!(chosen(vec![file("a", 100 << 20, 100)]), ["a"], "however large");
+        let written = HashMap::from([("b".to_owned(), 1000)]);
+        let files = || vec![file("a", 1000, 9), file("b", 1000, 7), file("c", 1000, 0)];
+        assert!(chosen(files()).is_empty());
+        assert_eq!(chosen_after(files(), &written), ["b"], "its vectors weigh as much as itself");
         let mut of_runs = small(8);
         of_runs.iter_mut().for_each(|file| file.run = Some("1/2".into()));
         assert!(chosen(of_runs).is_empty());

@@ -6,9 +6,11 @@
 
 use futures::TryStreamExt;
 use lakehead_core::{Result, failpoint};
-use lakehead_lakefile::{Location, read_file};
+use lakehead_keyindex::KeyHash;
+use lakehead_lakefile::{Location, PartitionValues, read_file, splice};
 
 use crate::hash::KeyHasher;
+use crate::keyed::file_keys;
 use crate::live::LiveFile;
 use crate::merge::add_partition_columns;
 use crate::schema::to_lake;
@@ -51,6 +53,9 @@ impl Merge {
     /// Reads and writes; touches no version.
     pub(crate) async fn run(mut self) -> Result<Merged> {
         failpoint::hit("delta.merge.files").await?;
+        if let Some(merged) = self.splice().await? {
+            return Ok(merged);
+        }
         if let Some(hasher) = self.hasher.take() {
             self.writers.keep_keys(hasher);
         }
@@ -66,6 +71,34 @@ impl Merge {
             start += rows;
         }
         Ok(Merged { old, new: self.writers.finish().await? })
+    }
+
+    /// Puts whole files behind one another without decoding them, where they allow it.
+    async fn splice(&mut self) -> Result<Option<Merged>> {
+        let whole = |file: &LiveFile| file.vector.is_none() && file.rows().is_some();
+        let whole = self.files.len() > 1 && self.files.iter().all(whole);
+        let Some(partition) = self.files.first().filter(|_| whole).map(|file| file.partition.clone()) else {
+            return Ok(None);
+        };
+        let names: Vec<String> = self.files.iter().map(|file| file.name.clone()).collect();
+        let name = self.writers.new_name(&partition);
+        let Some(file) = splice(&self.location, &name, &names).await? else { return Ok(None) };
+        if self.files.iter().filter_map(LiveFile::rows).sum::<u64>() != file.statistics.rows {
+            // A statistic that lies: places cannot be told by it.
+            return Ok(None);
+        }
+        let keys = match &self.hasher {
+            Some(hasher) => Some(keys(&self.location, &file.name, &partition, &self.schema, hasher).await?),
+            None => None,
+        };
+        let mut start = 0;
+        let files = std::mem::take(&mut self.files).into_iter();
+        let old = files.map(|file| {
+            let old = OldFile { start, gone: Vector::new(), file };
+            start += old.file.rows().unwrap_or(0);
+            old
+        });
+        Ok(Some(Merged { old: old.collect(), new: vec![StagedFile { file, partition, keys }] }))
     }
 
     /// Writes the rows of `file` that are not gone; returns how many.
@@ -89,6 +122,21 @@ impl Merge {
         }
         Ok(kept)
     }
+}
+
+async fn keys(
+    location: &Location,
+    name: &str,
+    partition: &PartitionValues,
+    schema: &SchemaRef,
+    hasher: &KeyHasher,
+) -> Result<Vec<KeyHash>> {
+    let mut keys = Vec::new();
+    let mut batches = Box::pin(file_keys(location, name, partition, schema, hasher).await?);
+    while let Some(hashes) = batches.try_next().await? {
+        keys.extend(hashes);
+    }
+    Ok(keys)
 }
 
 impl Merged {

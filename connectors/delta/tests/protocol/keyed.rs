@@ -25,12 +25,14 @@ impl Dice {
 pub(crate) struct Shadow {
     pub(crate) rows: BTreeMap<i64, Option<String>>,
     dice: Dice,
+    /// How many bodies there are; none means that each is another.
+    bodies: Option<u64>,
     pub(crate) seq: u64,
 }
 
 impl Shadow {
     pub(crate) fn new() -> Self {
-        Self { rows: BTreeMap::new(), dice: Dice(7), seq: 0 }
+        Self { rows: BTreeMap::new(), dice: Dice(7), bodies: None, seq: 0 }
     }
 
     /// Makes up the changes of one round and takes them over: a key may change several times.
@@ -38,7 +40,11 @@ impl Shadow {
         let mut made = Vec::new();
         for _ in 0..changes {
             let id = i64::try_from(self.dice.below(keys)).unwrap();
-            let body = Some(format!("body {} of {id}", self.dice.below(1_000_000)));
+            let body = match self.bodies {
+                None => format!("body {} of {id}", self.dice.below(1_000_000)),
+                Some(bodies) => format!("p {}", self.dice.below(bodies)),
+            };
+            let body = Some(body);
             let change: Change = match (self.rows.contains_key(&id), self.dice.below(10)) {
                 (false, _) => ("c", id, body, None),
                 (true, 0 | 1) => ("d", id, None, None),
@@ -89,7 +95,7 @@ fn python(script: &str, folder: &Path) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
-/// Asks DuckDB and Polars.
+/// Asks DuckDB and Polars, and ClickHouse and Sail where they are installed.
 pub(crate) fn check_with_others(shadow: &Shadow, folder: &Path) {
     let script = "
 import sys, duckdb, polars
@@ -97,10 +103,31 @@ path = sys.argv[1]
 print(*duckdb.sql(f\"select count(*), sum(id)::bigint, sum(length(body))::bigint from delta_scan('{path}')\").fetchone())
 rows = polars.scan_delta(path).select(polars.len(), polars.col('id').sum(), polars.col('body').str.len_bytes().sum().alias('n')).collect()
 print(*rows.row(0))
+try:
+    # It reads below the working folder only.
+    import os
+    os.chdir(path)
+    import chdb
+    sums = f\"select count(), sum(id), sum(length(body)) from deltaLakeLocal('{path}') settings optimize_trivial_count_query=0\"
+    print(str(chdb.query(sums, 'TSV')).strip().replace(chr(9), ' '))
+except ImportError:
+    pass
+try:
+    from pysail.spark import SparkConnectServer
+    from pyspark.sql import SparkSession
+    server = SparkConnectServer()
+    server.start()
+    _, port = server.listening_address
+    session = SparkSession.builder.remote(f'sc://localhost:{port}').getOrCreate()
+    session.sql(f\"create table t using delta location '{path}'\")
+    print(*session.sql('select count(*), sum(id), sum(length(body)) from t').collect()[0])
+except ImportError:
+    pass
 ";
     let Some(said) = python(script, folder) else { return };
     let expected = shadow.summary();
-    assert_eq!(said.lines().collect::<Vec<_>>(), [expected.as_str(), expected.as_str()], "after round {}", shadow.seq);
+    assert!(said.lines().count() >= 2, "{said}");
+    assert!(said.lines().all(|line| line == expected), "after round {}: {expected}, but {said}", shadow.seq);
 }
 
 /// What the entries of the log say of our commits.
@@ -142,7 +169,9 @@ fn entries(folder: &Path) -> Entries {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_rounds_leave_what_the_model_holds_and_rewrite_no_file() {
+async fn rounds_leave_what_the_model_holds_and_rewrite_no_file() {
+    // A thousand are made by hand: LAKEHEAD_ROUNDS=1000 cargo test --workspace --test protocol rounds_leave
+    let rounds: u64 = std::env::var_os("LAKEHEAD_ROUNDS").map_or(100, |text| text.to_str().unwrap().parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let table = Table::new(folder.path(), WriteMode::Upsert);
     let mut shadow = Shadow::new();
@@ -150,24 +179,26 @@ async fn a_hundred_rounds_leave_what_the_model_holds_and_rewrite_no_file() {
     sink.open(1).await.unwrap();
     let first = shadow.round(3000, 2000);
     shadow.commit(&mut sink, 1, &first).await;
-    for round in 0..100_u64 {
+    check_with_others(&shadow, folder.path());
+    for round in 0..rounds {
         let changes = shadow.round(40, 2400);
-        shadow.commit(&mut sink, 1 + round / 25, &changes).await;
-        match round {
-            24 => {
+        shadow.commit(&mut sink, 1 + round * 4 / rounds, &changes).await;
+        match (round + 1) * 4 {
+            done if done == rounds => {
                 // Another process goes on, with the index of this one.
                 drop(sink);
                 sink = table.sink();
                 sink.open(2).await.unwrap();
             }
-            49 => {
+            done if done == rounds * 2 => {
+                check_with_others(&shadow, folder.path());
                 // The index is lost.
                 drop(sink);
                 std::fs::remove_dir_all(folder.path().join("cache")).unwrap();
                 sink = table.sink();
                 sink.open(3).await.unwrap();
             }
-            74 => {
+            done if done == rounds * 3 => {
                 // The process before died without a word and may still have the index: this one builds its own.
                 std::mem::forget(sink);
                 sink = table.sink();
@@ -224,6 +255,32 @@ async fn deltalake_files(table: &Path) -> usize {
     let url = deltalake::table::builder::ensure_table_uri(table.to_str().unwrap()).unwrap();
     let table = deltalake::open_table(url).await.unwrap();
     table.snapshot().unwrap().log_data().num_files()
+}
+
+/// Rows whose partition changes leave the old one; vectors, merges and unsent values keep to their partitions.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_move_between_partitions() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = Table::new(folder.path(), WriteMode::Upsert);
+    table.partition_by = vec!["body".into()];
+    let mut shadow = Shadow { bodies: Some(4), ..Shadow::new() };
+    let mut sink = table.sink();
+    sink.open(1).await.unwrap();
+    for round in 0..40 {
+        let changes = shadow.round(30, 200);
+        shadow.commit(&mut sink, 1 + round / 20, &changes).await;
+        if round == 19 {
+            sink = table.sink();
+            sink.open(2).await.unwrap();
+        }
+        if round % 8 == 7 {
+            shadow.check(&table).await;
+        }
+    }
+    sink.tend(Patience::ToEnd).await;
+    shadow.check(&table).await;
+    check_with_others(&shadow, folder.path());
+    assert!(entries(folder.path()).merges > 3, "files of a partition are merged");
 }
 
 /// A foreign writer appends and optimises between our rounds: every place the index knew is void, and it follows.

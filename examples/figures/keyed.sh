@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# What keyed tables cost (B3, B4, B11 of the project's benchmarks), beside delta-rs over copies of the same tables, in one
+# run. CPU seconds of whole processes for lakehead, of the operation alone for delta-rs.
+#
+#   KEYED=the-keyed-benchmark PYTHON=python-with-deltalake-duckdb-polars examples/figures/keyed.sh
+#
+# ROWS (4000000), ROUNDS (1000) of 2,000 changes, FILES (2000) of 1,500 rows, SIZES (1000000 10000000), COMMITS (20000).
+# The benchmark is built by: cargo build --release --workspace --bench keyed
+set -euo pipefail
+cd "$(dirname "$0")"
+keyed=$(realpath "${KEYED:?the keyed benchmark, target/release/deps/keyed-…}")
+python=${PYTHON:?a Python with deltalake, duckdb and polars}
+peer=$(realpath keyed_peer.py)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+echo "load: $(cut -d' ' -f1-3 /proc/loadavg), cores: $(nproc)"
+
+mkdir "$work/upserts"
+"$keyed" upserts "$work/upserts" "${ROWS:-4000000}" "${ROUNDS:-1000}"
+"$python" "$peer" merge "$work/upserts/lake/base" "${ROWS:-4000000}"
+"$python" "$peer" scan "$work/upserts/lake/t"
+rm -rf "$work/upserts"
+
+mkdir "$work/files"
+"$keyed" files "$work/files" "${FILES:-2000}"
+for table in whole worn; do "$python" "$peer" optimize "$work/files/lake/$table-copy" "$work/files/lake/$table"; done
+rm -rf "$work/files"
+
+for rows in ${SIZES:-1000000 10000000}; do
+  mkdir "$work/size"
+  "$keyed" upserts "$work/size" "$rows" 100
+  rm -rf "$work/size"
+done
+mkdir "$work/history"
+"$keyed" history "$work/history" "${COMMITS:-20000}"
