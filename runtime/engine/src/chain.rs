@@ -73,7 +73,12 @@ pub struct Chain {
     open: Option<u64>,
     kept: Vec<u64>,
     document: Option<u64>,
+    /// Position documents that were there before this process took the pipeline over.
+    left: Vec<String>,
 }
+
+/// Documents of earlier processes that a start removes at most.
+const SWEPT_MAX: usize = 1000;
 
 impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -86,6 +91,8 @@ impl Chain {
     ///
     /// Losing the race for the next record is an error (`R0221`) that may be tried again.
     pub async fn take(store: Arc<dyn RecordStore>) -> Result<(Self, Option<EpochRecord>)> {
+        // Listed before the take: what a successor writes, should this process sleep, is not among them.
+        let left = store.list("pos").await?;
         let names = store.list("epoch").await?;
         let head = names.iter().filter_map(|name| number(name)).max().unwrap_or(0);
         let newest = match head {
@@ -110,7 +117,7 @@ impl Chain {
             Some(number) => Some(read(store.as_ref(), number).await?),
             None => None,
         };
-        let chain = Self { store, fence, head: head + 1, open, kept: Vec::new(), document: None };
+        let chain = Self { store, fence, head: head + 1, open, kept: Vec::new(), document: None, left };
         Ok((chain, open_record))
     }
 
@@ -191,6 +198,17 @@ impl Chain {
         serde_json::from_slice(&bytes).map_err(|error| {
             Error::incident("R0222", "a position cannot be read").with("document", name).caused_by(error)
         })
+    }
+
+    /// Removes the documents that earlier processes left, but for those in `needed`. To be called once every table is fenced
+    /// and the newest round is known: nobody can commit a round that names another one any more.
+    pub async fn sweep(&mut self, needed: &[u64]) -> Result<()> {
+        let needed: Vec<String> = needed.iter().map(|number| document_name(*number)).collect();
+        let left = std::mem::take(&mut self.left);
+        for name in left.iter().filter(|name| !needed.contains(name)).take(SWEPT_MAX) {
+            self.store.delete(name).await?;
+        }
+        Ok(())
     }
 
     /// Notes that a round is complete, and removes what no start can need any more.
