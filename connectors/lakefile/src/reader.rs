@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
@@ -14,8 +14,9 @@ use lakehead_core::{Error, Result, column_type_name};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
+use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
@@ -30,11 +31,8 @@ pub async fn read_file(
     name: &str,
     columns: Option<&[String]>,
 ) -> Result<impl futures::Stream<Item = Result<RecordBatch>> + Send + use<>> {
-    let reader = ObjectReader::new(location, name);
-    let mut builder = ParquetRecordBatchStreamBuilder::new(reader)
-        .await
-        .map_err(|error| parquet_error(error, name))?
-        .with_batch_size(BATCH_ROWS);
+    let mut builder = open(location, name).await.map_err(|error| parquet_error(error, name))?;
+    builder = builder.with_batch_size(BATCH_ROWS);
     if let Some(columns) = columns {
         let names = columns.iter().map(String::as_str);
         let mask = ProjectionMask::columns(builder.parquet_schema(), names);
@@ -48,7 +46,7 @@ pub async fn read_file(
 /// Reads the rows of a file whose numbers, from zero, are `rows`: each once, in rising order.
 pub async fn read_rows(location: &Location, name: &str, rows: &[u32]) -> Result<Vec<RecordBatch>> {
     let failed = |error| parquet_error(error, name);
-    let builder = ParquetRecordBatchStreamBuilder::new(ObjectReader::new(location, name)).await.map_err(failed)?;
+    let builder = open(location, name).await.map_err(failed)?;
     let all = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
     let ranges = rows.iter().map(|row| *row as usize..*row as usize + 1);
     let selection = RowSelection::from_consecutive_ranges(ranges, all);
@@ -58,9 +56,47 @@ pub async fn read_rows(location: &Location, name: &str, rows: &[u32]) -> Result<
 
 /// Reads the schema of a file.
 pub async fn read_schema(location: &Location, name: &str) -> Result<SchemaRef> {
-    let reader = ObjectReader::new(location, name);
-    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| parquet_error(error, name))?;
+    let builder = open(location, name).await.map_err(|error| parquet_error(error, name))?;
     Ok(Arc::clone(builder.schema()))
+}
+
+async fn open(
+    location: &Location,
+    name: &str,
+) -> parquet::errors::Result<ParquetRecordBatchStreamBuilder<ObjectReader>> {
+    let mut reader = ObjectReader::new(location, name);
+    let metadata = ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::new()).await?;
+    Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, whole_times(metadata)?))
+}
+
+/// Has times of 96 bits (Spark's form) read in microseconds: in nanoseconds, what lies before 1678 or behind 2262 would
+/// come back as another time.
+pub fn whole_times(metadata: ArrowReaderMetadata) -> parquet::errors::Result<ArrowReaderMetadata> {
+    let columns = metadata.parquet_schema().columns();
+    if columns.iter().all(|column| column.physical_type() != PhysicalType::INT96) {
+        return Ok(metadata);
+    }
+    let mut leaves = columns.iter().map(|column| column.physical_type());
+    let fields: Vec<_> = metadata.schema().fields().iter().map(|field| in_micros(field, &mut leaves)).collect();
+    let schema = Schema::new_with_metadata(fields, metadata.schema().metadata().clone());
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
+    ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)
+}
+
+/// Walks a column; `leaves` are the physical columns from its first one on.
+fn in_micros(field: &FieldRef, leaves: &mut impl Iterator<Item = PhysicalType>) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::List(item) => DataType::List(in_micros(item, leaves)),
+        DataType::Map(entries, sorted) => DataType::Map(in_micros(entries, leaves), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| in_micros(field, leaves)).collect()),
+        leaf => match (leaves.next(), leaf) {
+            (Some(PhysicalType::INT96), DataType::Timestamp(_, zone)) => {
+                DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
+            }
+            _ => leaf.clone(),
+        },
+    };
+    Arc::new(field.as_ref().clone().with_data_type(data_type))
 }
 
 /// Byte ranges of one object, for the Parquet reader.
@@ -146,4 +182,57 @@ pub fn conform(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(nullable)), columns, &options)
         .map_err(|error| Error::bug("rows do not fit their own schema").caused_by(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::TimestampMicrosecondType;
+    use lakehead_core::Settings;
+    use parquet::data_type::{Int64Type, Int96, Int96Type};
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    /// A day as Julius counted it, and nanoseconds of the day.
+    fn int96(day: u32, nanos: u64) -> Int96 {
+        Int96::from(vec![(nanos & 0xffff_ffff) as u32, (nanos >> 32) as u32, day])
+    }
+
+    #[tokio::test]
+    async fn times_of_96_bits_are_whole_near_and_far() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::open("t", folder.path(), &Settings::default()).unwrap();
+        std::fs::create_dir_all(folder.path().join("t")).unwrap();
+        let file = std::fs::File::create(folder.path().join("t/a.parquet")).unwrap();
+        let columns = "message m { required int64 id; optional int96 at;
+            optional group times (LIST) { repeated group list { optional int96 element; } } }";
+        let schema = Arc::new(parse_message_type(columns).unwrap());
+        let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&[1, 2, 3], None, None).unwrap();
+        column.close().unwrap();
+        let times = [int96(1_721_426, 0), int96(5_373_484, 86_399_999_999_000)];
+        for (defined, repeated) in [([1_i16, 1, 0], None), ([3, 3, 0], Some([0_i16, 1, 0].as_slice()))] {
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<Int96Type>().write_batch(&times, Some(&defined), repeated).unwrap();
+            if repeated.is_some() {
+                // A third row.
+                column.typed::<Int96Type>().write_batch(&[], Some(&[0]), Some(&[0])).unwrap();
+            }
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+
+        let batches: Vec<_> = read_file(&location, "a.parquet", None).await.unwrap().try_collect().await.unwrap();
+        let micros = |array: &ArrayRef| array.as_primitive::<TimestampMicrosecondType>().iter().collect::<Vec<_>>();
+        let far = [Some(-62_135_596_800_000_000), Some(253_402_300_799_999_999)];
+        assert_eq!(micros(batches[0].column(1)), [far[0], far[1], None]);
+        assert_eq!(micros(batches[0].column(2).as_list::<i32>().values()), far);
+        let rows = read_rows(&location, "a.parquet", &[1]).await.unwrap();
+        assert_eq!(micros(rows[0].column(1)), [far[1]]);
+    }
 }
