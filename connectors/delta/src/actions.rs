@@ -7,7 +7,7 @@ use crate::live::LiveFile;
 use crate::vectors::Descriptor;
 
 /// Percent-encodes a file's name for the log (RFC 2396).
-fn uri(name: &str) -> String {
+pub(crate) fn uri(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {
@@ -77,7 +77,7 @@ pub(crate) fn add(file: &WrittenFile, partition: &[(String, Option<String>)], ru
 /// Returns the action that takes a file out.
 pub(crate) fn remove(file: &LiveFile, millis: i64) -> Value {
     let mut action = json!({
-        "path": uri(&file.name),
+        "path": file.path,
         "deletionTimestamp": millis,
         "dataChange": true,
         "extendedFileMetadata": true,
@@ -119,7 +119,7 @@ pub(crate) fn add_with_vector(file: &LiveFile, vector: &Descriptor, rows: u64) -
     stats["numRecords"] = rows.into();
     stats["tightBounds"] = false.into();
     let mut action = json!({
-        "path": uri(&file.name),
+        "path": file.path,
         "partitionValues": partition_json(&file.partition),
         "size": file.size,
         "modificationTime": file.modified,

@@ -10,6 +10,7 @@ use lakehead_core::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::actions::uri;
 use crate::schema::parse_schema_string;
 use crate::vectors::Descriptor;
 
@@ -18,6 +19,9 @@ use crate::vectors::Descriptor;
 pub(crate) struct LiveFile {
     /// The name relative to the table, decoded.
     pub(crate) name: String,
+    /// The same as the log has it. Writers escape in different ways, and to Spark a file under another spelling is another
+    /// file: what takes it out must say the very same.
+    pub(crate) path: String,
     pub(crate) size: i64,
     pub(crate) partition: Vec<(String, Option<String>)>,
     pub(crate) run: Option<String>,
@@ -38,6 +42,7 @@ impl LiveFile {
         partition.sort();
         let tags: BTreeMap<_, _> = add.tags.unwrap_or_default().into_iter().collect();
         Ok(Self {
+            path: uri(&add.path),
             name: add.path,
             size: add.size,
             partition,
@@ -55,6 +60,12 @@ impl LiveFile {
             rows: self.rows().unwrap_or(0),
             gone: self.vector.as_ref().map_or(0, |vector| vector.cardinality),
         }
+    }
+
+    /// Takes over how the log spells the name.
+    pub(crate) fn spelled(mut self, path: Option<&str>) -> Self {
+        self.path = path.map_or(self.path, str::to_owned);
+        self
     }
 
     /// Returns the rows of the file, those that are gone included, where its statistics say.
@@ -157,7 +168,10 @@ impl LiveTable {
             let Value::Object(actions) = serde_json::from_str(line).map_err(unreadable)? else { continue };
             for (kind, action) in actions {
                 match kind.as_str() {
-                    "add" => added.push(LiveFile::of(parsed::<Add>(action)?)?),
+                    "add" => {
+                        let path = action["path"].as_str().map(str::to_owned);
+                        added.push(LiveFile::of(parsed::<Add>(action)?)?.spelled(path.as_deref()));
+                    }
                     // A file whose vector changed is removed and added by one entry, in any order.
                     "remove" => self.remove(&parsed::<Remove>(action)?.path),
                     "metaData" => self.take_metadata(&action)?,

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::AsArray;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use bytes::Bytes;
 use deltalake::kernel::transaction::TransactionError;
 use deltalake::logstore::object_store::prefix::PrefixStore;
@@ -19,6 +21,7 @@ use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::actions::decoded;
 use crate::live::{LiveFile, LiveTable, Totals};
 
 /// Unclear answers to one commit before it is reported: by then the store has been asked for a minute.
@@ -120,6 +123,16 @@ impl TableLog {
         for view in snapshot.log_data().iter() {
             #[allow(deprecated, reason = "the only public way to a file's tags")]
             live.add(LiveFile::of(view.add_action())?);
+        }
+        if live.files.keys().any(|name| may_be_spelled_otherwise(name)) {
+            for batch in snapshot.add_actions_batches(false).map_err(|e| self.failed(e))? {
+                let paths = batch.column_by_name("path").map(|column| cast(column, &DataType::Utf8)).transpose()?;
+                for path in paths.iter().filter_map(|paths| paths.as_string_opt::<i32>()).flatten().flatten() {
+                    if let Some(file) = live.files.get_mut(&decoded(path)) {
+                        path.clone_into(&mut file.path);
+                    }
+                }
+            }
         }
         Ok(Some(live))
     }
@@ -265,6 +278,11 @@ impl TableLog {
         };
         known.with("table", self.location.url()).caused_by(error)
     }
+}
+
+/// Returns whether writers differ in how they escape a name.
+fn may_be_spelled_otherwise(name: &str) -> bool {
+    !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=".contains(&byte))
 }
 
 /// Returns the appId of one number of ours (delivery 3.2).

@@ -87,6 +87,7 @@ mod tests {
         let vector = json!({ "storageType": "u", "pathOrInlineDv": "x", "sizeInBytes": 1, "cardinality": gone });
         LiveFile {
             name: name.into(),
+            path: name.into(),
             size,
             partition: Vec::new(),
             run: None,
