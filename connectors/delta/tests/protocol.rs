@@ -14,10 +14,14 @@ use lakehead_core::{
 };
 use lakehead_delta::CONNECTOR;
 
+#[path = "protocol/golden.rs"]
+mod golden;
 #[path = "protocol/keyed.rs"]
 mod keyed;
 #[path = "protocol/upkeep.rs"]
 mod upkeep;
+#[path = "protocol/wide.rs"]
+mod wide;
 
 struct Table {
     folder: PathBuf,

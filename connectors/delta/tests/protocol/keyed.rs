@@ -13,10 +13,11 @@ use super::Table;
 pub(crate) type Change = (&'static str, i64, Option<String>, Option<&'static str>);
 
 /// Numbers that look like chance, the same ones every time.
-struct Dice(u64);
+#[derive(Clone)]
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
