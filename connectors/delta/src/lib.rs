@@ -2,6 +2,7 @@
 
 mod actions;
 mod changes;
+mod features;
 mod hash;
 mod keyed;
 mod live;

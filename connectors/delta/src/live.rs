@@ -98,6 +98,8 @@ pub(crate) struct LiveTable {
     pub(crate) partition_by: Vec<String>,
     pub(crate) configuration: BTreeMap<String, String>,
     pub(crate) protocol: Value,
+    /// The `metaData` action, whole.
+    pub(crate) metadata: Value,
     pub(crate) files: HashMap<String, LiveFile>,
     pub(crate) totals: Totals,
     /// Numbers of applications that were seen since the table was loaded.
@@ -152,6 +154,7 @@ impl LiveTable {
     /// Takes over the `metaData` action.
     pub(crate) fn take_metadata(&mut self, metadata: &Value) -> Result<()> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
+        self.metadata.clone_from(metadata);
         self.identity = text(&metadata["id"]).unwrap_or_default();
         self.schema = parse_schema_string(metadata["schemaString"].as_str().unwrap_or_default())?;
         self.partition_by = metadata["partitionColumns"].as_array().into_iter().flatten().filter_map(text).collect();

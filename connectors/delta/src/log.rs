@@ -114,6 +114,7 @@ impl TableLog {
             partition_by: Vec::new(),
             configuration: BTreeMap::new(),
             protocol: as_json(serde_json::to_value(snapshot.protocol()))?,
+            metadata: Value::Null,
             files: HashMap::new(),
             totals: Totals::default(),
             numbers: HashMap::new(),
@@ -144,25 +145,17 @@ impl TableLog {
 
     /// Refuses what a foreign writer may have turned on and we cannot keep.
     pub(crate) fn check_protocol(&self) -> Result<()> {
-        let protocol = &self.live()?.protocol;
-        let known = ["timestampNtz", "appendOnly", "invariants", "v2Checkpoint", "deletionVectors"];
-        for list in ["readerFeatures", "writerFeatures"] {
-            for feature in protocol[list].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                if !known.contains(&feature) {
-                    return Err(Error::incident("R0206", "the table uses a feature that is not written here")
-                        .with("table", self.location.url())
-                        .with("feature", feature)
-                        .help("write into a table of its own, or turn the feature off in its writer"));
-                }
-            }
-        }
-        let version = protocol["minWriterVersion"].as_i64().unwrap_or(0);
-        if version > 2 && version != 7 {
-            return Err(Error::incident("R0206", "the table uses a writer version that is not written here")
-                .with("table", self.location.url())
-                .with("minWriterVersion", version));
-        }
-        Ok(())
+        self.live()?.check_writable().map_err(|error| error.with("table", self.location.url()))
+    }
+
+    /// Refuses what a foreign writer may have turned on and we cannot read.
+    pub(crate) fn check_readable(&self) -> Result<()> {
+        self.live()?.check_readable().map_err(|error| error.with("table", self.location.url()))
+    }
+
+    /// Refuses a round that breaks what the table says of its rows.
+    pub(crate) fn check_round(&self, actions: &[Value]) -> Result<()> {
+        self.live()?.check_round(actions).map_err(|error| error.with("table", self.location.url()))
     }
 
     /// Reads the numbers of ours that the table carries for `pipeline`.
@@ -290,14 +283,19 @@ pub(crate) fn app_id(pipeline: &str, identity: &str, what: &str) -> String {
     format!("lakehead/{pipeline}/{identity}/{what}")
 }
 
-/// Returns the `txn` actions of a mark. `lastUpdated` is left out, so that no reader ever expires them.
-pub(crate) fn mark_actions(pipeline: &str, identity: &str, mark: Mark) -> Vec<Value> {
+/// Returns the `txn` actions of a mark. Each says when: where a table is told to forget numbers, Spark drops those without
+/// a time at once, and others when their time has come.
+pub(crate) fn mark_actions(pipeline: &str, identity: &str, mark: Mark, millis: i64) -> Vec<Value> {
     let numbers = [
         ("seq", mark.seq),
         ("fence", mark.fence),
         ("doc", mark.document.unwrap_or(0)),
         ("record", mark.record.unwrap_or(0)),
     ];
-    let action = |(what, number): (&str, u64)| json!({ "txn": { "appId": app_id(pipeline, identity, what), "version": number.cast_signed() } });
+    let action = |(what, number): (&str, u64)| {
+        json!({ "txn": {
+            "appId": app_id(pipeline, identity, what), "version": number.cast_signed(), "lastUpdated": millis,
+        }})
+    };
     numbers.into_iter().map(action).collect()
 }

@@ -61,16 +61,17 @@ pub(crate) fn to_lake(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBa
 
 /// Writes a schema as the `schemaString` of a Delta `metaData` action.
 pub(crate) fn schema_string(schema: &Schema) -> Result<String> {
-    let mut fields = Vec::new();
-    for field in schema.fields() {
-        fields.push(json!({
-            "name": field.name(),
-            "type": type_json(field.data_type())?,
-            "nullable": true,
-            "metadata": {},
-        }));
-    }
+    let fields = schema.fields().iter().map(|field| field_json(field)).collect::<Result<Vec<_>>>()?;
     Ok(json!({ "type": "struct", "fields": fields }).to_string())
+}
+
+pub(crate) fn field_json(field: &Field) -> Result<Value> {
+    Ok(json!({
+        "name": field.name(),
+        "type": type_json(field.data_type())?,
+        "nullable": true,
+        "metadata": {},
+    }))
 }
 
 fn type_json(data_type: &DataType) -> Result<Value> {

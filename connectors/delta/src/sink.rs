@@ -20,7 +20,7 @@ use crate::hash::KeyHasher;
 use crate::keyed::KeyedTable;
 use crate::live::LiveFile;
 use crate::log::{Put, TableLog, TableState, mark_actions};
-use crate::schema::{has_ntz, lake_schema, merge_schemas, parse_schema_string, protocol_for, schema_string, to_lake};
+use crate::schema::{lake_schema, merge_schemas, parse_schema_string, protocol_for, schema_string, to_lake};
 use crate::stage::{DataWriters, KeyedStage, Owner, Staged, Taken, refuse_changes};
 use crate::upkeep::{Policy, Upkeep};
 
@@ -160,6 +160,17 @@ impl DeltaSink {
         })
     }
 
+    fn check_partitions(&self, state: &TableState) -> Result<()> {
+        if state.partition_by == self.spec.partition_by {
+            return Ok(());
+        }
+        Err(Error::user("R0214", "the table is partitioned in another way")
+            .with("table", &self.spec.table)
+            .with("table_partitions", state.partition_by.join(","))
+            .with("file_partitions", self.spec.partition_by.join(","))
+            .help("write into a new table, or say `partition_by` as the table has it"))
+    }
+
     fn file_bytes(&self) -> Option<u64> {
         match self.spec.settings.get("file_size") {
             Some(lakehead_core::Value::Size(bytes)) => Some(*bytes),
@@ -210,12 +221,7 @@ impl DeltaSink {
         let schema = merge_schemas(&state.schema, &staged_schema, &prepared.table)?;
         let mut actions = Vec::new();
         if schema != state.schema {
-            let adds_ntz = |schema: &SchemaRef| schema.fields().iter().any(|f| has_ntz(f.data_type()));
-            let live = self.log.live()?;
-            if adds_ntz(&schema) && !adds_ntz(&state.schema) {
-                actions.push(protocol_for(&schema, live.allows_vectors()));
-            }
-            actions.push(self.metadata(&state.identity, &schema, millis, &live.configuration)?);
+            actions.extend(self.log.live()?.with_columns(&schema)?);
         }
         let mut keyed = None;
         if self.spec.mode == WriteMode::Upsert && !staged.truncate {
@@ -287,20 +293,14 @@ impl Sink for DeltaSink {
             }
             let state = self.state().await?;
             self.log.check_protocol()?;
-            if state.partition_by != self.spec.partition_by {
-                return Err(Error::user("R0214", "the table is partitioned in another way")
-                    .with("table", &self.spec.table)
-                    .with("table_partitions", state.partition_by.join(","))
-                    .with("file_partitions", self.spec.partition_by.join(","))
-                    .help("write into a new table, or say `partition_by` as the table has it"));
-            }
+            self.check_partitions(&state)?;
             self.schema = merge_schemas(&state.schema, &self.schema, &self.spec.table)?;
             self.identity.clone_from(&state.identity);
             let mark = self.log.mark(&self.spec.pipeline, &state.identity).await?;
             if mark.fence > fence {
                 return Err(fenced(&self.spec.table, mark.fence));
             }
-            let actions = mark_actions(&self.spec.pipeline, &state.identity, Mark { fence, ..mark });
+            let actions = mark_actions(&self.spec.pipeline, &state.identity, Mark { fence, ..mark }, self.millis());
             failpoint::hit("delta.fence").await?;
             if self.log.put(state.version + 1, "FENCE", &actions[1..2]).await? == Put::Ours {
                 self.upkeep.checkpointed = self.log.checkpointed().await;
@@ -405,9 +405,13 @@ impl Sink for DeltaSink {
             if found.seq >= mark.seq {
                 return Ok(Outcome::AlreadyCommitted);
             }
+            // A foreign writer may have changed what the table asks for since it was opened.
+            self.log.check_protocol()?;
+            self.check_partitions(&state)?;
             let (mut actions, keyed) = self.derive(&staged, prepared, &state).await?;
+            self.log.check_round(&actions)?;
             let logged = self.log.written;
-            actions.extend(mark_actions(&self.spec.pipeline, &state.identity, mark));
+            actions.extend(mark_actions(&self.spec.pipeline, &state.identity, mark, self.millis()));
             let version = state.version + 1;
             if self.log.put(version, operation(self.spec.mode), &actions).await? == Put::Ours {
                 self.payload_bytes += prepared.bytes;

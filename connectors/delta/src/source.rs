@@ -81,6 +81,7 @@ impl Source for DeltaSource {
     async fn open(&mut self, _from: &Checkpoint) -> Result<()> {
         let mut log = TableLog::new(&self.location, std::sync::Arc::clone(&self.spec.clock));
         let state = log.refresh().await?.ok_or_else(|| missing(&self.location))?;
+        log.check_readable()?;
         self.files = log.live()?.files.values().cloned().collect();
         self.files.make_contiguous().sort_by(|a, b| a.name.cmp(&b.name));
         self.state = Some(state);
@@ -123,6 +124,7 @@ pub(crate) async fn discover(discovery: &Discovery) -> Result<Vec<TableSpec>> {
     let location = lake.table(discovery.connection.text("prefix").unwrap_or(""), table)?;
     let mut log = TableLog::new(&location, std::sync::Arc::new(SystemClock::default()));
     let state = log.refresh().await?.ok_or_else(|| missing(&location))?;
+    log.check_readable()?;
     Ok(vec![TableSpec { name: discovery.node.clone(), schema: state.schema, key: Vec::new() }])
 }
 

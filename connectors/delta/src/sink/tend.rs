@@ -136,6 +136,7 @@ impl DeltaSink {
         failpoint::hit("delta.compact").await?;
         for _ in 0..ATTEMPTS_MAX {
             let state = self.state().await?;
+            self.log.check_protocol()?;
             let mark = self.log.mark(&self.spec.pipeline, &state.identity).await?;
             let old: Option<Vec<LiveFile>> = {
                 let live = self.log.live()?;

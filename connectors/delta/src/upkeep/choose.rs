@@ -110,6 +110,7 @@ mod tests {
             partition_by: Vec::new(),
             configuration: BTreeMap::new(),
             protocol: json!({}),
+            metadata: json!({}),
             files: files.into_iter().map(|file| (file.name.clone(), file)).collect(),
             totals: Totals::default(),
             numbers: HashMap::new(),
