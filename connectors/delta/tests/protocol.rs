@@ -18,6 +18,8 @@ use lakehead_delta::CONNECTOR;
 mod golden;
 #[path = "protocol/keyed.rs"]
 mod keyed;
+#[path = "protocol/spark.rs"]
+mod spark;
 #[path = "protocol/upkeep.rs"]
 mod upkeep;
 #[path = "protocol/wide.rs"]
