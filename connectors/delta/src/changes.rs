@@ -95,7 +95,7 @@ mod tests {
             let texts: ArrayRef =
                 Arc::new((0..count).map(|id| (id % 3 > 0).then(|| id.to_string())).collect::<StringArray>());
             let batch = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("n", texts, true)]).unwrap();
-            let kept = Changes::keep(&location, &owner, &[batch.clone()]).await.unwrap().unwrap();
+            let kept = Changes::keep(&location, &owner, std::slice::from_ref(&batch)).await.unwrap().unwrap();
             assert_eq!(kept.file().is_none(), inline);
             let text = serde_json::to_string(&kept).unwrap();
             let kept: Changes = serde_json::from_str(&text).unwrap();

@@ -8,7 +8,7 @@
 //!
 //! Each line that it prints is a JSON object. `examples/figures/keyed.sh` puts delta-rs beside it, over copies of the same
 //! tables. CPU is that of the whole process, work beside the rounds included.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a benchmark")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, missing_docs, reason = "a benchmark")]
 
 mod data;
 mod table;

@@ -67,13 +67,12 @@ impl DeltaSink {
         let joined = if patience == Patience::ToEnd { sweeping.join_next().await } else { sweeping.try_join_next() };
         match joined {
             None => {}
+            Some(Ok(Ok(swept))) if swept.files == 0 => {}
             Some(Ok(Ok(swept))) => {
-                if swept.files > 0 {
-                    tracing::info!(
-                        table = %self.location.url(), files = swept.files, bytes = swept.bytes,
-                        "files that no version needs were removed"
-                    );
-                }
+                tracing::info!(
+                    table = %self.location.url(), files = swept.files, bytes = swept.bytes,
+                    "files that no version needs were removed"
+                );
             }
             Some(Ok(Err(error))) => {
                 tracing::warn!(table = %self.location.url(), %error, "old files could not be removed");

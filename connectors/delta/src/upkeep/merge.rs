@@ -4,10 +4,10 @@
 //! rounds. Rows that go meanwhile are found again by their place: the surviving rows keep their order, so that the n-th
 //! of them is the n-th of the new files.
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Result, failpoint};
 use lakehead_keyindex::KeyHash;
-use lakehead_lakefile::{Location, PartitionValues, read_file, splice};
+use lakehead_lakefile::{Location, PartitionValues, read_file, read_whole, splice};
 
 use crate::hash::KeyHasher;
 use crate::keyed::file_keys;
@@ -21,6 +21,9 @@ use arrow::datatypes::SchemaRef;
 
 /// Rows that are encoded before others may go on.
 const ROWS_AT_ONCE: usize = 16 * 1024;
+
+/// Bytes up to which a file is read at once.
+const WHOLE_BYTES_MAX: u64 = 4 << 20;
 
 /// What is to be merged, and how it is written.
 pub(crate) struct Merge {
@@ -104,7 +107,13 @@ impl Merge {
     /// Writes the rows of `file` that are not gone; returns how many.
     async fn copy(&mut self, file: &LiveFile, gone: &Vector) -> Result<u64> {
         let (mut row, mut kept) = (0, 0);
-        let mut batches = Box::pin(read_file(&self.location, &file.name, None).await?);
+        let small = u64::try_from(file.size).is_ok_and(|size| size <= WHOLE_BYTES_MAX);
+        let mut batches = if small {
+            let batches = read_whole(&self.location, &file.name).await?;
+            futures::stream::iter(batches.into_iter().map(Ok)).boxed()
+        } else {
+            read_file(&self.location, &file.name, None).await?.boxed()
+        };
         while let Some(batch) = batches.try_next().await? {
             for from in (0..batch.num_rows()).step_by(ROWS_AT_ONCE) {
                 let part = batch.slice(from, ROWS_AT_ONCE.min(batch.num_rows() - from));

@@ -27,9 +27,12 @@ pub(crate) async fn since(location: &Location, version: u64, since: i64) -> Resu
         return Ok(None);
     }
     for part in parts {
-        let columns = ["remove".to_owned()];
+        let columns = ["remove".to_owned(), "sidecar".to_owned()];
         let mut batches = Box::pin(read_file(location, &format!("_delta_log/{part}"), Some(&columns)).await?);
         while let Some(batch) = batches.try_next().await? {
+            if has_sidecars(&batch) {
+                return Ok(None);
+            }
             of_checkpoint(&batch, since, &mut names)?;
         }
     }
@@ -66,6 +69,11 @@ fn of_entry(body: &[u8], since: i64, names: &mut HashSet<String>) -> Result<()> 
         take_vector(vector["storageType"].as_str(), vector["pathOrInlineDv"].as_str(), names);
     }
     Ok(())
+}
+
+/// Returns whether a checkpoint keeps its actions in files of their own (version 2 under a classic name).
+fn has_sidecars(batch: &RecordBatch) -> bool {
+    batch.column_by_name("sidecar").is_some_and(|column| column.null_count() < column.len())
 }
 
 fn of_checkpoint(batch: &RecordBatch, since: i64, names: &mut HashSet<String>) -> Result<()> {

@@ -85,8 +85,7 @@ fn held(figures: &TableFigures) -> String {
     if figures.rows_gone > 0 {
         text.push_str(&format!("; {} % marked as deleted", (figures.rows_gone * 100).div_ceil(all)));
     }
-    if figures.payload_bytes > 0 {
-        let tenths = figures.overhead_bytes * 10 / figures.payload_bytes;
+    if let Some(tenths) = (figures.overhead_bytes * 10).checked_div(figures.payload_bytes) {
         text.push_str(&format!("; log and vectors {}.{} x data", tenths / 10, tenths % 10));
     }
     if let Some(at) = figures.sweep_at {
