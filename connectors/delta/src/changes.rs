@@ -49,7 +49,7 @@ impl Changes {
 
     /// Reads them back.
     pub(crate) async fn read(&self, folder: &Location) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let unreadable = || Error::incident("R0226", "a prepared round does not read back");
+        let unreadable = || Error::incident("R0234", "a prepared round does not read back");
         match self {
             Self::File(file) => Ok(read_file(folder, &file.name, None).await?.boxed()),
             Self::Inline { rows } => {

@@ -31,6 +31,9 @@ const RESOLVE_ATTEMPTS_MAX: u32 = 12;
 /// that the next one of a log that was cleaned up is never taken for a free place.
 const FOLLOWED: Duration = Duration::from_secs(15 * 60);
 
+/// Entries that are looked at behind the last round at most: others may write into the table too.
+const LOOKED_BACK: u64 = 1000;
+
 /// What the latest version says.
 #[derive(Clone, Debug)]
 pub(crate) struct TableState {
@@ -53,6 +56,8 @@ pub(crate) struct TableLog {
     location: Location,
     clock: Arc<dyn Clock>,
     live: Option<LiveTable>,
+    /// Whether somebody took the table back to an older version behind our last round.
+    pub(crate) restored: bool,
     /// When the log was last looked at as a whole.
     loaded: Duration,
     /// Bytes of the entries that were written.
@@ -66,15 +71,27 @@ impl TableLog {
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(&root), location.prefix().clone()));
         let store = default_logstore(prefixed, root, location.url(), &StorageConfig::default());
         let table = DeltaTable::new(Arc::clone(&store));
-        Self { table, store, location: location.clone(), clock, live: None, loaded: Duration::ZERO, written: 0 }
+        Self {
+            table,
+            store,
+            location: location.clone(),
+            clock,
+            live: None,
+            restored: false,
+            loaded: Duration::ZERO,
+            written: 0,
+        }
     }
 
     /// Brings the state up to the latest version; `None` where there is no table.
     pub(crate) async fn refresh(&mut self) -> Result<Option<TableState>> {
         let followed = self.clock.monotonic().saturating_sub(self.loaded) < FOLLOWED;
-        match self.live.take() {
-            Some(live) if followed => self.live = Some(self.follow(live).await?),
-            _ => self.live = self.load().await?,
+        self.live = match self.live.take() {
+            Some(live) => Some(self.follow(live).await?),
+            None => None,
+        };
+        if self.live.is_none() || !followed {
+            self.live = self.load().await?;
         }
         Ok(self.live.as_ref().map(|live| TableState {
             version: live.version,
@@ -85,14 +102,33 @@ impl TableLog {
     }
 
     /// Takes over the entries behind the version that is held.
-    async fn follow(&self, mut live: LiveTable) -> Result<LiveTable> {
+    async fn follow(&mut self, mut live: LiveTable) -> Result<LiveTable> {
         loop {
             let next = live.version + 1;
             match self.store.read_commit_entry(next).await.map_err(|e| self.failed(e))? {
-                Some(body) => live.apply(next, &body).map_err(|e| e.with("table", self.location.url()))?,
+                Some(body) => {
+                    self.restored |= takes_back(&body);
+                    live.apply(next, &body).map_err(|e| e.with("table", self.location.url()))?;
+                }
                 None => return Ok(live),
             }
         }
+    }
+
+    /// Looks behind the last round of `pipeline` for a RESTORE: entries of the log, the newest first, up to that round's.
+    pub(crate) async fn look_for_restore(&mut self, pipeline: &str) -> Result<()> {
+        let (version, seq) = match self.live() {
+            Ok(live) => (live.version, app_id(pipeline, &live.identity, "seq")),
+            Err(error) => return Err(error),
+        };
+        for version in (version.saturating_sub(LOOKED_BACK)..=version).rev() {
+            let Some(body) = self.store.read_commit_entry(version).await.map_err(|e| self.failed(e))? else { break };
+            if String::from_utf8_lossy(&body).contains(&seq) {
+                break;
+            }
+            self.restored |= takes_back(&body);
+        }
+        Ok(())
     }
 
     /// Reads the table whole, from its newest checkpoint on.
@@ -276,6 +312,15 @@ impl TableLog {
 /// Returns whether writers differ in how they escape a name.
 fn may_be_spelled_otherwise(name: &str) -> bool {
     !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=".contains(&byte))
+}
+
+/// Returns whether an entry takes the table back to an older version: rows of later rounds went with it, and the numbers of
+/// these rounds did not.
+fn takes_back(body: &[u8]) -> bool {
+    let infos = body.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"commitInfo\""));
+    infos.filter_map(|line| serde_json::from_slice::<Value>(line).ok()).any(|info| {
+        info["commitInfo"]["operation"].as_str().is_some_and(|operation| operation.eq_ignore_ascii_case("restore"))
+    })
 }
 
 /// Returns the appId of one number of ours (delivery 3.2).

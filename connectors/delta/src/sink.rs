@@ -48,6 +48,8 @@ pub(crate) struct DeltaSink {
     rows_by_key: KeyedTable,
     /// Work beside the rounds.
     upkeep: Upkeep,
+    /// Whether this process has prepared a round: until then it finishes those of an earlier one.
+    prepares: bool,
     /// Files of rounds that were prepared and not committed.
     pending: HashSet<String>,
     /// Bytes of data, and of log and vectors, that rounds wrote.
@@ -82,6 +84,7 @@ impl DeltaSink {
             hashes: HashMap::new(),
             rows_by_key,
             upkeep,
+            prepares: false,
             pending: HashSet::new(),
             payload_bytes: 0,
             overhead_bytes: 0,
@@ -300,6 +303,7 @@ impl Sink for DeltaSink {
             if mark.fence > fence {
                 return Err(fenced(&self.spec.table, mark.fence));
             }
+            self.log.look_for_restore(&self.spec.pipeline).await?;
             let actions = mark_actions(&self.spec.pipeline, &state.identity, Mark { fence, ..mark }, self.millis());
             failpoint::hit("delta.fence").await?;
             if self.log.put(state.version + 1, "FENCE", &actions[1..2]).await? == Put::Ours {
@@ -378,6 +382,7 @@ impl Sink for DeltaSink {
             staged.run = Some(format!("{}/{}", self.spec.run.start, self.spec.run.end));
         }
         let bytes = staged.bytes();
+        self.prepares = true;
         self.pending.extend(staged.files().map(|file| last_part(&file.name)));
         failpoint::hit("delta.prepared").await?;
         let payload =
@@ -405,6 +410,9 @@ impl Sink for DeltaSink {
             if found.seq >= mark.seq {
                 return Ok(Outcome::AlreadyCommitted);
             }
+            if self.log.restored && self.prepares && !staged.truncate {
+                return Err(restored(&prepared.table));
+            }
             // A foreign writer may have changed what the table asks for since it was opened.
             self.log.check_protocol()?;
             self.check_partitions(&state)?;
@@ -414,6 +422,7 @@ impl Sink for DeltaSink {
             actions.extend(mark_actions(&self.spec.pipeline, &state.identity, mark, self.millis()));
             let version = state.version + 1;
             if self.log.put(version, operation(self.spec.mode), &actions).await? == Put::Ours {
+                self.log.restored &= !staged.truncate;
                 self.payload_bytes += prepared.bytes;
                 self.overhead_bytes +=
                     self.log.written - logged + keyed.as_ref().map_or(0, |keyed| keyed.marks.bytes());
@@ -445,6 +454,13 @@ fn fenced(table: &str, fence: u64) -> Error {
         .with("table", table)
         .with("fence", fence)
         .help("nothing to do: the other one goes on. To move back, stop it first")
+}
+
+/// What a RESTORE took back is not in the source's log any more: to go on would leave source and lake unequal for good.
+fn restored(table: &str) -> Error {
+    Error::incident("R0235", "somebody took the table back to an older version: rows of committed rounds are gone")
+        .with("table", table)
+        .help("lakehead resync PIPELINE   has the next run read everything anew and replace the table in one commit")
 }
 
 fn operation(mode: WriteMode) -> &'static str {

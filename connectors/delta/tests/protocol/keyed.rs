@@ -320,6 +320,40 @@ polars.DataFrame({'id': [9001, 9002, 9003], 'body': ['x', 'y', 'z']}).write_delt
     check_with_others(&shadow, folder.path());
 }
 
+/// A foreign RESTORE takes rows of committed rounds back: the next round stops, in this process and in the next one, until the
+/// table is read anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_restore_stops_until_all_is_read_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = Table::new(folder.path(), WriteMode::Upsert);
+    let mut shadow = Shadow::new();
+    let mut sink = table.sink();
+    sink.open(1).await.unwrap();
+    for _ in 0..6 {
+        let changes = shadow.round(60, 300);
+        shadow.commit(&mut sink, 1, &changes).await;
+    }
+    if python("import sys, deltalake; deltalake.DeltaTable(sys.argv[1]).restore(3)", folder.path()).is_none() {
+        return;
+    }
+    for fence in [2, 3] {
+        let mark = Mark { seq: shadow.seq + 1, fence: fence - 1, ..Mark::default() };
+        sink.stage(rows(&[("c", 9000, Some("x"), None)])).await.unwrap();
+        let prepared = sink.prepare().await.unwrap().unwrap();
+        assert_eq!(sink.commit(&prepared, mark).await.unwrap_err().code(), "R0235");
+        sink = table.sink();
+        assert_eq!(sink.open(fence).await.unwrap().mark.seq, shadow.seq);
+    }
+    sink.truncate().await.unwrap();
+    shadow.rows.clear();
+    for _ in 0..3 {
+        let changes = shadow.round(60, 300);
+        shadow.commit(&mut sink, 3, &changes).await;
+        shadow.check(&table).await;
+    }
+    check_with_others(&shadow, folder.path());
+}
+
 /// `deletes = rewrite` goes on in a table that has vectors, and leaves none in the files that it touches.
 #[tokio::test(flavor = "multi_thread")]
 async fn rewriting_goes_on_where_vectors_were() {
