@@ -19,7 +19,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::actions::{add_with_vector, remove};
-use crate::hash::KeyHasher;
+use crate::hash::{KeyHasher, UNINDEXED};
 use crate::live::{LiveFile, LiveTable};
 use crate::merge::add_partition_columns;
 use crate::sink::NewMark;
@@ -36,7 +36,7 @@ const VECTORS_AT_ONCE: usize = 8;
 /// Says of what an index is one; another text means another index.
 fn stamp(live: &LiveTable, hasher: &KeyHasher) -> Vec<u8> {
     let of = |column: &String| live.schema.field_with_name(column).map(|field| field.data_type().to_string());
-    let columns: Vec<_> = hasher.columns().iter().map(|c| format!("{c} {}", of(c).unwrap_or_default())).collect();
+    let columns: Vec<_> = hasher.stored().iter().map(|c| format!("{c} {}", of(c).unwrap_or_default())).collect();
     format!("1 {} {}", live.identity, columns.join(",")).into_bytes()
 }
 
@@ -180,7 +180,9 @@ impl KeyedTable {
                 Box::pin(file_keys(&self.location, &file.name, &file.partition, &live.schema, hasher).await?);
             while let Some(batch) = hashes.try_next().await? {
                 for hash in batch {
-                    builder.push(hash, Place { file: id, row })?;
+                    if hash != UNINDEXED {
+                        builder.push(hash, Place { file: id, row })?;
+                    }
                     row += 1;
                 }
             }
@@ -368,7 +370,7 @@ impl KeyedTable {
             };
             let id = index.register(&file.name)?;
             let is_gone = |row: u32| gone.as_ref().is_some_and(|(_, gone)| gone.contains(u64::from(row)));
-            let places = (0_u32..).zip(keys).filter(|(row, _)| !is_gone(*row));
+            let places = (0_u32..).zip(keys).filter(|(row, key)| **key != UNINDEXED && !is_gone(*row));
             index.insert(places.map(|(row, key)| (*key, Place { file: id, row })).collect())?;
             self.vectors.extend(gone.map(|gone| (id, gone)));
         }
@@ -418,7 +420,7 @@ pub(crate) async fn file_keys<'a>(
     hasher: &'a KeyHasher,
 ) -> Result<impl futures::Stream<Item = Result<Vec<KeyHash>>> + Send + use<'a>> {
     let stored: Vec<String> =
-        hasher.columns().iter().filter(|column| partition.iter().all(|(name, _)| name != *column)).cloned().collect();
+        hasher.stored().iter().filter(|column| partition.iter().all(|(name, _)| name != *column)).cloned().collect();
     let batches = read_file(location, name, Some(&stored)).await?;
-    Ok(batches.map(move |batch| hasher.hashes(&add_partition_columns(&batch?, partition, schema)?)))
+    Ok(batches.map(move |batch| hasher.stored_hashes(&add_partition_columns(&batch?, partition, schema)?)))
 }

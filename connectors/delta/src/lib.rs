@@ -4,6 +4,7 @@ mod actions;
 mod changes;
 mod features;
 mod hash;
+mod history;
 mod keyed;
 mod live;
 mod log;
@@ -15,6 +16,7 @@ mod source;
 mod stage;
 mod upkeep;
 mod vectors;
+mod versions;
 
 use std::sync::Arc;
 
@@ -42,7 +44,7 @@ pub static CONNECTOR: Connector = Connector {
     }),
     sink: Some(SinkRole {
         options: &SINK,
-        modes: &[WriteMode::Append, WriteMode::Upsert, WriteMode::Overwrite, WriteMode::Changelog],
+        modes: &[WriteMode::Append, WriteMode::Upsert, WriteMode::Overwrite, WriteMode::Changelog, WriteMode::Scd2],
         build: |spec| Ok(Box::new(sink::DeltaSink::new(spec)?)),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),

@@ -2,19 +2,21 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 use arrow::row::OwnedRow;
-use lakehead_core::{Error, OP, Op, Result, UNCHANGED};
+use lakehead_core::{Error, IS_DELETED, OP, Op, Result, UNCHANGED};
 use lakehead_lakefile::KeyEncoder;
 
 use crate::schema::to_lake;
 
 /// One key's net change: where its values stand, by column.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Net {
     deleted: bool,
+    /// Whether the row stays with the values it had, and says that its source has deleted it.
+    kept: bool,
     /// The row that the change came with.
     at: (usize, usize),
     /// Columns whose value stands in an earlier row of this round.
@@ -45,6 +47,8 @@ pub(crate) struct NetChanges {
     order: Vec<OwnedRow>,
     left: Option<Left>,
     bytes: usize,
+    /// Whether rows that are deleted stay.
+    keeps_deleted: bool,
 }
 
 impl Net {
@@ -85,7 +89,13 @@ impl NetChanges {
             order: Vec::new(),
             left: None,
             bytes: 0,
+            keeps_deleted: false,
         })
+    }
+
+    /// Has rows that are deleted stay: what came in the same round is their last value.
+    pub(crate) fn keep_deleted(&mut self) {
+        self.keeps_deleted = true;
     }
 
     /// Returns about how many bytes are held.
@@ -117,7 +127,7 @@ impl NetChanges {
         let ops = text_column(rows, OP)?;
         let unchanged = text_column(rows, UNCHANGED)?;
         let data = to_lake(rows, &self.schema)?;
-        self.refuse_null_keys(&data)?;
+        refuse_null_keys(self.keys.columns(), &data)?;
         let keys = self.keys.encode(&data)?;
         let batch = self.batches.len();
         self.bytes += data.get_array_memory_size() + rows.num_rows() * size_of::<Net>() * 2;
@@ -131,17 +141,6 @@ impl NetChanges {
         Ok(())
     }
 
-    fn refuse_null_keys(&self, data: &RecordBatch) -> Result<()> {
-        for column in self.keys.columns() {
-            if data.column_by_name(column).is_some_and(|array| array.null_count() > 0) {
-                return Err(Error::user("R0210", "a row has no value in its key")
-                    .with("column", column)
-                    .help("add `expect … { key is not null } else dead_letter` before the sink"));
-            }
-        }
-        Ok(())
-    }
-
     fn add_one(&mut self, key: OwnedRow, op: Op, at: (usize, usize), unsent: &str) {
         let unsent: Vec<usize> = unsent
             .split(',')
@@ -149,8 +148,17 @@ impl NetChanges {
             .filter_map(|name| self.schema.index_of(name).ok())
             .collect();
         let left = self.left.take();
-        let mut net = Net { deleted: op == Op::Delete, at, earlier: Vec::new(), unsent: Vec::new(), from: None };
-        let known = self.nets.get(&key).filter(|before| !before.deleted);
+        if op == Op::Delete
+            && self.keeps_deleted
+            && let Some(before) = self.nets.get_mut(&key).filter(|before| !before.deleted)
+        {
+            self.left = (!before.kept).then(|| Left { at, before: Some(before.clone()) });
+            before.kept = true;
+            return;
+        }
+        let mut net =
+            Net { deleted: op == Op::Delete, kept: false, at, earlier: Vec::new(), unsent: Vec::new(), from: None };
+        let known = self.nets.get(&key).filter(|before| !before.deleted && !before.kept);
         match (known, &left) {
             (Some(before), _) => net.inherit(before, unsent),
             (None, Some(Left { at: old, before })) if op == Op::Create && !unsent.is_empty() => match before {
@@ -200,8 +208,12 @@ impl NetChanges {
     }
 
     fn gather(&self, nets: &[&Net]) -> Result<RecordBatch> {
-        let mut columns = Vec::with_capacity(self.schema.fields().len());
-        for column in 0..self.schema.fields().len() {
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        for (column, field) in self.schema.fields().iter().enumerate() {
+            if self.keeps_deleted && field.name() == IS_DELETED {
+                columns.push(std::sync::Arc::new(nets.iter().map(|net| Some(net.kept)).collect::<BooleanArray>()));
+                continue;
+            }
             let arrays: Vec<&dyn Array> = self.batches.iter().map(|batch| batch.column(column).as_ref()).collect();
             let at: Vec<(usize, usize)> = nets
                 .iter()
@@ -234,6 +246,18 @@ impl NetChanges {
         }
         Ok(RecordBatch::try_new(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
     }
+}
+
+/// Refuses a row without a value in its key: NULL names no row.
+pub(crate) fn refuse_null_keys(key: &[String], rows: &RecordBatch) -> Result<()> {
+    for column in key {
+        if rows.column_by_name(column).is_some_and(|array| array.null_count() > 0) {
+            return Err(Error::user("R0210", "a row has no value in its key")
+                .with("column", column)
+                .help("add `expect … { key is not null } else dead_letter` before the sink"));
+        }
+    }
+    Ok(())
 }
 
 /// Returns a reserved text column, if the rows have it.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::actions::{add, remove};
 use crate::changes::Changes;
 use crate::hash::KeyHasher;
+use crate::history::HistoryStage;
 use crate::keyed::KeyedTable;
 use crate::live::LiveFile;
 use crate::log::{Put, TableLog, TableState, mark_actions};
@@ -24,6 +25,9 @@ use crate::schema::{lake_schema, merge_schemas, parse_schema_string, protocol_fo
 use crate::stage::{DataWriters, KeyedStage, Owner, Staged, Taken, refuse_changes};
 use crate::upkeep::{Policy, Upkeep};
 
+mod scd2;
+mod sequence;
+mod soft;
 mod tend;
 mod upsert;
 
@@ -41,6 +45,7 @@ pub(crate) struct DeltaSink {
     identity: String,
     writers: Option<DataWriters>,
     keyed: Option<KeyedStage>,
+    history: Option<HistoryStage>,
     spilled: Staged,
     /// The key hashes of files that this process staged, by their names.
     hashes: HashMap<String, Vec<KeyHash>>,
@@ -80,6 +85,7 @@ impl DeltaSink {
             identity: String::new(),
             writers: None,
             keyed: None,
+            history: None,
             spilled: Staged::default(),
             hashes: HashMap::new(),
             rows_by_key,
@@ -135,7 +141,8 @@ impl DeltaSink {
     }
 
     fn wants_vectors(&self) -> bool {
-        self.spec.mode == WriteMode::Upsert && self.spec.settings.text("deletes") != Some("rewrite")
+        let upserts = self.spec.mode == WriteMode::Upsert && self.spec.settings.text("deletes") != Some("rewrite");
+        upserts || self.spec.mode == WriteMode::Scd2
     }
 
     fn metadata(
@@ -226,17 +233,34 @@ impl DeltaSink {
         if schema != state.schema {
             actions.extend(self.log.live()?.with_columns(&schema)?);
         }
-        let mut keyed = None;
+        let (mut keyed, mut dropped) = (None, HashSet::new());
         if self.spec.mode == WriteMode::Upsert && !staged.truncate {
+            let newest = self.newest(staged, &schema).await?;
+            let round = newest.round(staged);
+            dropped.clone_from(&newest.dropped);
             if self.wants_vectors() && self.log.live()?.allows_vectors() {
-                let marked = self.marked(staged, &schema).await?;
+                let mut marked = self.marked(&round, &schema).await?;
+                marked.filled.extend(newest.rewritten);
+                marked.dropped = newest.dropped;
                 actions.extend(marked.marks.actions.iter().cloned());
                 actions.extend(marked.filled.iter().map(|file| add(&file.file, &file.partition, None, millis)));
                 keyed = Some(marked);
             } else {
                 let files: Vec<LiveFile> = self.log.live()?.files.values().cloned().collect();
-                actions.extend(self.merged(staged, &files, &schema).await?);
+                actions.extend(self.merged(&round, &files, &schema).await?);
+                actions.extend(newest.rewritten.iter().map(|file| add(&file.file, &file.partition, None, millis)));
             }
+        }
+        if self.spec.mode == WriteMode::Scd2 {
+            let versioned = self.versioned(staged, &schema).await?;
+            actions.extend(versioned.marks.actions.iter().cloned());
+            actions.extend(versioned.filled.iter().map(|file| add(&file.file, &file.partition, None, millis)));
+            dropped.clone_from(&versioned.dropped);
+            keyed = Some(versioned);
+        }
+        if staged.truncate && self.keeps_deleted() {
+            let kept = self.emptied(staged, &schema).await?;
+            actions.extend(kept.iter().map(|file| add(&file.file, &file.partition, None, millis)));
         }
         let files = &self.log.live()?.files;
         let removed: Vec<&LiveFile> = match self.spec.mode {
@@ -245,7 +269,7 @@ impl DeltaSink {
             _ => Vec::new(),
         };
         actions.extend(removed.into_iter().map(|file| remove(file, millis)));
-        for staged_file in &staged.data {
+        for staged_file in staged.data.iter().filter(|file| !dropped.contains(&file.file.name)) {
             actions.push(add(&staged_file.file, &staged_file.partition, staged.run.as_deref(), millis));
         }
         Ok((actions, keyed))
@@ -269,7 +293,7 @@ impl DeltaSink {
 
     fn forget(&mut self) {
         self.writers = None;
-        self.keyed = None;
+        (self.keyed, self.history) = (None, None);
         self.spilled = Staged::default();
         self.hashes.clear();
         self.flushed = false;
@@ -297,6 +321,7 @@ impl Sink for DeltaSink {
             let state = self.state().await?;
             self.log.check_protocol()?;
             self.check_partitions(&state)?;
+            self.refuse_other_rows(&state.schema)?;
             self.schema = merge_schemas(&state.schema, &self.schema, &self.spec.table)?;
             self.identity.clone_from(&state.identity);
             let mark = self.log.mark(&self.spec.pipeline, &state.identity).await?;
@@ -326,6 +351,9 @@ impl Sink for DeltaSink {
         if let Some(keyed) = &mut self.keyed {
             keyed.nets.evolve(&merged)?;
         }
+        if let Some(history) = &mut self.history {
+            history.close().await?;
+        }
         self.schema = merged;
         Ok(())
     }
@@ -335,6 +363,9 @@ impl Sink for DeltaSink {
             return Ok(());
         }
         self.rows += rows.num_rows() as u64;
+        if self.spec.mode == WriteMode::Scd2 {
+            return self.stage_history(&rows).await;
+        }
         if self.spec.mode != WriteMode::Upsert {
             // Where `_op` is a column of the table (dead letters), it says what happened elsewhere.
             let own_op = self.schema.field_with_name(lakehead_core::OP).is_ok();
@@ -345,18 +376,26 @@ impl Sink for DeltaSink {
             return self.writers().write(&rows).await;
         }
         if self.keyed.is_none() {
-            self.keyed = Some(KeyedStage::new(&self.schema, &self.spec.key)?);
+            let mut keyed = KeyedStage::new(&self.schema, &self.spec.key)?;
+            if self.keeps_deleted() {
+                keyed.nets.keep_deleted();
+            }
+            self.keyed = Some(keyed);
         }
         let Some(keyed) = self.keyed.as_mut() else { return Ok(()) };
         let taken = keyed.take(&rows, &self.schema)?;
         let full = keyed.is_full();
         if let Taken::Straight(rows) = taken {
+            let rows = self.undeleted(rows)?;
             self.writers().write(&rows).await?;
         }
         if full { self.flush_keyed().await } else { Ok(()) }
     }
 
     async fn truncate(&mut self) -> Result<()> {
+        if self.spec.mode == WriteMode::Scd2 {
+            return self.empty_history().await;
+        }
         self.forget();
         self.spilled.truncate = true;
         Ok(())
@@ -365,6 +404,9 @@ impl Sink for DeltaSink {
     async fn prepare(&mut self) -> Result<Option<Prepared>> {
         self.flush_keyed().await?;
         let mut staged = std::mem::take(&mut self.spilled);
+        if let Some(history) = self.history.take() {
+            staged.history = history.finish().await?;
+        }
         if let Some(writers) = self.writers.take() {
             staged.data.extend(writers.finish().await?);
         }
@@ -374,7 +416,7 @@ impl Sink for DeltaSink {
         std::mem::swap(&mut self.hashes, &mut hashes);
         self.keep_hashes(&mut staged);
         let overwrites = self.spec.mode == WriteMode::Overwrite;
-        if rows == 0 && !staged.truncate && !overwrites {
+        if rows == 0 && !staged.truncate && !overwrites && staged.history.parts.is_empty() {
             return Ok(None);
         }
         staged.schema = schema_string(&self.schema)?;

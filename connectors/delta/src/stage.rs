@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::changes::Changes;
 use crate::hash::KeyHasher;
+use crate::history::{History, Part};
 use crate::net::{NetChanges, text_column};
 use crate::schema::to_lake;
 
@@ -61,6 +62,9 @@ pub(crate) struct Staged {
     pub(crate) schema: String,
     /// The interval that an `overwrite` run stands for.
     pub(crate) run: Option<String>,
+    /// The changes of a table of versions.
+    #[serde(default)]
+    pub(crate) history: History,
 }
 
 impl Staged {
@@ -71,12 +75,18 @@ impl Staged {
 
     /// Bytes that were written or travel with the round.
     pub(crate) fn bytes(&self) -> u64 {
-        self.data.iter().map(|file| file.file.size).chain(self.changes().map(Changes::bytes)).sum()
+        let files = self.data.iter().map(|file| &file.file).chain(self.history.parts.iter().filter_map(Part::file));
+        files.map(|file| file.size).chain(self.changes().map(Changes::bytes)).sum()
     }
 
     /// All files, in the table and beside it.
     pub(crate) fn files(&self) -> impl Iterator<Item = &WrittenFile> {
-        self.data.iter().map(|file| &file.file).chain(self.changes().filter_map(Changes::file))
+        self.data.iter().map(|file| &file.file).chain(self.beside())
+    }
+
+    /// Change files: those outside the table.
+    pub(crate) fn beside(&self) -> impl Iterator<Item = &WrittenFile> {
+        self.changes().filter_map(Changes::file).chain(self.history.parts.iter().filter_map(Part::file))
     }
 }
 
@@ -183,7 +193,7 @@ impl DataWriters {
 
 /// Puts each row's key hash beside it, so that it follows its row into its partition.
 fn with_hashes(rows: &RecordBatch, hasher: &KeyHasher) -> Result<RecordBatch> {
-    let hashes = hasher.hashes(rows)?.into_iter().map(u128::cast_signed);
+    let hashes = hasher.stored_hashes(rows)?.into_iter().map(u128::cast_signed);
     let column = Decimal128Array::from_iter_values(hashes);
     let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(HASH, column.data_type().clone(), false)));
@@ -271,11 +281,7 @@ impl KeyedStage {
 
     /// Takes rows. A snapshot's rows go straight to a file: no key comes twice in one, and nothing precedes it.
     pub(crate) fn take(&mut self, rows: &RecordBatch, schema: &SchemaRef) -> Result<Taken> {
-        let only_read = match text_column(rows, OP)? {
-            Some(ops) => (0..ops.len()).all(|row| ops.is_valid(row) && ops.value(row) == Op::Read.letter()),
-            None => false,
-        };
-        if only_read && self.nets.is_empty() {
+        if only_read(rows)? && self.nets.is_empty() {
             self.straight = true;
             return Ok(Taken::Straight(to_lake(rows, schema)?));
         }
@@ -289,6 +295,14 @@ impl KeyedStage {
     pub(crate) fn is_full(&self) -> bool {
         self.nets.bytes() > NET_BYTES_MAX
     }
+}
+
+/// Returns whether a snapshot read every row.
+pub(crate) fn only_read(rows: &RecordBatch) -> Result<bool> {
+    Ok(match text_column(rows, OP)? {
+        Some(ops) => (0..ops.len()).all(|row| ops.is_valid(row) && ops.value(row) == Op::Read.letter()),
+        None => false,
+    })
 }
 
 /// Refuses a change that `append` cannot hold: only new rows may come (a table without a key).

@@ -16,6 +16,8 @@ use lakehead_delta::CONNECTOR;
 
 #[path = "protocol/golden.rs"]
 mod golden;
+#[path = "protocol/history.rs"]
+mod history;
 #[path = "protocol/keyed.rs"]
 mod keyed;
 #[path = "protocol/spark.rs"]

@@ -4,6 +4,7 @@
 mod records;
 mod sink;
 mod source;
+mod versions;
 
 pub use records::MemoryRecords;
 pub use sink::{MemorySink, MemoryStore, MemoryTable};

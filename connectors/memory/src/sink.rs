@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, RecordBatch, StringArray};
-use arrow::compute::concat_batches;
+use arrow::array::{Array, RecordBatch, StringArray, make_comparator};
+use arrow::compute::{SortOptions, concat_batches};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use lakehead_core::{
-    Error, Mark, OP, Op, Outcome, Prepared, Result, Sink, SinkPosition, UNCHANGED, WriteMode, is_unchanged,
+    Clock, Error, IS_DELETED, Mark, Micros, OP, Op, Outcome, Prepared, Result, Settings, Sink, SinkPosition,
+    SystemClock, UNCHANGED, WriteMode, is_unchanged,
 };
+
+use crate::versions::{Versions, flag, with_deleted};
 
 /// One table.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +23,38 @@ pub struct MemoryTable {
     /// Versions committed so far.
     pub version: u64,
     marks: BTreeMap<String, Mark>,
-    staged: BTreeMap<u64, Vec<RecordBatch>>,
+    staged: BTreeMap<u64, Vec<Staged>>,
     next_staged: u64,
+}
+
+/// What a round brings, in order.
+#[derive(Clone, Debug)]
+enum Staged {
+    Rows(RecordBatch),
+    Emptied,
+}
+
+impl Staged {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Rows(rows) => rows.get_array_memory_size() as u64,
+            Self::Emptied => 0,
+        }
+    }
+}
+
+/// How changes meet the rows that are there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) key: Vec<String>,
+    /// Columns whose change alone opens no version.
+    pub(crate) ignored: Vec<String>,
+    /// The column that says which row of a key is newer.
+    pub(crate) sequence: Option<String>,
+    /// Whether a row that its source deleted stays, and says so.
+    pub(crate) soft: bool,
+    /// Whether deletes delete.
+    pub(crate) deletes: bool,
 }
 
 /// Tables by name; clones share them.
@@ -50,16 +83,15 @@ impl MemoryStore {
 }
 
 /// Writes one table of a [`MemoryStore`].
-#[derive(Debug)]
 pub struct MemorySink {
     store: MemoryStore,
     table: String,
     pipeline: String,
     mode: WriteMode,
-    key: Vec<String>,
+    rules: Rules,
     schema: SchemaRef,
-    open: Vec<RecordBatch>,
-    truncate: bool,
+    clock: Arc<dyn Clock>,
+    open: Vec<Staged>,
     rows: u64,
 }
 
@@ -78,20 +110,62 @@ impl MemorySink {
             table: table.to_owned(),
             pipeline: pipeline.to_owned(),
             mode,
-            key: key.to_vec(),
+            rules: Rules { key: key.to_vec(), deletes: true, ..Rules::default() },
             schema: Arc::new(Schema::new(schema.fields().clone())),
+            clock: Arc::new(SystemClock::default()),
             open: Vec::new(),
-            truncate: false,
             rows: 0,
         }
     }
 
-    fn apply(&self, table: &mut Vec<RecordBatch>, rows: &RecordBatch) -> Result<()> {
+    /// Takes over what a `sink` block says of changes, and the time of rounds whose rows have none.
+    #[must_use]
+    pub fn changing(mut self, settings: &Settings, clock: &Arc<dyn Clock>) -> Self {
+        self.rules.ignored = settings.texts("ignore_columns");
+        self.rules.sequence = settings.text("sequence_by").map(str::to_owned);
+        self.rules.soft = settings.text("on_delete") == Some("soft");
+        self.rules.deletes = settings.text("on_delete") != Some("ignore");
+        self.clock = Arc::clone(clock);
+        self
+    }
+
+    /// Applies a round to the rows of the table.
+    fn apply_round(&self, table: &mut Vec<RecordBatch>, staged: &[Staged], at: Micros) -> Result<()> {
+        if self.mode == WriteMode::Scd2 {
+            let mut versions = Versions::new(table, &self.schema, &self.rules, at);
+            for part in staged {
+                match part {
+                    Staged::Emptied => versions.empty()?,
+                    Staged::Rows(rows) => (0..rows.num_rows()).try_for_each(|n| versions.apply(&rows.slice(n, 1)))?,
+                }
+            }
+            return versions.finish();
+        }
         let mut left = None;
+        for part in staged {
+            match part {
+                Staged::Emptied if self.keeps_deleted() => {
+                    for row in table.iter_mut() {
+                        *row = with_deleted(row, true)?;
+                    }
+                }
+                Staged::Emptied => table.clear(),
+                Staged::Rows(rows) => self.apply(table, rows, &mut left)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether rows that their source has deleted stay.
+    fn keeps_deleted(&self) -> bool {
+        self.mode == WriteMode::Upsert && self.rules.soft
+    }
+
+    fn apply(&self, table: &mut Vec<RecordBatch>, rows: &RecordBatch, left: &mut Option<RecordBatch>) -> Result<()> {
         for n in 0..rows.num_rows() {
             let row = rows.slice(n, 1);
             match self.mode {
-                WriteMode::Upsert => left = self.upsert(table, &row, left)?,
+                WriteMode::Upsert => *left = self.upsert(table, &row, left.take())?,
                 _ => table.push(pad(&row, &self.schema)?),
             }
         }
@@ -108,18 +182,27 @@ impl MemorySink {
     ) -> Result<Option<RecordBatch>> {
         let op = Op::parse(text(row, OP).as_deref()).ok_or_else(|| Error::bug("a change of an unknown kind"))?;
         let data = pad(row, &self.schema)?;
-        let key = self.key_of(&data)?;
+        let key = key_of(&data, &self.rules.key)?;
         let mut old = None;
         for (place, known) in table.iter().enumerate() {
-            if self.key_of(known)? == key {
+            if key_of(known, &self.rules.key)? == key {
                 old = Some(place);
                 break;
             }
         }
+        if op == Op::Delete && self.keeps_deleted() {
+            let row = old.map(|place| table[place].clone());
+            if let Some(place) = old {
+                table[place] = with_deleted(&table[place], true)?;
+            }
+            return Ok(row.filter(|row| !flag(row, IS_DELETED)));
+        }
         if op == Op::Delete {
             return Ok(old.map(|place| table.remove(place)));
         }
-        let known = old.map(|place| table[place].clone()).or(left);
+        let data = if self.keeps_deleted() { with_deleted(&data, false)? } else { data };
+        let known = old.map(|place| table[place].clone());
+        let known = known.clone().filter(|row| !flag(row, IS_DELETED)).or(left).or(known);
         let data = match (text(row, UNCHANGED), known) {
             (None, _) => data,
             (Some(unsent), Some(known)) => keep_unsent(&data, &known, &unsent)?,
@@ -127,27 +210,41 @@ impl MemorySink {
                 return Err(Error::incident("R0203", "a row that the table does not hold was changed in part"));
             }
         };
+        if let (Some(place), Some(column)) = (old, &self.rules.sequence)
+            && is_older(&data, &table[place], column)?
+        {
+            return Ok(None);
+        }
         match old {
             Some(place) => table[place] = data,
             None => table.push(data),
         }
         Ok(None)
     }
-
-    fn key_of(&self, row: &RecordBatch) -> Result<Vec<String>> {
-        let options = FormatOptions::default().with_null("\u{0}null");
-        let mut key = Vec::with_capacity(self.key.len());
-        for column in &self.key {
-            let array = row
-                .column_by_name(column)
-                .ok_or_else(|| Error::bug("a key column is missing").with("column", column))?;
-            key.push(ArrayFormatter::try_new(array, &options)?.value(0).to_string());
-        }
-        Ok(key)
-    }
 }
 
-fn pad(row: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+/// Returns the key of a row as texts.
+pub(crate) fn key_of(row: &RecordBatch, columns: &[String]) -> Result<Vec<String>> {
+    let options = FormatOptions::default().with_null("\u{0}null");
+    let mut key = Vec::with_capacity(columns.len());
+    for column in columns {
+        let array =
+            row.column_by_name(column).ok_or_else(|| Error::bug("a key column is missing").with("column", column))?;
+        key.push(ArrayFormatter::try_new(array, &options)?.value(0).to_string());
+    }
+    Ok(key)
+}
+
+/// Returns whether the value of `column` says that `row` is older than `than`; one without a value is older than any.
+pub(crate) fn is_older(row: &RecordBatch, than: &RecordBatch, column: &str) -> Result<bool> {
+    let value = |row: &RecordBatch| {
+        row.column_by_name(column).cloned().ok_or_else(|| Error::bug("a column is missing").with("column", column))
+    };
+    let options = SortOptions { descending: false, nulls_first: true };
+    Ok(make_comparator(&value(row)?, &value(than)?, options)?(0, 0).is_lt())
+}
+
+pub(crate) fn pad(row: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     let column = |field: &Arc<arrow::datatypes::Field>| match row.column_by_name(field.name()) {
         Some(column) => Arc::clone(column),
@@ -157,7 +254,7 @@ fn pad(row: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-fn keep_unsent(new: &RecordBatch, old: &RecordBatch, unsent: &str) -> Result<RecordBatch> {
+pub(crate) fn keep_unsent(new: &RecordBatch, old: &RecordBatch, unsent: &str) -> Result<RecordBatch> {
     let schema = new.schema();
     let column = |field: &Arc<arrow::datatypes::Field>| {
         let side = if is_unchanged(Some(unsent), field.name()) { old } else { new };
@@ -167,7 +264,7 @@ fn keep_unsent(new: &RecordBatch, old: &RecordBatch, unsent: &str) -> Result<Rec
     Ok(RecordBatch::try_new(schema, columns)?)
 }
 
-fn text(row: &RecordBatch, name: &str) -> Option<String> {
+pub(crate) fn text(row: &RecordBatch, name: &str) -> Option<String> {
     let column = row.column_by_name(name)?.as_any().downcast_ref::<StringArray>()?;
     column.is_valid(0).then(|| column.value(0).to_owned())
 }
@@ -199,29 +296,32 @@ impl Sink for MemorySink {
 
     async fn stage(&mut self, rows: RecordBatch) -> Result<()> {
         self.rows += rows.num_rows() as u64;
-        self.open.push(rows);
+        self.open.push(Staged::Rows(rows));
         Ok(())
     }
 
     async fn truncate(&mut self) -> Result<()> {
-        self.open.clear();
-        self.truncate = true;
+        if self.mode != WriteMode::Scd2 {
+            self.open.clear();
+        }
+        self.open.push(Staged::Emptied);
         Ok(())
     }
 
     async fn prepare(&mut self) -> Result<Option<Prepared>> {
-        let (rows, truncate) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.truncate));
+        let rows = std::mem::take(&mut self.rows);
         let open = std::mem::take(&mut self.open);
-        if rows == 0 && !truncate && self.mode != WriteMode::Overwrite {
+        let empties = open.iter().any(|part| matches!(part, Staged::Emptied));
+        if rows == 0 && !empties && self.mode != WriteMode::Overwrite {
             return Ok(None);
         }
-        let bytes = open.iter().map(|batch| batch.get_array_memory_size() as u64).sum();
+        let bytes = open.iter().map(Staged::bytes).sum();
         let mut tables = self.store.lock();
         let table = tables.entry(self.table.clone()).or_default();
         let staged = table.next_staged;
         table.next_staged += 1;
         table.staged.insert(staged, open);
-        let payload = serde_json::json!({ "staged": staged, "truncate": truncate });
+        let payload = serde_json::json!({ "staged": staged, "at": self.clock.now() });
         Ok(Some(Prepared { table: self.table.clone(), identity: self.table.clone(), rows, bytes, payload }))
     }
 
@@ -237,13 +337,10 @@ impl Sink for MemorySink {
             return Ok(Outcome::AlreadyCommitted);
         }
         let staged = prepared.payload["staged"].as_u64().unwrap_or(u64::MAX);
-        let batches =
+        let parts =
             table.staged.get(&staged).cloned().ok_or_else(|| Error::incident("R0403", "staged rows are gone"))?;
-        let clears = prepared.payload["truncate"] == true || self.mode == WriteMode::Overwrite;
-        let mut rows = if clears { Vec::new() } else { table.rows.clone() };
-        for batch in &batches {
-            self.apply(&mut rows, batch)?;
-        }
+        let mut rows = if self.mode == WriteMode::Overwrite { Vec::new() } else { table.rows.clone() };
+        self.apply_round(&mut rows, &parts, prepared.payload["at"].as_i64().unwrap_or_default())?;
         table.rows = rows;
         table.staged.remove(&staged);
         table.version += 1;
@@ -254,7 +351,6 @@ impl Sink for MemorySink {
     async fn abort(&mut self) -> Result<()> {
         self.open.clear();
         self.rows = 0;
-        self.truncate = false;
         Ok(())
     }
 }

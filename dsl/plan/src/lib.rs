@@ -16,6 +16,7 @@ mod steps;
 mod test_plan;
 mod triggers;
 mod values;
+mod versions;
 
 pub use graph::{graph_mermaid, graph_text};
 pub use lock::{Lock, LockEntry};

@@ -355,6 +355,8 @@ pub struct SinkPlan {
     pub on_truncate: Truncate,
     /// Whether deletes of the source delete.
     pub deletes: bool,
+    /// Whether a row that is set aside deletes its key's row (`on_reject = delete`); else the last good one stays.
+    pub deletes_rejected: bool,
     /// Greatest age of an epoch.
     #[serde(skip)]
     pub commit_every: Option<Duration>,

@@ -74,12 +74,11 @@ static SINK: [OptionSpec; 27] = [
 
 /// Settings that are checked and not carried out by this version. `run` refuses a pipeline that uses one, so that
 /// nothing is accepted and ignored.
-pub(crate) const NOT_YET_SINK: [&str; 11] = [
+pub(crate) const NOT_YET_SINK: [&str; 10] = [
     "bucket_by",
     "sort_by",
     "compact",
     "lifecycle",
-    "ignore_columns",
     "metadata_columns",
     "retry_for",
     "fallback",

@@ -14,6 +14,7 @@ use crate::model::{Layout, LayoutTransform, Node, NodeKind, Plan, SinkPlan, Stre
 use crate::options::{NOT_YET_SINK, check_settings, dead_letter_schema, sink_settings};
 use crate::sources::connection;
 use crate::values::Context;
+use crate::versions;
 
 const HOLES: [&str; 6] = ["table", "schema", "run.start", "run.end", "run.id", "error.code"];
 
@@ -112,11 +113,6 @@ fn settings(
         let diagnostic = crate::definitions::unknown("E0218", "lifecycle", &name, lowering.file, &names);
         lowering.found.push(diagnostic);
     }
-    if settings.text("on_delete") == Some("soft") || settings.text("on_reject") == Some("delete") {
-        lowering
-            .not_yet
-            .push(("on_delete = soft / on_reject = delete".to_owned(), format!("sink to {}", connection.name)));
-    }
     for unsupported in NOT_YET_SINK {
         if settings.get(unsupported).is_some() && !role.options.iter().any(|own| own.name == unsupported) {
             lowering.not_yet.push((unsupported.to_owned(), format!("sink to {}", connection.name)));
@@ -124,7 +120,7 @@ fn settings(
     }
     let mode = settings.text("mode").and_then(WriteMode::parse);
     if let Some(mode) = mode.filter(|mode| !role.modes.contains(mode)) {
-        if matches!(mode, WriteMode::Scd2 | WriteMode::Compact) {
+        if mode == WriteMode::Compact {
             lowering.not_yet.push((format!("mode = {}", mode.word()), format!("sink to {}", connection.name)));
         } else {
             let span = written.get("mode").map_or(place, |setting| setting.value.span);
@@ -166,23 +162,30 @@ fn lower_table(
             return None;
         }
     }
-    let (layout, schema) = layout(lowering, stage, settings, &stream.schema)?;
+    let columns = versions::with_added(lowering, stage, settings, mode, &stream.schema)?;
+    let (layout, schema) = layout(lowering, stage, settings, &columns)?;
     let schema = match mode {
         WriteMode::Changelog => changelog(&schema),
         _ => schema,
     };
+    let span = stage.settings.get("partition_by").map_or(stage.span, |setting| setting.value.span);
+    versions::refuse_layout_of_added(lowering, &stream.schema, &layout, span);
+    versions::check_settings(lowering, stage, settings, mode);
     let (namespace, short) = table.rsplit_once('.').unwrap_or(("", table));
     let written = settings.text("table").or_else(|| settings.text("path")).unwrap_or("");
     let name = written.replace("${table}", short).replace("${schema}", namespace);
     check_overwrite(lowering, stage, settings, &layout);
     check_sequence(lowering, stage, settings, mode, &stream);
-    check_columns(lowering, stage, settings, &schema);
+    check_columns(lowering, stage, settings, &schema, &stream.schema);
+    let mut settings = settings.clone();
+    if mode == WriteMode::Scd2 {
+        versions::ignore_derived_columns(&mut settings, &layout);
+    }
     Some(SinkPlan {
         node: stage.node_name().text.clone(),
         connector: connection.kind.clone(),
         connection_name: connection.name.clone(),
         connection: connection.settings.clone(),
-        settings: settings.clone(),
         input,
         table: name,
         mode,
@@ -197,8 +200,10 @@ fn lower_table(
             _ => Truncate::Pause,
         },
         deletes: settings.text("on_delete") != Some("ignore"),
+        deletes_rejected: settings.text("on_reject") == Some("delete"),
         commit_every: settings.duration("commit_every"),
         span: stage.node_name().span,
+        settings,
     })
 }
 
@@ -221,7 +226,9 @@ fn changelog(schema: &SchemaRef) -> SchemaRef {
 /// Rules that need the whole stage list: what mode suits what stream.
 fn check_mode(lowering: &mut Lowering<'_>, sink: &SinkPlan) {
     let stream = lowering.streams[sink.input.0].clone();
-    if sink.mode == WriteMode::Upsert && sink.key.is_empty() {
+    let keyed = matches!(sink.mode, WriteMode::Upsert | WriteMode::Scd2);
+    versions::check_order(lowering, sink, &stream);
+    if keyed && sink.key.is_empty() {
         let cure = if stream.changes {
             format!(
                 "sink history = {} from {} {{ mode = append }}   for a table without a key",
@@ -231,15 +238,14 @@ fn check_mode(lowering: &mut Lowering<'_>, sink: &SinkPlan) {
             "key = [id]".to_owned()
         };
         lowering.found.push(
-            Diagnostic::error("E0503", "`mode = upsert` does not know which rows are the same")
+            Diagnostic::error("E0503", format!("`mode = {}` does not know which rows are the same", sink.mode.word()))
                 .primary(lowering.file, sink.span, "needs `key`")
                 .note(format!("`{}` has no primary key to take over", stream.name))
                 .help(cure),
         );
     }
     let unnamed = sink.key.iter().find(|column| !stream.key.contains(column));
-    if let Some(column) = unnamed.filter(|_| sink.mode == WriteMode::Upsert && stream.changes && !stream.whole_old_rows)
-    {
+    if let Some(column) = unnamed.filter(|_| keyed && stream.changes && !stream.whole_old_rows) {
         let note = if stream.key.is_empty() {
             format!("`{}` has no key, so that its source sends new rows only", stream.name)
         } else {
@@ -325,8 +331,16 @@ fn check_sequence(
     }
 }
 
-fn check_columns(lowering: &mut Lowering<'_>, stage: &ast::Sink, settings: &Settings, schema: &SchemaRef) {
+/// Columns that settings name: some of the table's, some of the rows' own.
+fn check_columns(
+    lowering: &mut Lowering<'_>,
+    stage: &ast::Sink,
+    settings: &Settings,
+    table: &SchemaRef,
+    rows: &SchemaRef,
+) {
     for name in ["sort_by", "bucket_by", "sequence_by", "message_key", "ignore_columns"] {
+        let schema = if matches!(name, "sequence_by" | "ignore_columns") { rows } else { table };
         for column in settings.texts(name) {
             if schema.field_with_name(&column).is_err() {
                 let span = stage.settings.get(name).map_or(stage.span, |setting| setting.value.span);
@@ -428,6 +442,7 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
         sequence_by: None,
         on_truncate: Truncate::Ignore,
         deletes: false,
+        deletes_rejected: false,
         commit_every: None,
         settings,
         span: stage.connection.span,

@@ -22,6 +22,25 @@ pub const TABLE: &str = "_table";
 /// `_file`: text, the file that the row came from.
 pub const FILE: &str = "_file";
 
+/// `valid_from`: timestamp in microseconds UTC, when a version of a row began to hold (`mode = scd2`).
+pub const VALID_FROM: &str = "valid_from";
+/// `valid_to`: timestamp in microseconds UTC, the first instant at which a version no longer holds; null while it does.
+pub const VALID_TO: &str = "valid_to";
+/// `is_current`: boolean, whether a version is its key's newest and was not deleted.
+pub const IS_CURRENT: &str = "is_current";
+/// `is_deleted`: boolean, whether a row was deleted at the source and stays (`on_delete = soft`).
+pub const IS_DELETED: &str = "is_deleted";
+
+/// The columns that `mode = scd2` adds behind those of the source.
+pub const VERSION_COLUMNS: [&str; 4] = [VALID_FROM, VALID_TO, IS_CURRENT, IS_DELETED];
+
+/// Returns the field of a column that a sink adds: an instant or a boolean, nullable like every column of a table.
+pub fn added_field(name: &str) -> Field {
+    let is_instant = name == VALID_FROM || name == VALID_TO;
+    let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Field::new(name, if is_instant { instant } else { DataType::Boolean }, true)
+}
+
 /// Every reserved column name, in the order they stand behind the data columns.
 pub const RESERVED: [&str; 6] = [OP, POSITION, COMMITTED_AT, UNCHANGED, TABLE, FILE];
 

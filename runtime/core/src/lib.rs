@@ -14,8 +14,8 @@ mod source;
 mod value;
 
 pub use change::{
-    COMMITTED_AT, FILE, OP, Op, POSITION, RESERVED, TABLE, UNCHANGED, data_fields, is_reserved, is_unchanged,
-    reserved_field,
+    COMMITTED_AT, FILE, IS_CURRENT, IS_DELETED, OP, Op, POSITION, RESERVED, TABLE, UNCHANGED, VALID_FROM, VALID_TO,
+    VERSION_COLUMNS, added_field, data_fields, is_reserved, is_unchanged, reserved_field,
 };
 pub use checkpoint::{Checkpoint, PartitionName, Position};
 pub use clock::{Clock, ManualClock, Micros, SystemClock, format_micros, parse_micros};

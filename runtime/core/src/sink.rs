@@ -104,6 +104,9 @@ pub struct TableFigures {
 /// 6. **Prepared survives**: a `Prepared` that was written down and read back commits the same rows.
 /// 7. **Meaning of changes**: in `upsert`, a row replaces the row of its key, `d` removes it, a column named in
 ///    `_unchanged` keeps the table's value; within a round the last change of a key wins, in staging order.
+/// 8. **Meaning of versions**: in `scd2`, each change that changes something opens a version of its key and closes the one
+///    before, in staging order; the intervals of a key never overlap, and at most one version is current. `truncate`
+///    closes versions and drops none.
 #[async_trait]
 pub trait Sink: Send {
     /// Creates the table where it is missing, commits `fence`, and returns what the table says. A higher fence in the
@@ -117,7 +120,9 @@ pub trait Sink: Send {
     /// Takes rows of the open round: data columns as in `SinkSpec::schema`, then reserved columns.
     async fn stage(&mut self, rows: RecordBatch) -> Result<()>;
 
-    /// Empties the table, in order with the staged rows: those before it are dropped, those after it stay.
+    /// Empties the table, in order with the staged rows: those before it are dropped, those after it stay. In `scd2` it
+    /// is a delete of every key that no row behind it brings back; a snapshot's row (`r`) that is as the current version
+    /// leaves that version as it is.
     async fn truncate(&mut self) -> Result<()>;
 
     /// Closes what was staged; `None` where there is nothing to commit. The staged files are durable when it returns.

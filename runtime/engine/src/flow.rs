@@ -12,9 +12,10 @@ use lakehead_plan::{Node, NodeKind, Plan, Scope, Step, StepPlan, StreamId, Targe
 use lakehead_sql::{Parameters, Predicate, Projection, Sql};
 use lakehead_syntax::ast::Action;
 
+use crate::fate::{Fate, fates, without_rejected};
 use crate::layout::add_layout;
 use crate::reject::{Rejected, reject};
-use crate::rows::{with_reserved, without_reserved};
+use crate::rows::{deletes, with_reserved, without_reserved};
 use crate::step::{add_reserved, drop_columns, keep, keep_mask, project, split};
 
 /// What one push brings.
@@ -35,6 +36,8 @@ pub struct Flow {
     parameters: Parameters,
     predicates: HashMap<(usize, usize), Predicate>,
     projections: HashMap<(usize, usize), Projection>,
+    /// What becomes of the keys of rows that a step refuses.
+    fates: HashMap<(usize, usize), Fate>,
     /// Rows of bounded inputs that stay for joins.
     tables: HashMap<StreamId, Vec<RecordBatch>>,
 }
@@ -44,7 +47,8 @@ type Streams = HashMap<StreamId, Vec<RecordBatch>>;
 impl Flow {
     /// Prepares a plan.
     pub fn new(plan: Plan, sql: Arc<Sql>, parameters: Parameters) -> Self {
-        Self { plan, sql, parameters, predicates: HashMap::new(), projections: HashMap::new(), tables: HashMap::new() }
+        let (predicates, projections) = (HashMap::new(), HashMap::new());
+        Self { fates: fates(&plan), plan, sql, parameters, predicates, projections, tables: HashMap::new() }
     }
 
     /// Returns the plan, with the columns that were added since it began.
@@ -105,15 +109,15 @@ impl Flow {
                     streams.insert(*to, rows);
                 }
                 NodeKind::Route { input, branches, otherwise } => {
-                    let rows = streams.get(input).cloned().unwrap_or_default();
-                    for batch in rows {
+                    for batch in self.entering(number, &streams, *input)? {
                         self.route(number, node, *input, &batch, branches, *otherwise, &mut streams, &mut output)?;
                     }
                 }
                 NodeKind::Sink(sink) => {
                     for batch in streams.get(&sink.input).into_iter().flatten() {
+                        let batch = if sink.deletes_rejected { batch.clone() } else { without_rejected(batch)? };
                         if batch.num_rows() > 0 {
-                            output.sinks.push((number, add_layout(batch, &sink.layout)?));
+                            output.sinks.push((number, add_layout(&batch, &sink.layout)?));
                         }
                     }
                 }
@@ -140,11 +144,11 @@ impl Flow {
     ) -> Result<Vec<RecordBatch>> {
         let Some(first) = inputs.first() else { return Ok(Vec::new()) };
         let changes = self.plan.streams[first.0].changes;
-        let mut rows = self.rows_of(streams, *first);
+        let mut rows = self.entering(number, streams, *first)?;
         for (place, step) in steps.iter().enumerate() {
             let at = (number, place);
             rows = match &step.kind {
-                StepPlan::Union => self.union(inputs, streams)?,
+                StepPlan::Union => self.union(number, inputs, streams)?,
                 StepPlan::Aggregate { values, by } => {
                     let scope = self.scope(step, true);
                     let made = self.sql.run_aggregate(by, values, &scope, rows, &self.parameters, &step.schema).await?;
@@ -171,8 +175,18 @@ impl Flow {
         Ok(rows)
     }
 
-    fn rows_of(&self, streams: &Streams, stream: StreamId) -> Vec<RecordBatch> {
-        streams.get(&stream).or_else(|| self.tables.get(&stream)).cloned().unwrap_or_default()
+    /// Returns the rows of a stream, without the keys of rows that were set aside.
+    fn rows_of(&self, streams: &Streams, stream: StreamId) -> Result<Vec<RecordBatch>> {
+        let rows = streams.get(&stream).or_else(|| self.tables.get(&stream));
+        rows.into_iter().flatten().map(without_rejected).collect()
+    }
+
+    /// Returns the rows that enter a node; with the keys of rows set aside where a table behind it asks for them.
+    fn entering(&self, number: usize, streams: &Streams, stream: StreamId) -> Result<Vec<RecordBatch>> {
+        match self.fates.get(&(number, 0)) {
+            Some(fate) if fate.deletes() => Ok(streams.get(&stream).cloned().unwrap_or_default()),
+            _ => self.rows_of(streams, stream),
+        }
     }
 
     fn scope(&self, step: &Step, with_reserved: bool) -> Scope {
@@ -205,7 +219,8 @@ impl Flow {
             }
             Err(error) if error.code() != "R0101" => Err(error),
             Err(error) if rows.num_rows() == 1 => {
-                output.rejected.extend(reject(rows, &node.name, "error", None, Some(error.message()))?);
+                let fate = self.failed_key(at, node, step, changes, rows, passed)?;
+                output.rejected.extend(reject(rows, &node.name, "error", None, Some(error.message()), &fate)?);
                 Ok(())
             }
             Err(_) => {
@@ -213,6 +228,31 @@ impl Flow {
                 self.row_wise(at, node, step, changes, &rows.slice(0, half), passed, output)?;
                 self.row_wise(at, node, step, changes, &rows.slice(half, rows.num_rows() - half), passed, output)
             }
+        }
+    }
+
+    /// Passes the key of a row on that a step could not compute, where a table asks for it; says what became of it.
+    #[allow(clippy::too_many_arguments, reason = "a step, its place, its row and where its key goes")]
+    fn failed_key(
+        &mut self,
+        at: (usize, usize),
+        node: &Node,
+        step: &Step,
+        changes: bool,
+        row: &RecordBatch,
+        passed: &mut Vec<RecordBatch>,
+    ) -> Result<Fate> {
+        let fate = self.fates.get(&at).cloned().unwrap_or_default();
+        if !fate.deletes() || deletes(row)?.true_count() > 0 {
+            return Ok(fate.kept());
+        }
+        let key = fate.reject(row, &BooleanArray::from(vec![true]))?;
+        match self.apply(at, node, step, changes, &key, &mut Output::default()) {
+            Ok(key) => {
+                passed.push(key);
+                Ok(fate)
+            }
+            Err(_) => Ok(fate.kept()),
         }
     }
 
@@ -236,7 +276,8 @@ impl Flow {
                 if fails.true_count() == 0 {
                     return Ok(rows.clone());
                 }
-                expected(rows, &passes, &fails, name, *action, node, output)
+                let fate = self.fates.get(&at).cloned().unwrap_or_default();
+                expected(rows, &passes, &fails, name, *action, node, &fate, output)
             }
             _ => Err(Error::bug("a step over whole inputs was applied to a batch")),
         }
@@ -260,12 +301,12 @@ impl Flow {
         Ok(compiled)
     }
 
-    fn union(&self, inputs: &[StreamId], streams: &Streams) -> Result<Vec<RecordBatch>> {
+    fn union(&self, number: usize, inputs: &[StreamId], streams: &Streams) -> Result<Vec<RecordBatch>> {
         let Some(first) = inputs.first() else { return Ok(Vec::new()) };
         let schema = Arc::clone(&self.plan.streams[first.0].schema);
         let mut rows = Vec::new();
         for input in inputs {
-            for batch in self.rows_of(streams, *input) {
+            for batch in self.entering(number, streams, *input)? {
                 rows.push(with_reserved(&batch, &schema)?);
             }
         }
@@ -283,7 +324,7 @@ impl Flow {
             parameters: BTreeMap::new(),
             origin: String::new(),
         };
-        let other = self.rows_of(streams, right.stream);
+        let other = self.rows_of(streams, right.stream)?;
         let made = self
             .sql
             .run_join((&left_scope, rows), (&right_scope, other), *left, on, &self.parameters, &step.schema)
@@ -301,7 +342,7 @@ impl Flow {
             Arc::new(Schema::new(fields))
         };
         for (name, stream) in tables {
-            let batches = self.rows_of(streams, *stream).iter().map(without_reserved).collect::<Result<_>>()?;
+            let batches = self.rows_of(streams, *stream)?.iter().map(without_reserved).collect::<Result<_>>()?;
             named.push((name.clone(), nullable(&self.plan.streams[stream.0].schema), batches));
         }
         if tables.is_empty() {
@@ -359,27 +400,35 @@ impl Flow {
             lineage: BTreeMap::new(),
             row_wise: true,
         };
-        let gone = crate::rows::deletes(rows)?;
+        let gone = deletes(rows)?;
         let mut open = not(&gone)?;
+        let mut ways = Vec::with_capacity(branches.len() + 1);
         for (place, branch) in branches.iter().enumerate() {
             let predicate = self.predicate((number, place), &step, &branch.condition)?;
             let holds = crate::rows::only_true(&predicate.evaluate(rows)?)?;
             let taken = and(&open, &holds)?;
             open = and(&open, &not(&taken)?)?;
-            let passes = arrow::compute::or(&taken, &gone)?;
-            let kept = keep_mask(rows, &passes, &not(&passes)?, stream.changes, &stream.key)?;
-            streams.entry(branch.output).or_default().push(kept);
+            ways.push((branch.output, arrow::compute::or(&taken, &gone)?));
         }
+        let mut rows = rows.clone();
         match otherwise {
-            Target::Stream(target) => {
-                let passes = arrow::compute::or(&open, &gone)?;
-                let kept = keep_mask(rows, &passes, &not(&passes)?, stream.changes, &stream.key)?;
-                streams.entry(target).or_default().push(kept);
-            }
+            Target::Stream(target) => ways.push((target, arrow::compute::or(&open, &gone)?)),
             Target::DeadLetter => {
-                let left = filter_record_batch(rows, &open)?;
-                output.rejected.extend(reject(&left, &node.name, "no_route", None, None)?);
+                let left = filter_record_batch(&rows, &open)?;
+                let fate = self.fates.get(&(number, 0)).cloned().unwrap_or_default();
+                output.rejected.extend(reject(&left, &node.name, "no_route", None, None, &fate)?);
+                if fate.deletes() {
+                    // Its key takes every way, in its place among the other rows.
+                    rows = fate.reject(&rows, &open)?;
+                    for (_, passes) in &mut ways {
+                        *passes = arrow::compute::or(passes, &open)?;
+                    }
+                }
             }
+        }
+        for (target, passes) in ways {
+            let kept = keep_mask(&rows, &passes, &not(&passes)?, stream.changes, &stream.key)?;
+            streams.entry(target).or_default().push(kept);
         }
         Ok(())
     }
@@ -476,6 +525,7 @@ fn pass_added(step: &mut Step, added: &[Arc<Field>]) -> bool {
     true
 }
 
+#[allow(clippy::too_many_arguments, reason = "a verdict, its rows and where they go")]
 fn expected(
     rows: &RecordBatch,
     passes: &BooleanArray,
@@ -483,19 +533,23 @@ fn expected(
     name: &str,
     action: Action,
     node: &Node,
+    fate: &Fate,
     output: &mut Output,
 ) -> Result<RecordBatch> {
+    let passing = || -> Result<RecordBatch> {
+        if fate.deletes() { fate.reject(rows, fails) } else { Ok(filter_record_batch(rows, passes)?) }
+    };
     let broken = fails.true_count() as u64;
     match action {
         Action::Warn => {
             output.warned.push((name.to_owned(), broken));
             Ok(rows.clone())
         }
-        Action::Drop => Ok(filter_record_batch(rows, passes)?),
+        Action::Drop => passing(),
         Action::DeadLetter => {
             let refused = filter_record_batch(rows, fails)?;
-            output.rejected.extend(reject(&refused, &node.name, "expectation", Some(name), None)?);
-            Ok(filter_record_batch(rows, passes)?)
+            output.rejected.extend(reject(&refused, &node.name, "expectation", Some(name), None, fate)?);
+            passing()
         }
         Action::Fail => Err(Error::user("R0103", format!("the expectation `{name}` is broken"))
             .with("node", &node.name)

@@ -3,6 +3,7 @@
 
 mod chain;
 mod event;
+mod fate;
 mod flow;
 mod json;
 mod layout;

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, TimestampMicroseco
 use lakehead_core::{FILE, Micros, OP, POSITION, Result, TABLE};
 use lakehead_plan::dead_letter_schema;
 
+use crate::fate::Fate;
 use crate::json::rows_to_json;
 use crate::rows::{texts, without_reserved};
 
@@ -18,7 +19,7 @@ pub struct Rejected {
     pub reason: &'static str,
     /// The rule's name.
     pub expectation: Option<String>,
-    /// What went wrong, without values.
+    /// What went wrong, without values, and what became of the key.
     pub error: Option<String>,
     /// The table or file it came from.
     pub source: Option<String>,
@@ -37,7 +38,10 @@ pub(crate) fn reject(
     reason: &'static str,
     expectation: Option<&str>,
     error: Option<&str>,
+    fate: &Fate,
 ) -> Result<Vec<Rejected>> {
+    let said: Vec<String> = error.map(str::to_owned).into_iter().chain(fate.text()).collect();
+    let said = (!said.is_empty()).then(|| said.join("; "));
     let raws = rows_to_json(&without_reserved(rows)?)?;
     let [tables, files, positions, ops] =
         [texts(rows, TABLE)?, texts(rows, FILE)?, texts(rows, POSITION)?, texts(rows, OP)?];
@@ -46,7 +50,7 @@ pub(crate) fn reject(
         node: node.to_owned(),
         reason,
         expectation: expectation.map(str::to_owned),
-        error: error.map(str::to_owned),
+        error: said.clone(),
         source: at(tables, row).or_else(|| at(files, row)),
         position: at(positions, row),
         op: at(ops, row),

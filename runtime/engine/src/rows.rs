@@ -10,6 +10,8 @@ use arrow::compute::{is_null, nullif};
 use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use lakehead_core::{COMMITTED_AT, Error, Micros, OP, Op, RESERVED, Result, UNCHANGED, is_reserved, reserved_field};
 
+use crate::fate::REJECTED;
+
 /// Returns the schema of engine rows over data columns.
 pub(crate) fn full_schema(data: &Schema) -> SchemaRef {
     let mut fields: Vec<_> =
@@ -51,10 +53,10 @@ pub(crate) fn texts<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a StringA
         .ok_or_else(|| Error::bug("a reserved column is missing").with("column", name))
 }
 
-/// Returns which rows are deletes.
+/// Returns which rows carry their key alone: deletes, and what was set aside (`REJECTED`).
 pub(crate) fn deletes(rows: &RecordBatch) -> Result<BooleanArray> {
     let ops = texts(rows, OP)?;
-    Ok(ops.iter().map(|op| Some(op == Some(Op::Delete.letter()))).collect())
+    Ok(ops.iter().map(|op| Some(op == Some(Op::Delete.letter()) || op == Some(REJECTED))).collect())
 }
 
 /// Returns when the source committed the newest of the rows, where it says so.
@@ -77,13 +79,17 @@ pub(crate) fn has_unsent(rows: &RecordBatch) -> Result<bool> {
 
 /// Turns the rows of `mask` into deletes: only the key stays.
 pub(crate) fn to_deletes(rows: &RecordBatch, mask: &BooleanArray, key: &[String]) -> Result<RecordBatch> {
+    to_keys(rows, mask, key, Op::Delete.letter())
+}
+
+/// Leaves the rows of `mask` their key alone, as changes of the kind `letter`.
+pub(crate) fn to_keys(rows: &RecordBatch, mask: &BooleanArray, key: &[String], letter: &str) -> Result<RecordBatch> {
     let schema = rows.schema();
     let mut columns = Vec::with_capacity(rows.num_columns());
     for (field, column) in schema.fields().iter().zip(rows.columns()) {
         columns.push(if field.name() == OP {
             let ops = texts(rows, OP)?;
-            let letters =
-                ops.iter().zip(mask).map(|(op, hit)| if hit == Some(true) { Some(Op::Delete.letter()) } else { op });
+            let letters = ops.iter().zip(mask).map(|(op, hit)| if hit == Some(true) { Some(letter) } else { op });
             Arc::new(letters.collect::<StringArray>()) as ArrayRef
         } else if key.contains(field.name()) || (is_reserved(field.name()) && field.name() != UNCHANGED) {
             Arc::clone(column)

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::chain::Progress;
 use crate::event::{Event, Observer};
+use crate::fate::rejected_as_deletes;
 use crate::flow::{Flow, Output};
 use crate::reject::Rejected;
 use crate::source_task::{SourceTask, gone};
@@ -487,6 +488,7 @@ impl<'a> Run<'a> {
         };
         let ordered = plan.sequence_by.is_none();
         let rows = if plan.deletes { rows } else { without_deletes(&rows)? };
+        let rows = if plan.deletes_rejected { rejected_as_deletes(&rows)? } else { rows };
         if !ordered {
             self.unordered.entry(node).or_default().push(rows);
             return Ok(());
@@ -526,9 +528,11 @@ impl<'a> Run<'a> {
                     .help("on_misfit = dead_letter   sets such rows aside; or correct `columns`"))
             }
             (OnMisfit::DeadLetter, _) => {
-                let letters =
-                    rows.into_iter().map(|(raw, reason, origin)| misfit(&node, raw, reason, Some(origin))).collect();
-                self.set_aside(letters)
+                // What does not fit has no key that could be read.
+                let deletes = sink_plans(self.flow.plan()).any(|sink| sink.deletes_rejected);
+                let more = if deletes { "; its key is not known: no row is deleted" } else { "" };
+                let letter = |(raw, reason, origin)| misfit(&node, raw, format!("{reason}{more}"), Some(origin));
+                self.set_aside(rows.into_iter().map(letter).collect())
             }
             _ => Ok(()),
         }
@@ -572,7 +576,8 @@ fn misfit(node: &str, raw: String, reason: String, source: Option<String>) -> Re
 }
 
 fn without_deletes(rows: &RecordBatch) -> Result<RecordBatch> {
-    let stays = arrow::compute::not(&crate::rows::deletes(rows)?)?;
+    let ops = crate::rows::texts(rows, lakehead_core::OP)?;
+    let stays = ops.iter().map(|op| Some(op != Some(lakehead_core::Op::Delete.letter()))).collect();
     Ok(arrow::compute::filter_record_batch(rows, &stays)?)
 }
 

@@ -91,7 +91,7 @@ fn check(said: &str, expected: &str) {
     assert_eq!(said.trim(), expected.trim(), "\n--- said\n{said}");
 }
 
-fn sql(server: &Server, database: &str, statement: &str) -> String {
+pub(crate) fn sql(server: &Server, database: &str, statement: &str) -> String {
     let output = std::process::Command::new("psql")
         .args(["-qAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres", "-d", database, "-c", statement])
         .args(["-p", &server.port().to_string()])

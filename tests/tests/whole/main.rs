@@ -6,10 +6,12 @@ mod acceptance;
 mod arrows;
 mod buckets;
 mod errors;
+mod history;
 mod intervals;
 mod lakehead;
 mod mirror;
 mod model;
+mod rejects;
 #[path = "../../../connectors/postgres/tests/server/mod.rs"]
 #[allow(dead_code, reason = "the postgres crate's tests use more of it")]
 mod server;

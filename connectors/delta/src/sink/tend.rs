@@ -6,8 +6,6 @@ use object_store::ObjectStoreExt;
 use super::upsert::Keyed;
 use super::{DeltaSink, last_part};
 use crate::actions::{add, kept_rows, remove, with_vector};
-use crate::changes::Changes;
-use crate::hash::KeyHasher;
 use crate::live::LiveFile;
 use crate::log::Put;
 use crate::stage::{DataWriters, Staged, StagedFile};
@@ -114,7 +112,7 @@ impl DeltaSink {
         }
         // The keys of more rows are read from the new files, in steps.
         let few = files.iter().map(|file| file.rows().unwrap_or(0)).sum::<u64>() <= STEP_ROWS_MAX;
-        let hasher = (self.wants_vectors() && few).then(|| KeyHasher::new(&schema, &self.spec.key));
+        let hasher = (self.wants_vectors() && few).then(|| self.hasher(&schema));
         let writers = DataWriters::new(
             &self.location,
             &schema,
@@ -231,8 +229,7 @@ impl DeltaSink {
         for file in staged.files() {
             self.pending.remove(&last_part(&file.name));
         }
-        let done: Vec<_> =
-            staged.changes().filter_map(Changes::file).map(|file| self.staging.path(&file.name)).collect();
+        let done: Vec<_> = staged.beside().map(|file| self.staging.path(&file.name)).collect();
         while self.upkeep.chores.try_join_next().is_some() {}
         if !done.is_empty() {
             let store = std::sync::Arc::clone(self.staging.store());

@@ -1,6 +1,6 @@
 //! Upserts: the rows of changed keys go, by deletion vectors or by rewriting their files, and the new ones come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -11,7 +11,9 @@ use lakehead_lakefile::{KeyEncoder, KeySet, Location, read_file};
 use serde_json::Value;
 
 use super::DeltaSink;
+use super::soft::{deleted_among, rows_of, with_deleted};
 use crate::actions::{add, remove};
+use crate::changes::Changes;
 use crate::hash::KeyHasher;
 use crate::keyed::{KeyedTable, Marked, file_keys};
 use crate::live::{LiveFile, LiveTable};
@@ -25,6 +27,8 @@ pub(super) struct Keyed {
     pub(super) marks: Marked,
     /// Files of rows that were filled from the table's old ones.
     pub(super) filled: Vec<StagedFile>,
+    /// Staged data files, by name, that others take the place of.
+    pub(super) dropped: HashSet<String>,
 }
 
 impl DeltaSink {
@@ -38,7 +42,8 @@ impl DeltaSink {
         failpoint::hit("delta.merge").await?;
         let hasher = KeyHasher::new(schema, &self.spec.key)?;
         let patches = staged_patches(&self.staging, staged).await?;
-        let places = loop {
+        let keeps_deleted = self.keeps_deleted();
+        let (places, deleted) = loop {
             self.rows_by_key.sync(self.log.live()?, &hasher).await?;
             let changed = Changed {
                 location: &self.location,
@@ -47,6 +52,7 @@ impl DeltaSink {
                 rows_by_key: &self.rows_by_key,
                 live: self.log.live()?,
                 hasher: &hasher,
+                keeps_deleted,
             };
             match changed.places(staged, &patches).await {
                 Ok(places) => break places,
@@ -55,7 +61,7 @@ impl DeltaSink {
         };
         let live = self.log.live()?;
         marked.marks = self.rows_by_key.mark(live, &places, self.spec.clock.now().div_euclid(1000)).await?;
-        if patches.is_empty() {
+        if patches.is_empty() && deleted.is_empty() {
             return Ok(marked);
         }
         let mut wanted = Vec::new();
@@ -71,6 +77,9 @@ impl DeltaSink {
         writers.keep_keys(hasher);
         for patch in &patches {
             writers.write(&merge.fill(patch, &old_rows)?).await?;
+        }
+        for rows in &deleted {
+            writers.write(&with_deleted(&to_lake(rows, schema)?, true)?).await?;
         }
         marked.filled = writers.finish().await?;
         Ok(marked)
@@ -97,6 +106,7 @@ impl DeltaSink {
     pub(super) fn index_committed(&mut self, version: u64, mut staged: Staged, keyed: Option<Keyed>) {
         let mut hashes = std::mem::take(&mut self.hashes);
         let Some(keyed) = keyed else { return };
+        staged.data.retain(|staged| !keyed.dropped.contains(&staged.file.name));
         for StagedFile { file, keys, .. } in &mut staged.data {
             *keys = hashes.remove(&file.name);
         }
@@ -128,11 +138,18 @@ impl DeltaSink {
                 changed.add(&merge.keys.encode(&batch)?);
             }
         }
+        let keeps_deleted = self.keeps_deleted();
+        let mut deleted = KeySet::default();
         for deletes in &staged.deletes {
             let mut batches = deletes.read(&self.staging).await?;
             while let Some(batch) = batches.try_next().await? {
                 bounds.add(&batch, &first_key);
-                changed.add(&merge.keys.encode(&batch)?);
+                let keys = merge.keys.encode(&batch)?;
+                changed.add(&keys);
+                if keeps_deleted {
+                    wanted.add(&keys);
+                    deleted.add(&keys);
+                }
             }
         }
         let mut patches = Vec::new();
@@ -144,7 +161,9 @@ impl DeltaSink {
                 let looked_up = looked_up(&batch, merge.keys.columns())?;
                 bounds.add(&looked_up, &first_key);
                 let old = merge.keys.encode(&looked_up)?;
-                changed.add(&old);
+                if !keeps_deleted {
+                    changed.add(&old);
+                }
                 wanted.add(&old);
                 patches.push(batch);
             }
@@ -153,11 +172,14 @@ impl DeltaSink {
         let (rewritten, old_rows) = merge.rewrite(files, &changed, &wanted, &bounds, || own.part_name()).await?;
         let mut actions: Vec<Value> = rewritten.removed.iter().map(|file| remove(file, millis)).collect();
         actions.extend(rewritten.added.iter().map(|(file, partition)| add(file, partition, None, millis)));
-        if !patches.is_empty() {
+        if !patches.is_empty() || !deleted.is_empty() {
             let mut writers =
                 DataWriters::new(&self.location, schema, &self.spec.partition_by, self.format(), None, &own);
             for patch in &patches {
                 writers.write(&merge.fill(patch, &old_rows)?).await?;
+            }
+            for rows in deleted_among(&old_rows, &merge.keys, &deleted)? {
+                writers.write(&to_lake(&rows, schema)?).await?;
             }
             let filled = writers.finish().await?;
             actions.extend(filled.iter().map(|file| add(&file.file, &file.partition, None, millis)));
@@ -185,12 +207,15 @@ struct Changed<'a> {
     rows_by_key: &'a KeyedTable,
     live: &'a LiveTable,
     hasher: &'a KeyHasher,
+    keeps_deleted: bool,
 }
 
 impl Changed<'_> {
-    /// Finds the live row of every key that the round changes.
-    async fn places(&self, staged: &Staged, patches: &[RecordBatch]) -> Result<Vec<Place>> {
-        let mut places = Vec::new();
+    /// Finds the live row of every key that the round changes; and the rows of deleted keys, where they stay.
+    async fn places(&self, staged: &Staged, patches: &[RecordBatch]) -> Result<(Vec<Place>, Vec<RecordBatch>)> {
+        let (deletes, kept): (&[Changes], &[Changes]) =
+            if self.keeps_deleted { (&[], &staged.deletes) } else { (&staged.deletes, &[]) };
+        let (deleted, mut places) = rows_of(self.staging, kept, self.rows_by_key, self.live, self.hasher).await?;
         let mut find = |keys: &[KeyHash]| -> Result<()> {
             places.extend(self.rows_by_key.find(keys)?.into_iter().flatten());
             Ok(())
@@ -206,7 +231,7 @@ impl Changed<'_> {
                 find(&keys)?;
             }
         }
-        for deletes in &staged.deletes {
+        for deletes in deletes {
             let mut batches = deletes.read(self.staging).await?;
             while let Some(batch) = batches.try_next().await? {
                 find(&self.hasher.hashes(&batch)?)?;
@@ -214,10 +239,13 @@ impl Changed<'_> {
         }
         for patch in patches {
             find(&self.hasher.hashes(patch)?)?;
-            find(&self.hasher.hashes(&looked_up(patch, self.hasher.columns())?)?)?;
+            // Under a key that was changed, the row goes by the delete of that key.
+            if !self.keeps_deleted {
+                find(&self.hasher.hashes(&looked_up(patch, self.hasher.columns())?)?)?;
+            }
         }
         places.sort_unstable();
         places.dedup();
-        Ok(places)
+        Ok((places, deleted))
     }
 }

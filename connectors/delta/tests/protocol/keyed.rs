@@ -89,7 +89,7 @@ impl Shadow {
 }
 
 /// Runs Python with the readers that the test command installs; `None` (and nothing is asked of them) where there are none.
-fn python(script: &str, folder: &Path) -> Option<String> {
+pub(crate) fn python(script: &str, folder: &Path) -> Option<String> {
     let python = std::env::var_os("LAKEHEAD_READERS")?;
     let output = Command::new(python).args(["-c", script]).arg(folder.join("lake/t")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -133,18 +133,18 @@ except ImportError:
 
 /// What the entries of the log say of our commits.
 #[derive(Default)]
-struct Entries {
+pub(crate) struct Entries {
     /// The most new files that one round added.
     files_of_a_round: usize,
     /// Deletion vectors that changed.
     vectors: usize,
     /// Commits that merged files.
-    merges: usize,
+    pub(crate) merges: usize,
     /// Merged files of which rows were gone by the time that they became live.
     carried: usize,
 }
 
-fn entries(folder: &Path) -> Entries {
+pub(crate) fn entries(folder: &Path) -> Entries {
     let mut found = Entries::default();
     let files = std::fs::read_dir(folder.join("lake/t/_delta_log")).unwrap().map(|entry| entry.unwrap().path());
     for file in files.filter(|path| path.extension().is_some_and(|extension| extension == "json")) {

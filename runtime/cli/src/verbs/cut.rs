@@ -26,7 +26,7 @@ pub(crate) async fn cut(arguments: &Cut, common: &Common) -> Result<Ended> {
     let building =
         Building { plan: &plan, root: &runner.root, state: &runner.state, run: &run, clock: &runner.engine.clock };
     let Some(records) = building.parts()?.records else {
-        return Err(Error::user("R0112", "no output of this pipeline has versions").with("pipeline", &plan.name));
+        return Err(Error::user("R0113", "no output of this pipeline has versions").with("pipeline", &plan.name));
     };
     let newest = Engine::newest_cut(&records).await?.filter(|progress| !progress.cut.is_empty());
     let Some(progress) = newest else {

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 14] = [
+static PAGES: [Page; 15] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -97,6 +97,13 @@ static PAGES: [Page; 14] = [
         why: "rows that commit late lie behind the cursor and would be lost",
         wrong: "cursor = updated_at … mode = append",
         right: "cursor = updated_at, lookback = 10m … mode = upsert, key = [id]",
+    },
+    Page {
+        code: "E0513",
+        title: "versions without an order",
+        why: "a version ends where the next begins, so rows must come in the order of a change log, or of a column",
+        wrong: "source crm { query = \"select * from customers\" }\nsink lake { mode = scd2, key = [id] }",
+        right: "source crm { capture = cdc, … }\nsink lake { mode = scd2, key = [id], sequence_by = updated_at }",
     },
     Page {
         code: "E0602",

@@ -103,14 +103,14 @@ async fn run_case(loaded: &Loaded, case: &TestCase, sql: &Arc<Sql>) -> Result<Ve
         end: case.run_end.unwrap_or(case.run_start.unwrap_or(now)),
     };
     let store = MemoryStore::default();
-    let parts = parts(loaded, plan, case, &store)?;
+    let parts = parts(loaded, plan, case, &store, &clock)?;
     let engine = Engine { sql: Arc::clone(sql), clock, observer: Arc::new(Silent) };
     let (_stop, stopped) = watch::channel(false);
     engine.run(plan, parts, run, Limits::default(), Until::Stopped, stopped).await?;
     compare::compare(loaded, plan, case, &store)
 }
 
-fn parts(loaded: &Loaded, plan: &Plan, case: &TestCase, store: &MemoryStore) -> Result<Parts> {
+fn parts(loaded: &Loaded, plan: &Plan, case: &TestCase, store: &MemoryStore, clock: &Arc<dyn Clock>) -> Result<Parts> {
     let mut parts = Parts {
         sources: Vec::new(),
         sinks: Vec::new(),
@@ -126,7 +126,8 @@ fn parts(loaded: &Loaded, plan: &Plan, case: &TestCase, store: &MemoryStore) -> 
             }
             NodeKind::Sink(sink) => {
                 let name = compare::sink_key(number);
-                let built = MemorySink::new(store, &plan.id, &name, sink.mode, &sink.key, &sink.schema);
+                let built = MemorySink::new(store, &plan.id, &name, sink.mode, &sink.key, &sink.schema)
+                    .changing(&sink.settings, clock);
                 parts.sinks.push(SinkPart { node: Some(number), table: name, lake: true, sink: Box::new(built) });
             }
             _ => {}

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use lakehead_core::{BatchBudget, Checkpoint, Error, Result, RunContext, Settings, SourceEvent, Value, WriteMode};
+use lakehead_core::{
+    BatchBudget, Checkpoint, Error, IS_CURRENT, IS_DELETED, Result, RunContext, Settings, SourceEvent, Value, WriteMode,
+};
 use lakehead_engine::{Flow, Silent};
 use lakehead_plan::{NodeKind, Plan, SinkPlan};
 use lakehead_sql::{Parameters, Sql};
@@ -50,11 +53,11 @@ pub(crate) async fn verify(arguments: &Verify, common: &Common) -> Result<Ended>
         if !wanted {
             continue;
         }
-        if !matches!(sink.mode, WriteMode::Upsert | WriteMode::Append) {
+        if !matches!(sink.mode, WriteMode::Upsert | WriteMode::Append | WriteMode::Scd2) {
             not_compared(sink, common);
             continue;
         }
-        let (source, _) = expected.remove(&number).unwrap_or_else(|| (Ranges::new(), Arc::clone(&sink.schema)));
+        let (source, _) = expected.remove(&number).unwrap_or_else(|| (Ranges::new(), source_columns(sink)));
         let lake = read_lake(&runner, &plan, sink).await?;
         differs += compare(sink, &source, &lake, common);
     }
@@ -87,7 +90,7 @@ async fn read_source(
     let now = runner.engine.clock.now();
     let run = RunContext { id: "verify".into(), start: now, end: now };
     let parameters = Parameters::new(&plan.parameters, &run, "", now);
-    let mut flow = Flow::new(plan.clone(), Arc::clone(&runner.engine.sql), parameters);
+    let mut flow = Flow::new(keeping(plan), Arc::clone(&runner.engine.sql), parameters);
     if !flow.is_row_wise() {
         return Err(Error::user("R0916", "only row-wise pipelines can be verified")
             .with("pipeline", &plan.name)
@@ -139,6 +142,17 @@ async fn read_source(
     Ok(rejected)
 }
 
+/// The plan, its tables keeping what they have of rows that are set aside: the source's rows are counted, not deletes.
+fn keeping(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    for node in &mut plan.nodes {
+        if let NodeKind::Sink(sink) = &mut node.kind {
+            sink.deletes_rejected = false;
+        }
+    }
+    plan
+}
+
 /// A change stream is verified against the rows that stand in its tables now.
 fn snapshot_settings(settings: &Settings) -> Settings {
     let mut snapshot = settings.clone();
@@ -153,20 +167,43 @@ fn add(
     expected: &mut BTreeMap<usize, (Ranges, SchemaRef)>,
 ) -> Result<()> {
     let NodeKind::Sink(sink) = &plan.nodes[number].kind else { return Ok(()) };
-    let (ranges, schema) = expected.entry(number).or_insert_with(|| (Ranges::new(), Arc::clone(&sink.schema)));
+    let (ranges, schema) = expected.entry(number).or_insert_with(|| (Ranges::new(), source_columns(sink)));
     let schema = Arc::clone(schema);
     sum(rows, &schema, &sink.key, ranges)
 }
 
 async fn read_lake(runner: &Runner, plan: &Plan, sink: &SinkPlan) -> Result<Ranges> {
     let mut source = table_source(runner, plan, sink).await?;
-    let mut ranges = Ranges::new();
+    let (mut ranges, columns) = (Ranges::new(), source_columns(sink));
     loop {
         match source.next(BatchBudget::default()).await? {
-            SourceEvent::Changes(batch) => sum(&batch.rows, &sink.schema, &sink.key, &mut ranges)?,
+            SourceEvent::Changes(batch) => sum(&standing(&batch.rows, sink)?, &columns, &sink.key, &mut ranges)?,
             SourceEvent::End => return Ok(ranges),
             _ => {}
         }
+    }
+}
+
+/// The columns that the source has too.
+fn source_columns(sink: &SinkPlan) -> SchemaRef {
+    let own = sink.added_columns();
+    let fields = sink.schema.fields().iter().filter(|field| !own.contains(&field.name().as_str())).cloned();
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Leaves out what the source no longer holds: versions that are closed, rows that say that they are deleted.
+fn standing(rows: &RecordBatch, sink: &SinkPlan) -> Result<RecordBatch> {
+    let flags = |name: &str| rows.column_by_name(name).and_then(|column| column.as_boolean_opt());
+    let stands = match sink.mode {
+        WriteMode::Scd2 => flags(IS_CURRENT).cloned(),
+        _ if sink.added_columns().contains(&IS_DELETED) => {
+            flags(IS_DELETED).map(|flags| flags.iter().map(|deleted| Some(deleted != Some(true))).collect())
+        }
+        _ => None,
+    };
+    match stands {
+        Some(stands) => Ok(filter_record_batch(rows, &stands)?),
+        None => Ok(rows.clone()),
     }
 }
 

@@ -1,7 +1,9 @@
 //! One round: prepare, record, commit each table, acknowledge.
 
-use arrow::array::RecordBatch;
-use arrow::compute::{SortOptions, concat_batches, sort_to_indices, take_record_batch};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
 use lakehead_core::{Error, Mark, Outcome, Patience, Prepared, Result, failpoint};
 use lakehead_plan::NodeKind;
 
@@ -49,7 +51,10 @@ impl Run<'_> {
                 .column_by_name(&column)
                 .ok_or_else(|| Error::bug("the sequence column is missing").with("column", &column))?;
             let options = SortOptions { descending: false, nulls_first: true };
-            let order = sort_to_indices(sequence, Some(options), None)?;
+            // Of equal ones the newer arrival comes last, so that it wins.
+            let arrival: ArrayRef = Arc::new((0_u64..rows.num_rows() as u64).collect::<UInt64Array>());
+            let by_sequence = SortColumn { values: Arc::clone(sequence), options: Some(options) };
+            let order = lexsort_to_indices(&[by_sequence, SortColumn { values: arrival, options: None }], None)?;
             let ordered: RecordBatch = take_record_batch(&rows, &order)?;
             self.stage_rows(node, ordered).await?;
         }

@@ -66,6 +66,15 @@ impl Run<'_> {
         }
         for sink in self.flow.evolve(stream, schema)? {
             let NodeKind::Sink(plan) = &self.flow.plan().nodes[sink].kind else { continue };
+            let own = plan.added_columns();
+            if let Some(column) = added.iter().find(|column| own.contains(&column.as_str())) {
+                return Err(Error::incident("R0112", "a source table has gained a column that the sink adds itself")
+                    .with("table", table)
+                    .with("column", column)
+                    .help(format!(
+                        "lakehead lock; then before the sink: derive {{ {column} as source_{column} }}   drop {{ {column} }}"
+                    )));
+            }
             let grown = Arc::clone(&plan.schema);
             if let Some(part) = self.sinks.iter_mut().find(|part| part.node == Some(sink)) {
                 part.sink.evolve(&grown).await?;
