@@ -227,6 +227,7 @@ fn a_merge_that_dies_changes_no_row_and_is_made_again() {
         let records = std::fs::read_dir(folder.path().join("lake/_lakehead")).unwrap().next().unwrap().unwrap().path();
         let positions = std::fs::read_dir(records.join("pos")).unwrap().count();
         assert_eq!(positions, 1, "{dying}: the positions of earlier processes are gone, but for the last one's");
+        assert!(succeed(folder.path(), &["cut", "show", "p"]).contains("one table"), "{dying}");
         let told = succeed(folder.path(), &["status"]);
         assert!(told.contains(&format!("{left} file")) && told.contains("swept next"), "{told}");
     }

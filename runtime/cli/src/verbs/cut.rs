@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lakehead_core::{Error, Result, RunContext, format_micros};
 use lakehead_engine::{Engine, Progress, Silent};
-use lakehead_plan::{NodeKind, Plan};
+use lakehead_plan::{NodeKind, Plan, SinkPlan};
 use lakehead_sql::Sql;
 
 use super::run::{Runner, table_location};
@@ -28,6 +28,18 @@ pub(crate) async fn cut(arguments: &Cut, common: &Common) -> Result<Ended> {
     let Some(records) = building.parts()?.records else {
         return Err(Error::user("R0113", "no output of this pipeline has versions").with("pipeline", &plan.name));
     };
+    if let Some(table) = the_one_table(&runner, &plan)? {
+        match common.format {
+            Format::Json => {
+                println!("{}", serde_json::json!({ "pipeline": plan.name, "tables": [table] }));
+            }
+            Format::Text => {
+                println!("{}: one table, of which every version holds whole rounds", plan.name);
+                println!("  {:<32} version {:<8} {}", table.table, table.version, table.location);
+            }
+        }
+        return Ok(Ended::Done);
+    }
     let newest = Engine::newest_cut(&records).await?.filter(|progress| !progress.cut.is_empty());
     let Some(progress) = newest else {
         eprintln!("{}: no cut yet; it is written when a run ends, and each minute of a longer one", plan.name);
@@ -61,14 +73,31 @@ struct Shown {
     location: String,
 }
 
-fn shown(runner: &Runner, plan: &Plan, progress: &Progress) -> Vec<Shown> {
+/// Returns the newest listed version of the table of a pipeline that writes one alone; it needs no cut.
+fn the_one_table(runner: &Runner, plan: &Plan) -> Result<Option<Shown>> {
+    let mut all = sinks(plan);
+    let (Some(sink), None) = (all.next(), all.next()) else { return Ok(None) };
+    let listed = runner.ledger.tables()?;
+    let listed = listed.iter().find(|table| table.connection == sink.connection_name && table.table == sink.table);
+    Ok(listed.map(|table| Shown {
+        table: table.table.clone(),
+        version: table.version,
+        location: table_location(&runner.root, sink),
+    }))
+}
+
+fn sinks(plan: &Plan) -> impl Iterator<Item = &SinkPlan> {
     let sinks = plan.nodes.iter().filter_map(|node| match &node.kind {
         NodeKind::Sink(sink) => Some(sink),
         _ => None,
     });
-    let of = |sink: &lakehead_plan::SinkPlan| {
+    sinks.chain(&plan.dead_letter)
+}
+
+fn shown(runner: &Runner, plan: &Plan, progress: &Progress) -> Vec<Shown> {
+    let of = |sink: &SinkPlan| {
         let version = *progress.cut.get(&format!("{}:{}", sink.connection_name, sink.table))?;
         Some(Shown { table: sink.table.clone(), version, location: table_location(&runner.root, sink) })
     };
-    sinks.chain(&plan.dead_letter).filter_map(of).collect()
+    sinks(plan).filter_map(of).collect()
 }
