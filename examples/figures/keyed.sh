@@ -23,7 +23,8 @@ rm -rf "$work/upserts"
 
 mkdir "$work/files"
 "$keyed" files "$work/files" "${FILES:-2000}"
-for table in whole worn; do "$python" "$peer" optimize "$work/files/lake/$table-copy" "$work/files/lake/$table"; done
+# Of 1,000 files with deletion vectors delta-rs 1.x makes no end: it is asked for the whole ones.
+"$python" "$peer" optimize "$work/files/lake/whole-copy" "$work/files/lake/whole"
 rm -rf "$work/files"
 
 for rows in ${SIZES:-1000000 10000000}; do

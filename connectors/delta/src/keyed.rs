@@ -30,6 +30,8 @@ use crate::vectors::{self, Descriptor, Vector};
 const SEAL_EVERY: u32 = 32;
 /// Entries that one commit merges in the index at most.
 const MERGED_ENTRIES: usize = 256 * 1024;
+/// Keys of a new file that are put into the index at once: what that holds in memory is bounded by it.
+const INSERTED_AT_ONCE: usize = 256 * 1024;
 /// Vectors that are read at once.
 const VECTORS_AT_ONCE: usize = 8;
 
@@ -370,8 +372,11 @@ impl KeyedTable {
             };
             let id = index.register(&file.name)?;
             let is_gone = |row: u32| gone.as_ref().is_some_and(|(_, gone)| gone.contains(u64::from(row)));
-            let places = (0_u32..).zip(keys).filter(|(row, key)| **key != UNINDEXED && !is_gone(*row));
-            index.insert(places.map(|(row, key)| (*key, Place { file: id, row })).collect())?;
+            let indexed = |row: u32, key: KeyHash| key != UNINDEXED && !is_gone(row);
+            for (rows, keys) in (0_u32..).step_by(INSERTED_AT_ONCE).zip(keys.chunks(INSERTED_AT_ONCE)) {
+                let places = (rows..).zip(keys).filter(|(row, key)| indexed(*row, **key));
+                index.insert(places.map(|(row, key)| (*key, Place { file: id, row })).collect())?;
+            }
             self.vectors.extend(gone.map(|gone| (id, gone)));
         }
         self.synced = complete.then_some(version);

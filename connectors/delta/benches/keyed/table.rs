@@ -102,6 +102,12 @@ fn cpu_seconds() -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
+/// CPU seconds of this thread.
+pub(crate) fn thread_cpu_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+
 /// The most memory that the process held.
 pub(crate) fn rss_peak_mib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();

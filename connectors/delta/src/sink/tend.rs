@@ -144,12 +144,13 @@ impl DeltaSink {
             for file in &old {
                 gone.push(self.gone(file).await?);
             }
-            let (new, marks) = self.marked_anew(&merged, &gone).await?;
+            let marks = self.marked_anew(&merged, &gone).await?;
             let millis = self.millis();
             let removed = old.iter().map(|file| remove(file, millis));
-            let added = new.iter().zip(&marks).map(|(file, mark)| {
+            let added = merged.new.iter().zip(&marks).filter_map(|(file, mark)| {
                 let added = add(&file.file, &file.partition, None, millis);
-                mark.as_ref().map_or(added.clone(), |(descriptor, _)| with_vector(added, descriptor))
+                let marked = |(descriptor, _): &(Descriptor, Vector)| with_vector(added.clone(), descriptor);
+                mark.as_ref().map(|mark| mark.as_ref().map_or_else(|| added.clone(), marked))
             });
             let actions: Vec<_> = removed.chain(added).map(kept_rows).collect();
             let version = state.version + 1;
@@ -158,7 +159,9 @@ impl DeltaSink {
                 for file in &old {
                     self.upkeep.vector_bytes.remove(&file.name);
                 }
-                tracing::debug!(table = %self.location.url(), files = old.len(), into = new.len(), "files were merged");
+                tracing::debug!(table = %self.location.url(), files = old.len(), into = marks.len(), "files were merged");
+                let live = merged.new.into_iter().zip(marks).filter_map(|(file, mark)| mark.map(|mark| (file, mark)));
+                let (new, marks): (Vec<StagedFile>, Vec<NewMark>) = live.unzip();
                 self.rows_by_key.replaced(version, &old, &new, marks);
                 return Ok(());
             }
@@ -179,18 +182,20 @@ impl DeltaSink {
         }
     }
 
-    /// The new files that hold a row yet, each with the vector of the rows that went meanwhile.
-    async fn marked_anew(&mut self, merged: &Merged, gone: &[Vector]) -> Result<(Vec<StagedFile>, Vec<NewMark>)> {
+    /// Per new file the vector of the rows that went meanwhile; none for a file that holds no row any more.
+    async fn marked_anew(&mut self, merged: &Merged, gone: &[Vector]) -> Result<Vec<Option<NewMark>>> {
         let carried = merged.carried(gone);
-        let with_rows = merged.new.iter().zip(carried).filter(|(file, gone)| gone.len() < file.file.statistics.rows);
-        let (files, carried): (Vec<_>, Vec<_>) = with_rows.map(|(file, gone)| (file.clone(), gone)).unzip();
-        let written: Vec<&Vector> = carried.iter().filter(|gone| !gone.is_empty()).collect();
+        let holds_rows = |(gone, file): &(&Vector, &StagedFile)| gone.len() < file.file.statistics.rows;
+        let written = carried.iter().zip(&merged.new).filter(holds_rows).map(|(gone, _)| gone);
+        let written: Vec<&Vector> = written.filter(|gone| !gone.is_empty()).collect();
         let mut descriptors = vectors::write(&self.location, &written).await?.into_iter();
-        let marks = carried.into_iter().map(|gone| {
-            let descriptor = if gone.is_empty() { None } else { descriptors.next() };
-            descriptor.map(|descriptor| (descriptor, gone))
+        let marks = carried.into_iter().zip(&merged.new).map(|(gone, file)| {
+            holds_rows(&(&gone, file)).then(|| {
+                let descriptor = if gone.is_empty() { None } else { descriptors.next() };
+                descriptor.map(|descriptor| (descriptor, gone))
+            })
         });
-        Ok((files, marks.collect()))
+        Ok(marks.collect())
     }
 
     fn begin_sweep(&mut self) {
