@@ -204,7 +204,7 @@ impl DeltaSink {
             // Rows of a second flush would stand beside rows of the same key from the first.
             return Err(Error::user("R0213", "one source transaction changes more keys than fit in memory")
                 .with("table", &self.spec.table)
-                .help("raise the memory of the process, or split the transaction at the source"));
+                .help("split the transaction at the source; or have the table read anew: lakehead resync PIPELINE"));
         }
         let netted = keyed.nets.take()?;
         self.flushed = true;
