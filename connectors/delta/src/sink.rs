@@ -195,6 +195,12 @@ impl DeltaSink {
         })
     }
 
+    /// Returns writers of rows in the columns of `schema`, for what a commit derives.
+    fn writers_of(&self, schema: &SchemaRef) -> DataWriters {
+        let by = &self.spec.partition_by;
+        DataWriters::new(&self.location, schema, by, self.format(), self.file_bytes(), &self.own())
+    }
+
     async fn flush_keyed(&mut self) -> Result<()> {
         let Some(keyed) = self.keyed.as_mut() else { return Ok(()) };
         if keyed.nets.is_empty() {

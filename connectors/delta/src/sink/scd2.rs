@@ -102,14 +102,7 @@ impl DeltaSink {
                 schema,
                 hasher: &hasher,
             };
-            let mut writers = DataWriters::new(
-                &self.location,
-                schema,
-                &self.spec.partition_by,
-                self.format(),
-                self.file_bytes(),
-                &self.own(),
-            );
+            let mut writers = self.writers_of(schema);
             writers.keep_keys(self.hasher(schema)?);
             let mut derived = Derived { writers, replaced: Vec::new(), met: HashSet::new() };
             if let Err(error) = versioning.derive(staged, &mut derived).await {

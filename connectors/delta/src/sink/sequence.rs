@@ -64,14 +64,7 @@ impl DeltaSink {
                 values: RowConverter::new(vec![SortField::new(schema.field_with_name(&column)?.data_type().clone())])?,
                 column: &column,
             };
-            let mut writers = DataWriters::new(
-                &self.location,
-                schema,
-                &self.spec.partition_by,
-                self.format(),
-                self.file_bytes(),
-                &self.own(),
-            );
+            let mut writers = self.writers_of(schema);
             writers.keep_keys(self.hasher(schema)?);
             match ages.without_older(staged, &mut writers).await {
                 Ok(dropped) => return Ok(Newest { rewritten: writers.finish().await?, dropped }),

@@ -18,7 +18,7 @@ use crate::keyed::{KeyedTable, file_keys};
 use crate::live::LiveTable;
 use crate::merge::add_partition_columns;
 use crate::schema::to_lake;
-use crate::stage::{DataWriters, Staged, StagedFile};
+use crate::stage::{Staged, StagedFile};
 use crate::vectors::{self, live_rows};
 
 /// Says of every row whether its source has deleted it.
@@ -92,14 +92,7 @@ impl DeltaSink {
     /// Writes the rows of a table that its source has emptied anew, but for those that come again: all are deleted.
     pub(super) async fn emptied(&mut self, staged: &Staged, schema: &SchemaRef) -> Result<Vec<StagedFile>> {
         let hasher = self.hasher(schema)?;
-        let mut writers = DataWriters::new(
-            &self.location,
-            schema,
-            &self.spec.partition_by,
-            self.format(),
-            self.file_bytes(),
-            &self.own(),
-        );
+        let mut writers = self.writers_of(schema);
         let live = self.log.live()?;
         let mut come: HashSet<KeyHash> = HashSet::new();
         for StagedFile { file, partition, .. } in &staged.data {
