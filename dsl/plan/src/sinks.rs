@@ -139,6 +139,16 @@ fn settings(
     (!failed).then_some(settings)
 }
 
+/// A stream that is no member of a set comes from the one table of the one source: `${table}` is that table.
+fn the_one_table(lowering: &Lowering<'_>) -> Option<String> {
+    let mut tables = lowering.nodes.iter().flat_map(|node| match &node.kind {
+        NodeKind::Source(source) => source.tables.as_slice(),
+        _ => &[],
+    });
+    let only = tables.next().filter(|_| tables.next().is_none());
+    only.map(|table| table.name.clone())
+}
+
 fn lower_table(
     lowering: &mut Lowering<'_>,
     stage: &ast::Sink,
@@ -171,8 +181,10 @@ fn lower_table(
     let span = stage.settings.get("partition_by").map_or(stage.span, |setting| setting.value.span);
     versions::refuse_layout_of_added(lowering, &stream.schema, &layout, span);
     versions::check_settings(lowering, stage, settings, mode);
-    let (namespace, short) = table.rsplit_once('.').unwrap_or(("", table));
     let written = settings.text("table").or_else(|| settings.text("path")).unwrap_or("");
+    let only = if table.is_empty() { the_one_table(lowering) } else { None };
+    let table = only.as_deref().unwrap_or(table);
+    let (namespace, short) = table.rsplit_once('.').unwrap_or(("", table));
     let name = written.replace("${table}", short).replace("${schema}", namespace);
     check_overwrite(lowering, stage, settings, &layout);
     check_sequence(lowering, stage, settings, mode, &stream);
