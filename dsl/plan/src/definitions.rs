@@ -273,10 +273,21 @@ pub(crate) fn unknown(code: &'static str, kind: &str, name: &ast::Name, file: Fi
     } else if meant.is_none() {
         diagnostic = diagnostic.note(format!("there are: {}", names.join(", ")));
     }
-    if let Some(meant) = meant {
-        diagnostic = diagnostic.fix(file, name.span, meant);
+    match (meant, definition(code, &name.text)) {
+        (Some(meant), _) => diagnostic.fix(file, name.span, meant),
+        (None, Some(cure)) => diagnostic.help(cure),
+        (None, None) => diagnostic,
     }
-    diagnostic
+}
+
+/// How what is missing would be defined, where one line says it.
+fn definition(code: &str, name: &str) -> Option<String> {
+    match code {
+        "E0607" => Some(format!("secret {name} = env(\"{}\")", name.to_uppercase())),
+        "E0601" => Some(format!("var {name}: string = \"…\"   or   lakehead … --var {name}=…")),
+        "E0201" => Some(format!("connection {name} delta {{ path = \"lake\" }}")),
+        _ => None,
+    }
 }
 
 impl Definitions<'_> {

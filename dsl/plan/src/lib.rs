@@ -1,6 +1,7 @@
 //! From trees to a typed plan: names, settings, variables, schemas, SQL types and every check that needs no running
 //! system. Pure: no file, no clock, no network, no engine; SQL is read through [`SqlAnalyzer`].
 
+mod blind;
 mod definitions;
 mod graph;
 mod lock;
@@ -13,6 +14,7 @@ mod sinks;
 mod sources;
 mod sql;
 mod steps;
+mod table_names;
 mod test_plan;
 mod triggers;
 mod values;
@@ -28,5 +30,5 @@ pub use model::{
 };
 pub use options::{DEAD_LETTER_COLUMNS, dead_letter_schema, sink_settings, source_settings};
 pub use project::Project;
-pub use sql::{Column, ExpressionShape, QueryShape, Scope, SqlAnalyzer, SqlText};
+pub use sql::{Column, ExpressionShape, QueryShape, Scope, SqlAnalyzer, SqlForm, SqlText};
 pub use values::{expand_run, is_of_some_run, names_run};

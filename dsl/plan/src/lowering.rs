@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::definitions::{Definitions, collect};
 use crate::model::{Node, NodeKind, Plan, SourceDeclaration, Stream, StreamId, Target, TestCase};
 use crate::sql::{Scope, SqlAnalyzer, SqlText};
-use crate::{Lock, Project, SecretSource, routes, sinks, sources, steps, test_plan, triggers};
+use crate::{Lock, Project, SecretSource, blind, routes, sinks, sources, steps, table_names, test_plan, triggers};
 
 /// Everything a plan is made from.
 pub struct Input<'a> {
@@ -83,11 +83,11 @@ pub fn plan(input: &Input<'_>) -> Planned {
                 // Not to be run here, but its tables may be read: their columns follow from the lock file.
                 let mut unbuilt = Lowering::new(input, &definitions, file, tree, &written, last_round);
                 unbuilt.schema_only = true;
-                let tables = unbuilt.lower().map(|plan| sinks::written_tables(&plan)).unwrap_or_default();
+                let tables = unbuilt.lower().map(|plan| table_names::written_tables(&plan)).unwrap_or_default();
                 written.extend(tables);
             }
             if let Some(plan) = plan.filter(|_| !failed) {
-                for (key, schema) in sinks::written_tables(&plan) {
+                for (key, schema) in table_names::written_tables(&plan) {
                     written.insert(key, schema);
                 }
                 planned.plans.push(plan);
@@ -96,7 +96,7 @@ pub fn plan(input: &Input<'_>) -> Planned {
         last_round = still.len() == before;
         waiting = still;
     }
-    sinks::refuse_shared_tables(&planned.plans, &mut diagnostics);
+    table_names::refuse_shared_tables(&planned.plans, &mut diagnostics);
     lower_tests(input, &definitions, &mut planned, &mut diagnostics);
     diagnostics.sort_by(|a, b| a.order().cmp(&b.order()));
     diagnostics.dedup();
@@ -217,6 +217,7 @@ impl<'a> Lowering<'a> {
             // Behind a source with mistakes every name and column would be one more: those are echoes.
             let reads = matches!(stage, Stage::Transform(_) | Stage::Route(_) | Stage::Sink(_));
             if reads && (self.source_failed || self.must_wait) {
+                blind::check(self, stage);
                 continue;
             }
             match stage {

@@ -32,6 +32,9 @@ pub struct Stream {
     pub unsent: Vec<String>,
     /// Where the schema comes from, for people.
     pub origin: String,
+    /// The source's table that the rows come from, as the source names it: what `${table}` stands for. None where
+    /// several tables meet.
+    pub table: Option<String>,
 }
 
 /// A compiled pipeline.

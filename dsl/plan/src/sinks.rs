@@ -1,6 +1,5 @@
 //! `sink` and `dead_letter` stages: modes, keys, layouts, table names.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -10,9 +9,10 @@ use lakehead_syntax::{Diagnostic, Span};
 
 use crate::definitions::Connection;
 use crate::lowering::{Lowering, Named};
-use crate::model::{Layout, LayoutTransform, Node, NodeKind, Plan, SinkPlan, StreamId, Truncate};
+use crate::model::{Layout, LayoutTransform, Node, NodeKind, SinkPlan, StreamId, Truncate};
 use crate::options::{NOT_YET_SINK, check_settings, dead_letter_schema, sink_settings};
 use crate::sources::connection;
+use crate::table_names;
 use crate::values::Context;
 use crate::versions;
 
@@ -37,7 +37,7 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Sink) {
     for (table, input, _) in &inputs {
         // A member that has a sink of its own is taken out of the set's (`assign_sets`).
         lowering.mark_read(*input);
-        let plan = lower_table(lowering, stage, &connection, role, &settings, table, *input);
+        let plan = lower_table(lowering, stage, &connection, role, &settings, *input);
         if let Some(plan) = plan {
             let marker = if explicit_members || table.is_empty() { "" } else { SET };
             lowering.nodes.push(Node { name: format!("{marker}{}", name.text), kind: NodeKind::Sink(plan) });
@@ -80,6 +80,13 @@ pub(crate) fn assign_sets(lowering: &mut Lowering<'_>) {
     for sink in kept {
         check_mode(lowering, &sink);
     }
+}
+
+/// Checks the settings of a sink whose input is not known.
+pub(crate) fn check_settings_of(lowering: &mut Lowering<'_>, stage: &ast::Sink) {
+    let Some(connection) = connection(lowering, &stage.connection) else { return };
+    let Some(role) = role(lowering, &connection, stage.connection.span) else { return };
+    settings(lowering, &stage.settings, &connection, role, stage.node_name().span);
 }
 
 fn role(lowering: &mut Lowering<'_>, connection: &Connection, span: Span) -> Option<SinkRole> {
@@ -139,23 +146,12 @@ fn settings(
     (!failed).then_some(settings)
 }
 
-/// A stream that is no member of a set comes from the one table of the one source: `${table}` is that table.
-fn the_one_table(lowering: &Lowering<'_>) -> Option<String> {
-    let mut tables = lowering.nodes.iter().flat_map(|node| match &node.kind {
-        NodeKind::Source(source) => source.tables.as_slice(),
-        _ => &[],
-    });
-    let only = tables.next().filter(|_| tables.next().is_none());
-    only.map(|table| table.name.clone())
-}
-
 fn lower_table(
     lowering: &mut Lowering<'_>,
     stage: &ast::Sink,
     connection: &Connection,
     role: SinkRole,
     settings: &Settings,
-    table: &str,
     input: StreamId,
 ) -> Option<SinkPlan> {
     let stream = lowering.streams[input.0].clone();
@@ -181,11 +177,7 @@ fn lower_table(
     let span = stage.settings.get("partition_by").map_or(stage.span, |setting| setting.value.span);
     versions::refuse_layout_of_added(lowering, &stream.schema, &layout, span);
     versions::check_settings(lowering, stage, settings, mode);
-    let written = settings.text("table").or_else(|| settings.text("path")).unwrap_or("");
-    let only = if table.is_empty() { the_one_table(lowering) } else { None };
-    let table = only.as_deref().unwrap_or(table);
-    let (namespace, short) = table.rsplit_once('.').unwrap_or(("", table));
-    let name = written.replace("${table}", short).replace("${schema}", namespace);
+    let name = table_names::of_sink(lowering, stage, settings, &stream)?;
     check_overwrite(lowering, stage, settings, &layout);
     check_sequence(lowering, stage, settings, mode, &stream);
     check_columns(lowering, stage, settings, &schema, &stream.schema);
@@ -436,10 +428,7 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
     let connection = connection(lowering, &stage.connection)?;
     let role = role(lowering, &connection, stage.connection.span)?;
     let settings = settings(lowering, &stage.settings, &connection, role, stage.connection.span)?;
-    let table = settings.text("table").or_else(|| settings.text("path")).unwrap_or("").to_owned();
-    if table.contains("${error.") {
-        lowering.not_yet.push(("${error.code}".to_owned(), format!("dead_letter {}", connection.name)));
-    }
+    let table = table_names::of_dead_letter(lowering, stage, &settings)?;
     Some(SinkPlan {
         node: "dead_letter".into(),
         connector: connection.kind,
@@ -459,39 +448,4 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
         settings,
         span: stage.connection.span,
     })
-}
-
-/// The tables that a plan writes, with their columns.
-pub(crate) fn written_tables(plan: &Plan) -> BTreeMap<(String, String), SchemaRef> {
-    plan.nodes
-        .iter()
-        .filter_map(|node| match &node.kind {
-            NodeKind::Sink(sink) => {
-                Some(((sink.connection_name.clone(), sink.table.clone()), Arc::clone(&sink.schema)))
-            }
-            _ => None,
-        })
-        .collect()
-}
-
-/// Two sinks that write one table are a mistake; dead letters may share theirs.
-pub(crate) fn refuse_shared_tables(plans: &[Plan], found: &mut Vec<Diagnostic>) {
-    let mut seen: BTreeMap<(String, String), (lakehead_syntax::FileId, Span)> = BTreeMap::new();
-    for plan in plans {
-        for node in &plan.nodes {
-            let NodeKind::Sink(sink) = &node.kind else { continue };
-            if sink.table.is_empty() || sink.mode == WriteMode::Compact {
-                continue;
-            }
-            let key = (sink.connection_name.clone(), sink.table.clone());
-            if let Some((file, span)) = seen.insert(key, (plan.file, sink.span)) {
-                found.push(
-                    Diagnostic::error("E0505", format!("two sinks write the table `{}`", sink.table))
-                        .primary(plan.file, sink.span, "the second")
-                        .secondary(file, span, "the first")
-                        .help("give one of them a table of its own, or `union` before one sink"),
-                );
-            }
-        }
-    }
 }

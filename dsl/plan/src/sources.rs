@@ -173,6 +173,7 @@ fn add_tables(
             whole_old_rows: full_identity,
             unsent,
             origin,
+            table: Some(table.name.clone()),
         });
         members.push((if single { String::new() } else { table.name.clone() }, stream));
         plans.push(TablePlan { name: table.name, stream });

@@ -61,8 +61,21 @@ pub struct QueryShape {
     pub schema: SchemaRef,
 }
 
+/// What a piece of SQL must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SqlForm {
+    /// One expression.
+    Expression,
+    /// A select list.
+    SelectList,
+    /// A whole query.
+    Query,
+}
+
 /// Reads SQL offline. Every mistake is a diagnostic in file coordinates.
 pub trait SqlAnalyzer {
+    /// Reads a piece of SQL of which no column is known: only its form is checked.
+    fn form(&self, sql: &SqlText, form: SqlForm) -> Result<(), Vec<Diagnostic>>;
     /// Types one expression; `aggregates` says whether an aggregate may stand in it.
     fn expression(&self, sql: &SqlText, scope: &Scope, aggregates: bool) -> Result<ExpressionShape, Vec<Diagnostic>>;
     /// Types a select list: `expr as name, …`.

@@ -116,9 +116,17 @@ pub(crate) fn lower(lowering: &mut Lowering<'_>, stage: &ast::Transform) {
         whole_old_rows: rows.whole_old_rows,
         unsent: rows.unsent,
         origin: rows.origin,
+        table: common_table(lowering, &ids),
     });
     lowering.define(Named { name: name.clone(), span, members: vec![(String::new(), output)], sink: false });
     lowering.nodes.push(Node { name, kind: NodeKind::Transform { inputs: ids, output, steps } });
+}
+
+/// The table that all inputs come from, if it is one.
+fn common_table(lowering: &Lowering<'_>, inputs: &[StreamId]) -> Option<String> {
+    let mut tables = inputs.iter().map(|input| lowering.streams[input.0].table.as_ref());
+    let first = tables.next().flatten()?;
+    tables.all(|table| table == Some(first)).then(|| first.clone())
 }
 
 fn lower_in_place(lowering: &mut Lowering<'_>, stage: &ast::Transform, target: &ast::Path) {
@@ -138,6 +146,7 @@ fn lower_in_place(lowering: &mut Lowering<'_>, stage: &ast::Transform, target: &
             whole_old_rows: rows.whole_old_rows,
             unsent: rows.unsent,
             origin: rows.origin,
+            table: before.table,
         });
         for named in lowering.names.iter_mut().filter(|named| named.name == head && !named.sink) {
             for member in named.members.iter_mut().filter(|member| member.0 == table) {

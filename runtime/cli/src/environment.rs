@@ -18,8 +18,10 @@ pub(crate) fn start(arguments: &Arguments) {
         (_, 1) => "info",
         _ => "debug",
     };
-    let filter =
-        std::env::var("LAKEHEAD_LOG").unwrap_or_else(|_| format!("{level},buoyant_kernel=error,deltalake_core=error"));
+    // What these two call an error comes back as ours, with its cure, or was tried again.
+    let libraries = if arguments.common.verbose > 1 { "debug" } else { "off" };
+    let filter = std::env::var("LAKEHEAD_LOG")
+        .unwrap_or_else(|_| format!("{level},buoyant_kernel={libraries},deltalake_core={libraries}"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_writer(std::io::stderr)

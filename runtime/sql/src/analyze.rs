@@ -8,7 +8,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue, SchemaError, TableReference};
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, SelectItem};
-use lakehead_plan::{Column, ExpressionShape, QueryShape, Scope, SqlAnalyzer, SqlText};
+use lakehead_plan::{Column, ExpressionShape, QueryShape, Scope, SqlAnalyzer, SqlForm, SqlText};
 use lakehead_syntax::{Diagnostic, did_you_mean};
 
 use crate::Sql;
@@ -368,6 +368,15 @@ fn has_aggregate(expr: &Expr) -> bool {
 }
 
 impl SqlAnalyzer for Sql {
+    fn form(&self, sql: &SqlText, form: SqlForm) -> Result<(), Vec<Diagnostic>> {
+        let read = match form {
+            SqlForm::Expression => expression(sql).map(drop),
+            SqlForm::SelectList => crate::parse::select_list(sql).map(drop),
+            SqlForm::Query => crate::parse::query(sql).map(drop),
+        };
+        read.map_err(|found| vec![*found])
+    }
+
     fn expression(&self, sql: &SqlText, scope: &Scope, aggregates: bool) -> Result<ExpressionShape, Vec<Diagnostic>> {
         let parsed = expression(sql).map_err(|found| vec![*found])?;
         let expr = self.plan_expr(sql, parsed, scope)?;

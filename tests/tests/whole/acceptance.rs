@@ -178,3 +178,75 @@ fn arithmetic_and_sums_never_wrap() {
         assert!(ran, "{step}\n{said}");
     }
 }
+
+/// Before anybody has asked the source for its tables, everything else that is wrong is told with it.
+#[test]
+fn mistakes_behind_an_unknown_table_are_told_at_once() {
+    let folder = super::lakehead::project(
+        r#"connection shop postgres { host = "h", port = 5432, database = "d", user = "u", password = secret.pass, tls = disabled }
+connection lake delta { path = "lake" }
+
+pipeline mirror {
+  source shop { capture = snapshot, tables = ["public.orders"] }
+  transform { where { amount > > 3 } }
+  sink lake { table = "${table}", mod = append }
+}
+"#,
+    );
+    let said = fail(folder.path(), &["check"], 1);
+    for (code, place) in
+        [("E0607", "p.lake:1:99"), ("E0215", "p.lake:5:46"), ("E0320", "p.lake:6:34"), ("E0208", "p.lake:7:35")]
+    {
+        assert!(said.contains(&format!("error[{code}]")) && said.contains(place), "{code} at {place}\n{said}");
+    }
+    assert_eq!(said.matches("error[").count(), 4, "{said}");
+    assert!(said.contains("= help: secret pass = env(\"PASS\")"), "{said}");
+}
+
+#[test]
+fn a_table_takes_the_name_of_the_one_that_its_rows_come_from() {
+    let folder = super::lakehead::project(
+        r#"connection lake delta { path = "lake" }
+
+pipeline p {
+  source orders = generate { rows = 5, columns = { id = sequence() } }
+  source clicks = generate { rows = 7, columns = { id = sequence() } }
+  transform big from orders { where { id > 2 } }
+  sink raw = lake from clicks { table = "raw.${table}", mode = append }
+  sink fine = lake from big { table = "${table}", mode = append }
+}
+"#,
+    );
+    succeed(folder.path(), &["run", "p"]);
+    assert!(folder.path().join("lake/orders/_delta_log").is_dir());
+    assert!(folder.path().join("lake/raw/clicks/_delta_log").is_dir());
+}
+
+#[test]
+fn a_table_without_a_name_is_refused() {
+    let folder = super::lakehead::project(
+        r#"connection lake delta { path = "lake" }
+
+pipeline p {
+  source a = generate { rows = 5, columns = { id = sequence() } }
+  source b = generate { rows = 5, columns = { id = sequence() } }
+  transform both from a, b { union }
+  sink s1 = lake from both { table = "${table}", mode = append }
+  sink s2 = lake from a { table = " ", mode = append }
+  sink s3 = lake from b { table = "${schema}.x", mode = append }
+}
+"#,
+    );
+    let said = fail(folder.path(), &["check"], 1);
+    let expected = "error[E0516]: `${table}` has no value here
+  ┌─ p.lake:7:38
+  │
+ 7│   sink s1 = lake from both { table = \"${table}\", mode = append }
+  │                                      ^^^^^^^^^^ the rows of `both` are not those of one table
+  │
+  = help: table = \"s1\"   says the name itself
+";
+    assert!(said.contains(expected), "{said}");
+    assert!(said.contains("error[E0516]: `table` is empty"), "{said}");
+    assert!(said.contains("`b` is in no schema"), "{said}");
+}

@@ -19,16 +19,20 @@ pub(crate) fn check(arguments: &Check, common: &Common) -> Result<Ended> {
         let count = |severity| found.iter().filter(|d| d.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         eprintln!(
-            "{} files, {} pipelines, {} SQL expressions   {:.2} s",
-            loaded.sources.files.len(),
-            loaded.planned.names.len(),
-            loaded.planned.sql_count,
+            "{}, {}, {}   {:.2} s",
+            counted(loaded.sources.files.len(), "file"),
+            counted(loaded.planned.names.len(), "pipeline"),
+            counted(loaded.planned.sql_count, "SQL expression"),
             clock.monotonic().as_secs_f64()
         );
-        let verdict = if errors == 0 { "ok".to_owned() } else { format!("{errors} errors") };
-        eprintln!("{verdict}, {warnings} warnings");
+        let verdict = if errors == 0 { "ok".to_owned() } else { counted(errors, "error") };
+        eprintln!("{verdict}, {}", counted(warnings, "warning"));
     }
     Ok(if failed { Ended::Errors } else { Ended::Done })
+}
+
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Shows every mistake and warning; returns whether there are errors.
