@@ -2,6 +2,7 @@
 
 mod actions;
 mod changes;
+mod checkpoint;
 mod features;
 mod hash;
 mod history;

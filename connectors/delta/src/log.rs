@@ -17,11 +17,11 @@ use deltalake::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, default_log
 use deltalake::{DeltaTable, DeltaTableError};
 use lakehead_core::{Clock, Error, Mark, Result, failpoint};
 use lakehead_lakefile::Location;
-use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::actions::decoded;
+use crate::checkpoint::{Checkpoint, Hint};
 use crate::live::{LiveFile, LiveTable, Totals};
 
 /// Unclear answers to one commit before it is reported: by then the store has been asked for a minute.
@@ -266,10 +266,25 @@ impl TableLog {
         Ok(Put::Ours)
     }
 
-    /// Writes a checkpoint of the newest version, beside whatever else goes on; its failure is not a failed commit.
-    pub(crate) fn checkpoint(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// Writes a checkpoint of the version that is held, beside whatever else goes on; its failure is not a failed commit.
+    /// Returns its bytes, where they are known.
+    pub(crate) fn checkpoint(&self) -> Result<impl Future<Output = u64> + Send + use<>> {
+        let live = self.live()?;
+        let kept = i64::try_from(live.retention().as_millis()).unwrap_or(i64::MAX);
+        let own = Checkpoint {
+            location: self.location.clone(),
+            log: Arc::clone(&self.store),
+            version: live.version,
+            since: self.clock.now().div_euclid(1000).saturating_sub(kept),
+        };
         let (store, url) = (Arc::clone(&self.store), self.location.url().clone());
-        async move {
+        Ok(async move {
+            match own.write().await {
+                Ok(Some(bytes)) => return bytes,
+                Ok(None) => {}
+                Err(error) => tracing::info!(table = %url, %error, "a checkpoint is written by way of the whole table"),
+            }
+            // The library knows forms that are not carried on here.
             let mut table = DeltaTable::new(store);
             let written = match table.load().await {
                 Ok(()) => deltalake::checkpoints::create_checkpoint(&table, None).await,
@@ -278,7 +293,8 @@ impl TableLog {
             if let Err(error) = written {
                 tracing::warn!(table = %url, %error, "a checkpoint could not be written");
             }
-        }
+            0
+        })
     }
 
     /// Returns what reads the log on its own.
@@ -286,12 +302,9 @@ impl TableLog {
         Arc::clone(&self.store)
     }
 
-    /// Returns the version of the newest checkpoint; zero where there is none.
-    pub(crate) async fn checkpointed(&self) -> u64 {
-        let path = self.location.path("_delta_log/_last_checkpoint");
-        let Ok(found) = self.location.store().get(&path).await else { return 0 };
-        let bytes = found.bytes().await.unwrap_or_default();
-        serde_json::from_slice::<Value>(&bytes).ok().and_then(|hint| hint["version"].as_u64()).unwrap_or(0)
+    /// Returns version and bytes of the newest checkpoint; zero where there is none, or it does not say.
+    pub(crate) async fn checkpointed(&self) -> (u64, u64) {
+        Hint::read(&self.location).await.map_or((0, 0), |hint| (hint.version, hint.size_in_bytes.unwrap_or(0)))
     }
 
     fn failed(&self, error: DeltaTableError) -> Error {

@@ -338,7 +338,7 @@ impl Sink for DeltaSink {
             let actions = mark_actions(&self.spec.pipeline, &state.identity, Mark { fence, ..mark }, self.millis());
             failpoint::hit("delta.fence").await?;
             if self.log.put(state.version + 1, "FENCE", &actions[1..2]).await? == Put::Ours {
-                self.upkeep.checkpointed = self.log.checkpointed().await;
+                (self.upkeep.checkpoints.version, self.upkeep.checkpoints.bytes) = self.log.checkpointed().await;
                 self.say_how_rows_go();
                 return Ok(SinkPosition { identity: state.identity, version: state.version + 1, mark });
             }

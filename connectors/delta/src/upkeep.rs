@@ -10,18 +10,18 @@ use std::time::Duration;
 use lakehead_core::{Patience, Result, Settings, Value};
 use tokio::task::JoinSet;
 
+mod checkpoints;
 pub(crate) mod choose;
 pub(crate) mod merge;
 mod removed;
 pub(crate) mod sweep;
 
+use checkpoints::Checkpoints;
 use merge::Merged;
 use sweep::Swept;
 
 /// Bytes at which a data file is closed, where the sink says nothing.
 const FILE_BYTES: u64 = 128 << 20;
-/// Versions between two checkpoints.
-pub(crate) const CHECKPOINT_EVERY: u64 = 50;
 
 /// What a file's author said of merging: `compact = { every, file_size, per_hour, enabled }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +54,12 @@ impl Policy {
 pub(crate) struct Upkeep {
     pub(crate) policy: Policy,
     pub(crate) merging: JoinSet<Result<Merged>>,
-    pub(crate) checkpointing: JoinSet<()>,
+    /// Each returns its bytes.
+    pub(crate) checkpointing: JoinSet<u64>,
     /// Small things that nothing waits for.
     pub(crate) chores: JoinSet<()>,
     pub(crate) sweeping: JoinSet<Result<Swept>>,
-    /// The version of the newest checkpoint.
-    pub(crate) checkpointed: u64,
+    pub(crate) checkpoints: Checkpoints,
     /// When the table is swept again, microseconds since the epoch.
     pub(crate) sweep_at: Option<i64>,
     /// Bytes that merges wrote.
@@ -84,7 +84,7 @@ impl Upkeep {
             checkpointing: JoinSet::new(),
             chores: JoinSet::new(),
             sweeping: JoinSet::new(),
-            checkpointed: 0,
+            checkpoints: Checkpoints::default(),
             sweep_at: None,
             merged_bytes: 0,
             vector_bytes: HashMap::new(),

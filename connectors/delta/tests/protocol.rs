@@ -14,6 +14,8 @@ use lakehead_core::{
 };
 use lakehead_delta::CONNECTOR;
 
+#[path = "protocol/checkpoints.rs"]
+mod checkpoints;
 #[path = "protocol/golden.rs"]
 mod golden;
 #[path = "protocol/history.rs"]

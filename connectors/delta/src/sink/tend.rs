@@ -9,7 +9,6 @@ use crate::actions::{add, kept_rows, remove, with_vector};
 use crate::live::LiveFile;
 use crate::log::Put;
 use crate::stage::{DataWriters, Staged, StagedFile};
-use crate::upkeep::CHECKPOINT_EVERY;
 use crate::upkeep::choose::{STEP_ROWS_MAX, bytes, choose};
 use crate::upkeep::merge::{Merge, Merged};
 use crate::upkeep::sweep::{self, Sweep};
@@ -36,13 +35,13 @@ impl DeltaSink {
         self.begin_sweep();
         if patience == Patience::ToEnd {
             self.take_finished(patience).await;
-            while self.upkeep.checkpointing.join_next().await.is_some() {}
+            self.take_checkpoints(patience).await;
             while self.upkeep.chores.join_next().await.is_some() {}
         }
     }
 
     async fn take_finished(&mut self, patience: Patience) {
-        while self.upkeep.checkpointing.try_join_next().is_some() {}
+        self.take_checkpoints(patience).await;
         loop {
             let merging = &mut self.upkeep.merging;
             let joined = if patience == Patience::ToEnd { merging.join_next().await } else { merging.try_join_next() };
@@ -79,19 +78,31 @@ impl DeltaSink {
         }
     }
 
+    async fn take_checkpoints(&mut self, patience: Patience) {
+        let writing = &mut self.upkeep.checkpointing;
+        while let Some(written) =
+            if patience == Patience::ToEnd { writing.join_next().await } else { writing.try_join_next() }
+        {
+            self.upkeep.checkpoints.bytes = written.unwrap_or(0);
+        }
+    }
+
     fn begin_checkpoint(&mut self) {
         let Ok(version) = self.log.live().map(|live| live.version) else { return };
-        let due = version.saturating_sub(self.upkeep.checkpointed) >= CHECKPOINT_EVERY;
-        if due && self.upkeep.checkpointing.is_empty() {
-            self.upkeep.checkpointing.spawn(self.log.checkpoint());
-            self.upkeep.checkpointed = version;
+        let due = self.upkeep.checkpoints.are_due(version, self.log.written);
+        if due
+            && self.upkeep.checkpointing.is_empty()
+            && let Ok(checkpoint) = self.log.checkpoint()
+        {
+            self.upkeep.checkpointing.spawn(checkpoint);
+            self.upkeep.checkpoints.began(version, self.log.written);
         }
     }
 
     /// Where rounds outrun the checkpoints twice over, the next round waits for one.
     pub(super) async fn keep_log_short(&mut self, version: u64) {
-        if version.saturating_sub(self.upkeep.checkpointed) >= 2 * CHECKPOINT_EVERY {
-            while self.upkeep.checkpointing.join_next().await.is_some() {}
+        if self.upkeep.checkpoints.are_late(version) {
+            self.take_checkpoints(Patience::ToEnd).await;
             self.begin_checkpoint();
         }
     }

@@ -1,0 +1,132 @@
+//! Checkpoints: a table's log up to one version, in one file.
+//!
+//! A checkpoint is carried on from the one before it: its rows stay in the form of Arrow and only those go that entries
+//! since have overtaken, or whose time to be kept is over. It so costs what it holds and no replay of a table, and no more
+//! memory than the entries since (Delta protocol, "Checkpoints" and "Action Reconciliation").
+
+use arrow::array::{Array, RecordBatch};
+use deltalake::logstore::LogStoreRef;
+use futures::{StreamExt, TryStreamExt};
+use lakehead_core::{Error, Result, Settings, failpoint};
+use lakehead_lakefile::{FileFormat, FileWriter, Location, read_file, storage_error};
+use object_store::{ObjectStoreExt, PutPayload};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+mod form;
+mod newest;
+
+use newest::Newest;
+
+/// Entries that are read at once.
+const ENTRIES_AT_ONCE: usize = 8;
+/// Bytes of actions that become rows at once.
+const TEXT_AT_ONCE: usize = 4 << 20;
+
+/// What `_last_checkpoint` says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Hint {
+    pub(crate) version: u64,
+    #[serde(default)]
+    pub(crate) size_in_bytes: Option<u64>,
+    #[serde(default)]
+    parts: Option<u64>,
+    #[serde(default)]
+    v2_checkpoint: Option<Value>,
+}
+
+impl Hint {
+    /// Reads which checkpoint of the table is the newest, where the table says so.
+    pub(crate) async fn read(location: &Location) -> Option<Self> {
+        let found = location.store().get(&location.path("_delta_log/_last_checkpoint")).await.ok()?;
+        serde_json::from_slice(&found.bytes().await.ok()?).ok()
+    }
+}
+
+/// A checkpoint that is to be written.
+pub(crate) struct Checkpoint {
+    pub(crate) location: Location,
+    pub(crate) log: LogStoreRef,
+    pub(crate) version: u64,
+    /// Files that were taken out before this time are forgotten, milliseconds since the epoch.
+    pub(crate) since: i64,
+}
+
+impl Checkpoint {
+    /// Writes it; returns its bytes, or `None` where the log has a form that is not carried on here.
+    pub(crate) async fn write(&self) -> Result<Option<u64>> {
+        let base = match Hint::read(&self.location).await {
+            None => None,
+            Some(hint) if hint.parts.is_some() || hint.v2_checkpoint.is_some() || hint.version > self.version => {
+                return Ok(None);
+            }
+            Some(hint) => Some(hint.version),
+        };
+        let Some(newest) = self.entries(base).await? else { return Ok(None) };
+        let schema = form::schema();
+        let format = FileFormat::from_settings(&Settings::default());
+        let mut writer = FileWriter::create(&self.location, &name(self.version), &schema, format)?;
+        let mut files = 0;
+        let mut put = async |rows: &RecordBatch| -> Result<()> {
+            files += rows.column_by_name("add").map_or(0, |added| added.len() - added.null_count());
+            writer.write(rows).await
+        };
+        for text in newest.texts(TEXT_AT_ONCE) {
+            for rows in form::decode(&text)? {
+                put(&rows).await?;
+            }
+        }
+        if let Some(base) = base {
+            let mut batches = Box::pin(read_file(&self.location, &name(base), None).await?);
+            while let Some(batch) = batches.try_next().await? {
+                if batch.column_by_name("sidecar").is_some_and(|column| column.null_count() < column.len()) {
+                    return Ok(None);
+                }
+                for rows in form::conform(&newest.without_overtaken(&batch, self.since)?)? {
+                    put(&rows).await?;
+                }
+            }
+        }
+        let rows = writer.rows();
+        failpoint::hit("delta.checkpoint").await?;
+        let written = writer.finish().await?;
+        self.point_to(rows, files, written.size).await?;
+        Ok(Some(written.size))
+    }
+
+    /// Reads the entries behind the checkpoint `base`; `None` where one of them is gone.
+    async fn entries(&self, base: Option<u64>) -> Result<Option<Newest>> {
+        let read = |version| {
+            let log = &self.log;
+            async move {
+                log.read_commit_entry(version)
+                    .await
+                    .map_err(|error| Error::external("R0209", "the table's log could not be read").caused_by(error))
+            }
+        };
+        let versions = base.map_or(0, |base| base + 1)..=self.version;
+        let mut entries = futures::stream::iter(versions.map(read)).buffered(ENTRIES_AT_ONCE);
+        let mut newest = Newest::new(self.since);
+        while let Some(entry) = entries.try_next().await? {
+            let Some(entry) = entry else { return Ok(None) };
+            newest.take(&entry)?;
+        }
+        Ok(if newest.wants_another_form() { None } else { Some(newest) })
+    }
+
+    /// Has `_last_checkpoint` point to it, unless it points to a newer one.
+    async fn point_to(&self, rows: u64, files: usize, bytes: u64) -> Result<()> {
+        if Hint::read(&self.location).await.is_some_and(|hint| hint.version > self.version) {
+            return Ok(());
+        }
+        let hint = json!({ "version": self.version, "size": rows, "sizeInBytes": bytes, "numOfAddFiles": files });
+        let path = self.location.path("_delta_log/_last_checkpoint");
+        let put = self.location.store().put(&path, PutPayload::from(hint.to_string())).await;
+        put.map(drop).map_err(|error| storage_error(error, path.as_ref()))
+    }
+}
+
+fn name(version: u64) -> String {
+    format!("_delta_log/{version:020}.checkpoint.parquet")
+}
