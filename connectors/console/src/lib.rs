@@ -26,6 +26,7 @@ pub static STDOUT: Connector = Connector {
         records: |_| Ok(None),
         exists: None,
         query: |_| None,
+        readers: |_, _| None,
     }),
     alert: Some(|_, _, text| Box::pin(stdout::show_alert(text))),
 };
@@ -44,6 +45,7 @@ pub static WEBHOOK: Connector = Connector {
         records: |_| Ok(None),
         exists: None,
         query: |_| None,
+        readers: |_, _| None,
     }),
     alert: Some(|connection, pipeline, text| Box::pin(post::post_alert(connection, pipeline, text))),
 };

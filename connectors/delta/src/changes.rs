@@ -39,12 +39,9 @@ impl Changes {
             }
             return Ok(Some(Self::Inline { rows: STANDARD.encode(writer.into_inner()?) }));
         }
-        let format = FileFormat::from_settings(&Settings::default());
-        let mut writer = FileWriter::create(folder, &owner.part_name(), &first.schema(), format)?;
-        for batch in batches {
-            writer.write(batch).await?;
-        }
-        Ok(Some(Self::File(writer.finish().await?)))
+        let mut file = ChangeFile::default();
+        file.write(folder, owner, batches).await?;
+        file.finish().await
     }
 
     /// Reads them back.
@@ -73,6 +70,33 @@ impl Changes {
         match self {
             Self::File(file) => file.size,
             Self::Inline { rows } => rows.len() as u64,
+        }
+    }
+}
+
+/// Changes that go to a file, however few.
+#[derive(Default)]
+pub(crate) struct ChangeFile(Option<FileWriter>);
+
+impl ChangeFile {
+    pub(crate) async fn write(&mut self, folder: &Location, owner: &Owner, batches: &[RecordBatch]) -> Result<()> {
+        for batch in batches {
+            if self.0.is_none() {
+                let format = FileFormat::from_settings(&Settings::default());
+                self.0 = Some(FileWriter::create(folder, &owner.part_name(), &batch.schema(), format)?);
+            }
+            if let Some(writer) = &mut self.0 {
+                writer.write(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the file; none where nothing was written.
+    pub(crate) async fn finish(self) -> Result<Option<Changes>> {
+        match self.0 {
+            Some(writer) => Ok(Some(Changes::File(writer.finish().await?))),
+            None => Ok(None),
         }
     }
 }

@@ -14,6 +14,7 @@ mod net;
 mod schema;
 mod sink;
 mod source;
+mod spill;
 mod stage;
 mod upkeep;
 mod vectors;
@@ -22,7 +23,7 @@ mod versions;
 use std::sync::Arc;
 
 use lakehead_core::{
-    Connector, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole, WriteMode,
+    Connector, OptionKind, OptionSpec, RecordStore, Result, Settings, SinkRole, SinkSpec, SourceRole, WriteMode,
 };
 use lakehead_lakefile::{Location, ObjectRecords};
 
@@ -50,6 +51,7 @@ pub static CONNECTOR: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         query: |location| Some(format!("duckdb -c \"from delta_scan('{location}') limit 5\"")),
+        readers,
     }),
     alert: None,
 };
@@ -69,7 +71,7 @@ static SOURCE: [OptionSpec; 2] = [
     OptionSpec::new("refresh", OptionKind::Duration, "read a reference table again after this long"),
 ];
 
-static SINK: [OptionSpec; 6] = [
+static SINK: [OptionSpec; 7] = [
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
@@ -87,7 +89,23 @@ static SINK: [OptionSpec; 6] = [
         "how small files are merged beside the rounds: `every` pauses, `file_size` of the merged, bytes `per_hour`, `enabled`",
     ),
     OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),
+    OptionSpec::new(
+        "memory",
+        OptionKind::Size,
+        "changes of one round of an upsert that are held; what goes beyond is netted by way of files on this machine",
+    )
+    .default("64MB"),
 ];
+
+/// Readers that know no vectors would see rows that are gone, or refuse the table (docs/readers.md).
+fn readers(mode: WriteMode, settings: &Settings) -> Option<&'static str> {
+    let vectors = mode == WriteMode::Scd2 || (mode == WriteMode::Upsert && settings.text("deletes") != Some("rewrite"));
+    vectors.then_some(
+        "rows go by deletion vectors: read by DuckDB, Polars, Spark, ClickHouse and delta-rs through DataFusion; not by \
+         delta-rs's `to_pyarrow_table`, by Delta readers of version 1, or by whatever lists the folder. For those, where a \
+         table is upserted: `deletes = rewrite`",
+    )
+}
 
 async fn exists(spec: &SinkSpec) -> Result<bool> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;

@@ -51,7 +51,33 @@ pub(crate) struct NetChanges {
     keeps_deleted: bool,
 }
 
+/// Rows that are gathered anew, and where each stands then.
+#[derive(Default)]
+struct Packed {
+    batches: Vec<RecordBatch>,
+    places: Vec<(usize, usize)>,
+}
+
+impl Packed {
+    fn push(&mut self, rows: RecordBatch) {
+        let batch = self.batches.len();
+        self.places.extend((0..rows.num_rows()).map(|row| (batch, row)));
+        self.batches.push(rows);
+    }
+}
+
 impl Net {
+    /// Stands for a row as it came.
+    fn of_row(at: (usize, usize)) -> Self {
+        Self { deleted: false, kept: false, at, earlier: Vec::new(), unsent: Vec::new(), from: None }
+    }
+
+    /// Takes over that all its values stand in one row now.
+    fn move_to(&mut self, at: (usize, usize)) {
+        self.at = at;
+        self.earlier.clear();
+    }
+
     /// Takes the values of unsent columns from an earlier change of this round, as far as it has them.
     fn inherit(&mut self, before: &Net, unsent: Vec<usize>) {
         self.from = before.from;
@@ -179,6 +205,89 @@ impl NetChanges {
         }
     }
 
+    /// Lets go of rows that later changes have overtaken: what is held is then one row a key.
+    pub(crate) fn compact(&mut self) -> Result<()> {
+        let keys = std::mem::take(&mut self.order);
+        let mut packed = Packed::default();
+        for chunk in keys.chunks(NETTED_ROWS) {
+            let nets: Vec<&Net> = chunk.iter().filter_map(|key| self.nets.get(key)).collect();
+            packed.push(self.gather(&nets)?);
+        }
+        // Rows that are named beside those of the nets: old keys, and what came just before.
+        let mut named: Vec<Net> = keys.iter().filter_map(|key| self.nets.get(key)?.from).map(Net::of_row).collect();
+        if let Some(Left { at, before }) = &self.left {
+            named.push(Net::of_row(*at));
+            named.extend(before.iter().flat_map(|before| before.from).map(Net::of_row));
+            named.extend(before.clone());
+        }
+        for chunk in named.chunks(NETTED_ROWS) {
+            packed.push(self.gather(&chunk.iter().collect::<Vec<_>>())?);
+        }
+        let mut places = packed.places.into_iter();
+        let mut next = || places.next().ok_or_else(|| Error::bug("a netted row was lost"));
+        for key in &keys {
+            if let Some(net) = self.nets.get_mut(key) {
+                net.move_to(next()?);
+            }
+        }
+        for key in &keys {
+            if let Some(from) = self.nets.get_mut(key).and_then(|net| net.from.as_mut()) {
+                *from = next()?;
+            }
+        }
+        if let Some(Left { at, before }) = &mut self.left {
+            *at = next()?;
+            if let Some(from) = before.as_mut().and_then(|before| before.from.as_mut()) {
+                *from = next()?;
+            }
+            if let Some(before) = before {
+                before.move_to(next()?);
+            }
+        }
+        self.order = keys;
+        self.bytes = packed.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>()
+            + self.nets.len() * size_of::<Net>() * 2;
+        self.batches = packed.batches;
+        Ok(())
+    }
+
+    /// Returns the net changes as changes again, which come to the same, and forgets them; none where a key was changed
+    /// that the table knows an unsent value under.
+    pub(crate) fn take_as_changes(&mut self) -> Result<Option<Vec<RecordBatch>>> {
+        if self.nets.values().any(|net| net.from.is_some()) {
+            return Ok(None);
+        }
+        let mut changes = Vec::new();
+        let order = std::mem::take(&mut self.order);
+        for chunk in order.chunks(NETTED_ROWS) {
+            let nets: Vec<&Net> = chunk.iter().filter_map(|key| self.nets.get(key)).collect();
+            let (gone, live): (Vec<&Net>, Vec<&Net>) = nets.into_iter().partition(|net| net.deleted);
+            let kept: Vec<&Net> = live.iter().copied().filter(|net| net.kept).collect();
+            for (nets, op) in [(live, Op::Update), (kept, Op::Delete), (gone, Op::Delete)] {
+                if !nets.is_empty() {
+                    changes.push(self.with_op(&nets, op)?);
+                }
+            }
+        }
+        self.clear();
+        Ok(Some(changes))
+    }
+
+    fn with_op(&self, nets: &[&Net], op: Op) -> Result<RecordBatch> {
+        let rows = self.gather(nets)?;
+        let mut fields: Vec<_> = self.schema.fields().iter().cloned().collect();
+        fields.extend([OP, UNCHANGED].map(|name| std::sync::Arc::new(lakehead_core::reserved_field(name))));
+        let mut columns = rows.columns().to_vec();
+        columns.push(std::sync::Arc::new(StringArray::from(vec![op.letter(); nets.len()])));
+        columns.push(std::sync::Arc::new(nets.iter().map(|net| self.unsent_names(net)).collect::<StringArray>()));
+        Ok(RecordBatch::try_new(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)), columns)?)
+    }
+
+    fn unsent_names(&self, net: &Net) -> Option<String> {
+        let names: Vec<&str> = net.unsent.iter().map(|&n| self.schema.field(n).name().as_str()).collect();
+        Some(names.join(","))
+    }
+
     /// Returns the net changes and forgets them.
     pub(crate) fn take(&mut self) -> Result<Netted> {
         let mut netted = Netted { rows: Vec::new(), patches: Vec::new(), deletes: Vec::new() };
@@ -226,13 +335,7 @@ impl NetChanges {
 
     fn with_unsent(&self, nets: &[&Net]) -> Result<RecordBatch> {
         let rows = self.gather(nets)?;
-        let names: StringArray = nets
-            .iter()
-            .map(|net| {
-                let names: Vec<&str> = net.unsent.iter().map(|&n| self.schema.field(n).name().as_str()).collect();
-                Some(names.join(","))
-            })
-            .collect();
+        let names: StringArray = nets.iter().map(|net| self.unsent_names(net)).collect();
         let mut fields: Vec<_> = self.schema.fields().iter().cloned().collect();
         fields.push(std::sync::Arc::new(lakehead_core::reserved_field(UNCHANGED)));
         let mut columns = rows.columns().to_vec();

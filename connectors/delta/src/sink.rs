@@ -15,8 +15,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::actions::{add, remove};
-use crate::changes::Changes;
-use crate::hash::KeyHasher;
 use crate::history::HistoryStage;
 use crate::keyed::KeyedTable;
 use crate::live::LiveFile;
@@ -25,6 +23,7 @@ use crate::schema::{lake_schema, merge_schemas, parse_schema_string, protocol_fo
 use crate::stage::{DataWriters, KeyedStage, Owner, Staged, Taken, refuse_changes};
 use crate::upkeep::{Policy, Upkeep};
 
+mod netted;
 mod scd2;
 mod sequence;
 mod soft;
@@ -60,8 +59,6 @@ pub(crate) struct DeltaSink {
     /// Bytes of data, and of log and vectors, that rounds wrote.
     payload_bytes: u64,
     overhead_bytes: u64,
-    /// Whether netted changes of the open round went to files already.
-    flushed: bool,
     rows: u64,
 }
 
@@ -94,7 +91,6 @@ impl DeltaSink {
             pending: HashSet::new(),
             payload_bytes: 0,
             overhead_bytes: 0,
-            flushed: false,
             rows: 0,
         })
     }
@@ -201,31 +197,6 @@ impl DeltaSink {
         DataWriters::new(&self.location, schema, by, self.format(), self.file_bytes(), &self.own())
     }
 
-    async fn flush_keyed(&mut self) -> Result<()> {
-        let Some(keyed) = self.keyed.as_mut() else { return Ok(()) };
-        if keyed.nets.is_empty() {
-            return Ok(());
-        }
-        if self.flushed {
-            // Rows of a second flush would stand beside rows of the same key from the first.
-            return Err(Error::user("R0213", "one source transaction changes more keys than fit in memory")
-                .with("table", &self.spec.table)
-                .help("split the transaction at the source; or have the table read anew: lakehead resync PIPELINE"));
-        }
-        let netted = keyed.nets.take()?;
-        self.flushed = true;
-        if self.wants_vectors() {
-            let hasher = KeyHasher::new(&self.schema, &self.spec.key)?;
-            self.writers().keep_keys(hasher);
-        }
-        for batch in &netted.rows {
-            self.writers().write(batch).await?;
-        }
-        self.spilled.patches.extend(Changes::keep(&self.staging, &self.own(), &netted.patches).await?);
-        self.spilled.deletes.extend(Changes::keep(&self.staging, &self.own(), &netted.deletes).await?);
-        Ok(())
-    }
-
     async fn derive(
         &mut self,
         staged: &Staged,
@@ -302,7 +273,6 @@ impl DeltaSink {
         (self.keyed, self.history) = (None, None);
         self.spilled = Staged::default();
         self.hashes.clear();
-        self.flushed = false;
         self.rows = 0;
     }
 }
@@ -355,7 +325,7 @@ impl Sink for DeltaSink {
             self.spilled.data.extend(writers.finish().await?);
         }
         if let Some(keyed) = &mut self.keyed {
-            keyed.nets.evolve(&merged)?;
+            keyed.evolve(&merged)?;
         }
         if let Some(history) = &mut self.history {
             history.close().await?;
@@ -382,20 +352,15 @@ impl Sink for DeltaSink {
             return self.writers().write(&rows).await;
         }
         if self.keyed.is_none() {
-            let mut keyed = KeyedStage::new(&self.schema, &self.spec.key)?;
-            if self.keeps_deleted() {
-                keyed.nets.keep_deleted();
-            }
-            self.keyed = Some(keyed);
+            let SinkSpec { key, settings, cache, .. } = &self.spec;
+            self.keyed = Some(KeyedStage::new(&self.schema, key, settings, cache)?);
         }
         let Some(keyed) = self.keyed.as_mut() else { return Ok(()) };
-        let taken = keyed.take(&rows, &self.schema)?;
-        let full = keyed.is_full();
-        if let Taken::Straight(rows) = taken {
+        if let Taken::Straight(rows) = keyed.take(&rows, &self.schema)? {
             let rows = self.undeleted(rows)?;
             self.writers().write(&rows).await?;
         }
-        if full { self.flush_keyed().await } else { Ok(()) }
+        Ok(())
     }
 
     async fn truncate(&mut self) -> Result<()> {
@@ -408,7 +373,7 @@ impl Sink for DeltaSink {
     }
 
     async fn prepare(&mut self) -> Result<Option<Prepared>> {
-        self.flush_keyed().await?;
+        self.write_netted().await?;
         let mut staged = std::mem::take(&mut self.spilled);
         if let Some(history) = self.history.take() {
             staged.history = history.finish().await?;

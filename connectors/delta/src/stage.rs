@@ -1,11 +1,12 @@
 //! Rows of the open round, written to files that no version names yet.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Decimal128Array, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Field, Schema, SchemaRef};
-use lakehead_core::{OP, Op, Result, UNCHANGED, failpoint};
+use lakehead_core::{OP, Op, Result, Settings, UNCHANGED, failpoint};
 use lakehead_keyindex::KeyHash;
 use lakehead_lakefile::{
     FileFormat, FileWriter, Location, PartitionValues, WrittenFile, file_schema, partition_path, split_by_partition,
@@ -15,16 +16,17 @@ use uuid::Uuid;
 
 use crate::changes::Changes;
 use crate::hash::KeyHasher;
-use crate::history::{History, Part};
-use crate::net::{NetChanges, text_column};
+use crate::history::{self, History};
+use crate::net::{NetChanges, Netted, text_column};
 use crate::schema::to_lake;
+use crate::spill::{Folder, Netting, Part, Spill};
 
 /// Bytes after which a data file is closed and the next one begun, where the sink says nothing.
 const FILE_BYTES: u64 = 128 << 20;
 /// Files open at once; the one that was written to least recently is closed for the next partition.
 const OPEN_FILES_MAX: usize = 64;
-/// Netted changes held in memory before they go to files; a key that comes again then counts as changed twice.
-const NET_BYTES_MAX: usize = 256 << 20;
+/// Bytes of changes held in memory, where the sink says nothing.
+const NET_BYTES_MAX: u64 = 64 << 20;
 
 /// The column of key hashes, between hashing and writing.
 const HASH: &str = "_key_hash";
@@ -75,7 +77,8 @@ impl Staged {
 
     /// Bytes that were written or travel with the round.
     pub(crate) fn bytes(&self) -> u64 {
-        let files = self.data.iter().map(|file| &file.file).chain(self.history.parts.iter().filter_map(Part::file));
+        let files =
+            self.data.iter().map(|file| &file.file).chain(self.history.parts.iter().filter_map(history::Part::file));
         files.map(|file| file.size).chain(self.changes().map(Changes::bytes)).sum()
     }
 
@@ -86,7 +89,7 @@ impl Staged {
 
     /// Change files: those outside the table.
     pub(crate) fn beside(&self) -> impl Iterator<Item = &WrittenFile> {
-        self.changes().filter_map(Changes::file).chain(self.history.parts.iter().filter_map(Part::file))
+        self.changes().filter_map(Changes::file).chain(self.history.parts.iter().filter_map(history::Part::file))
     }
 }
 
@@ -262,8 +265,22 @@ impl Owner {
 
 /// The open round of an `upsert`.
 pub(crate) struct KeyedStage {
-    pub(crate) nets: NetChanges,
+    nets: NetChanges,
     straight: bool,
+    /// Where they go that do not fit in memory.
+    spill: Option<Spill>,
+    key: Vec<String>,
+    keeps_deleted: bool,
+    bytes_max: usize,
+    folder: PathBuf,
+}
+
+/// What a round of an `upsert` comes to.
+pub(crate) enum Round {
+    /// It was netted in memory.
+    Whole(Netted),
+    /// It is netted part by part, in files of a folder.
+    Parts(Folder, Vec<Part>),
 }
 
 /// What became of the rows handed to a [`KeyedStage`].
@@ -275,12 +292,53 @@ pub(crate) enum Taken {
 }
 
 impl KeyedStage {
-    pub(crate) fn new(schema: &SchemaRef, key: &[String]) -> Result<Self> {
-        Ok(Self { nets: NetChanges::new(schema, key)?, straight: false })
+    /// Begins a round of changes; what does not fit in memory goes to files below `folder`.
+    pub(crate) fn new(schema: &SchemaRef, key: &[String], settings: &Settings, folder: &Path) -> Result<Self> {
+        let keeps_deleted = settings.text("on_delete") == Some("soft");
+        let mut nets = NetChanges::new(schema, key)?;
+        if keeps_deleted {
+            nets.keep_deleted();
+        }
+        Ok(Self {
+            nets,
+            straight: false,
+            spill: None,
+            key: key.to_vec(),
+            keeps_deleted,
+            bytes_max: usize::try_from(settings.size_or("memory", NET_BYTES_MAX)).unwrap_or(usize::MAX),
+            folder: folder.to_path_buf(),
+        })
+    }
+
+    /// Takes over added columns.
+    pub(crate) fn evolve(&mut self, schema: &SchemaRef) -> Result<()> {
+        match &mut self.spill {
+            Some(spill) => spill.evolve(schema),
+            None => self.nets.evolve(schema),
+        }
+    }
+
+    /// Returns how its changes are netted.
+    pub(crate) fn netting<'a>(&'a self, schema: &'a SchemaRef) -> Netting<'a> {
+        let Self { key, keeps_deleted, bytes_max, .. } = self;
+        Netting { schema, key, keeps_deleted: *keeps_deleted, bytes_max: *bytes_max }
+    }
+
+    /// Returns what was taken, and forgets it; none where nothing was.
+    pub(crate) fn finish(&mut self) -> Result<Option<Round>> {
+        if let Some(spill) = self.spill.take() {
+            let (folder, parts) = spill.finish()?;
+            return Ok(Some(Round::Parts(folder, parts)));
+        }
+        if self.nets.is_empty() { Ok(None) } else { Ok(Some(Round::Whole(self.nets.take()?))) }
     }
 
     /// Takes rows. A snapshot's rows go straight to a file: no key comes twice in one, and nothing precedes it.
     pub(crate) fn take(&mut self, rows: &RecordBatch, schema: &SchemaRef) -> Result<Taken> {
+        if let Some(spill) = &mut self.spill {
+            spill.add(rows)?;
+            return Ok(Taken::Netted);
+        }
         if only_read(rows)? && self.nets.is_empty() {
             self.straight = true;
             return Ok(Taken::Straight(to_lake(rows, schema)?));
@@ -289,11 +347,10 @@ impl KeyedStage {
             return Err(lakehead_core::Error::bug("a round holds a snapshot's rows and changes behind it"));
         }
         self.nets.add(rows)?;
+        let Self { key, keeps_deleted, bytes_max, .. } = self;
+        let netting = Netting { schema, key, keeps_deleted: *keeps_deleted, bytes_max: *bytes_max };
+        self.spill = netting.overflow(&mut self.nets, &self.folder, 0)?;
         Ok(Taken::Netted)
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.nets.bytes() > NET_BYTES_MAX
     }
 }
 

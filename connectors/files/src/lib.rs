@@ -45,6 +45,7 @@ pub static CONNECTOR: Connector = Connector {
         records,
         exists: None,
         query: |_| None,
+        readers: |_, _| None,
     }),
     alert: None,
 };

@@ -53,6 +53,12 @@ pub static CONNECTOR: Connector = Connector {
                 "duckdb -c \"from read_parquet('{location}/**/[!_]*.parquet', hive_partitioning=true) limit 5\""
             ))
         },
+        readers: |_, _| {
+            Some(
+                "a commit is atomic to readers of the manifest in `_manifest`; who lists the folder sees whole files only, \
+                 those of a round from shortly before its commit on",
+            )
+        },
     }),
     alert: None,
 };

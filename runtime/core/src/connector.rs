@@ -266,6 +266,8 @@ pub struct SinkRole {
     pub exists: Option<Exists>,
     /// The command that reads a table at a location with a reader that others wrote.
     pub query: fn(&str) -> Option<String>,
+    /// Says what readers of such a table must know, for `check` and `plan`; `None` where nothing.
+    pub readers: fn(WriteMode, &Settings) -> Option<&'static str>,
 }
 
 /// One connector: the single value by which the registry knows it.

@@ -250,3 +250,22 @@ pipeline p {
     assert!(said.contains("error[E0516]: `table` is empty"), "{said}");
     assert!(said.contains("`b` is in no schema"), "{said}");
 }
+
+#[test]
+fn check_says_which_readers_a_table_is_not_for() {
+    let pipeline = |deletes: &str| {
+        let file = r#"connection lake delta { path = "lake" }
+
+pipeline p {
+  source a = generate { rows = 5, columns = { id = sequence() } }
+  sink lake { table = "t", mode = upsert, key = [id]DELETES }
+}
+"#;
+        let folder = super::lakehead::project(&file.replace("DELETES", deletes));
+        text(&run(folder.path(), &["check"]).stderr).to_owned()
+    };
+    let said = pipeline("");
+    assert!(said.contains("note: t: rows go by deletion vectors") && said.contains("`deletes = rewrite`"), "{said}");
+    let said = pipeline(", deletes = rewrite");
+    assert!(said.contains("ok, 1 warning") && !said.contains("deletion vectors"), "{said}");
+}

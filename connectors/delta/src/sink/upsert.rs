@@ -21,6 +21,9 @@ use crate::merge::{KeyBounds, Merge, add_partition_columns, looked_up};
 use crate::schema::to_lake;
 use crate::stage::{DataWriters, Staged, StagedFile};
 
+/// Rows whose unsent values are read at once: the values may be large.
+const FILLED_AT_ONCE: usize = 4096;
+
 /// What an upsert by deletion vectors comes to.
 #[derive(Default)]
 pub(super) struct Keyed {
@@ -41,7 +44,6 @@ impl DeltaSink {
         }
         failpoint::hit("delta.merge").await?;
         let hasher = KeyHasher::new(schema, &self.spec.key)?;
-        let patches = staged_patches(&self.staging, staged).await?;
         let keeps_deleted = self.keeps_deleted();
         let (places, deleted) = loop {
             self.rows_by_key.sync(self.log.live()?, &hasher).await?;
@@ -54,29 +56,33 @@ impl DeltaSink {
                 hasher: &hasher,
                 keeps_deleted,
             };
-            match changed.places(staged, &patches).await {
+            match changed.places(staged).await {
                 Ok(places) => break places,
                 Err(error) => self.rows_by_key.recover(error)?,
             }
         };
         let live = self.log.live()?;
         marked.marks = self.rows_by_key.mark(live, &places, self.spec.clock.now().div_euclid(1000)).await?;
-        if patches.is_empty() && deleted.is_empty() {
+        if staged.patches.is_empty() && deleted.is_empty() {
             return Ok(marked);
         }
-        let mut wanted = Vec::new();
-        for patch in &patches {
-            let keys = hasher.hashes(&looked_up(patch, hasher.columns())?)?;
-            wanted.extend(self.rows_by_key.find(&keys)?.into_iter().flatten());
-        }
-        let old_rows = self.rows_by_key.rows(live, &wanted).await?;
-        let old_rows = old_rows.iter().map(|rows| to_lake(rows, schema)).collect::<Result<Vec<_>>>()?;
         let merge = self.merge(schema)?;
         let (location, by) = (&self.location, &self.spec.partition_by);
         let mut writers = DataWriters::new(location, schema, by, self.format(), None, &self.own());
         writers.keep_keys(hasher);
-        for patch in &patches {
-            writers.write(&merge.fill(patch, &old_rows)?).await?;
+        let hasher = KeyHasher::new(schema, &self.spec.key)?;
+        for changes in &staged.patches {
+            let mut batches = changes.read(&self.staging).await?;
+            while let Some(batch) = batches.try_next().await? {
+                for from in (0..batch.num_rows()).step_by(FILLED_AT_ONCE) {
+                    let patch = batch.slice(from, FILLED_AT_ONCE.min(batch.num_rows() - from));
+                    let keys = hasher.hashes(&looked_up(&patch, hasher.columns())?)?;
+                    let wanted: Vec<Place> = self.rows_by_key.find(&keys)?.into_iter().flatten().collect();
+                    let old_rows = self.rows_by_key.rows(live, &wanted).await?;
+                    let old_rows = old_rows.iter().map(|rows| to_lake(rows, schema)).collect::<Result<Vec<_>>>()?;
+                    writers.write(&merge.fill(&patch, &old_rows)?).await?;
+                }
+            }
         }
         for rows in &deleted {
             writers.write(&with_deleted(&to_lake(rows, schema)?, true)?).await?;
@@ -188,17 +194,6 @@ impl DeltaSink {
     }
 }
 
-async fn staged_patches(staging: &Location, staged: &Staged) -> Result<Vec<RecordBatch>> {
-    let mut patches = Vec::new();
-    for changes in &staged.patches {
-        let mut batches = changes.read(staging).await?;
-        while let Some(batch) = batches.try_next().await? {
-            patches.push(batch);
-        }
-    }
-    Ok(patches)
-}
-
 /// What the rows of changed keys are found with.
 struct Changed<'a> {
     location: &'a Location,
@@ -212,7 +207,7 @@ struct Changed<'a> {
 
 impl Changed<'_> {
     /// Finds the live row of every key that the round changes; and the rows of deleted keys, where they stay.
-    async fn places(&self, staged: &Staged, patches: &[RecordBatch]) -> Result<(Vec<Place>, Vec<RecordBatch>)> {
+    async fn places(&self, staged: &Staged) -> Result<(Vec<Place>, Vec<RecordBatch>)> {
         let (deletes, kept): (&[Changes], &[Changes]) =
             if self.keeps_deleted { (&[], &staged.deletes) } else { (&staged.deletes, &[]) };
         let (deleted, mut places) = rows_of(self.staging, kept, self.rows_by_key, self.live, self.hasher).await?;
@@ -237,11 +232,14 @@ impl Changed<'_> {
                 find(&self.hasher.hashes(&batch)?)?;
             }
         }
-        for patch in patches {
-            find(&self.hasher.hashes(patch)?)?;
-            // Under a key that was changed, the row goes by the delete of that key.
-            if !self.keeps_deleted {
-                find(&self.hasher.hashes(&looked_up(patch, self.hasher.columns())?)?)?;
+        for patches in &staged.patches {
+            let mut batches = patches.read(self.staging).await?;
+            while let Some(patch) = batches.try_next().await? {
+                find(&self.hasher.hashes(&patch)?)?;
+                // Under a key that was changed, the row goes by the delete of that key.
+                if !self.keeps_deleted {
+                    find(&self.hasher.hashes(&looked_up(&patch, self.hasher.columns())?)?)?;
+                }
             }
         }
         places.sort_unstable();

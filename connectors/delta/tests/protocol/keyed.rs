@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use lakehead_conformance::{SinkUnderTest, rows};
-use lakehead_core::{Mark, Outcome, Patience, Sink, WriteMode, failpoint};
+use lakehead_core::{Mark, Outcome, Patience, Settings, Sink, Value, WriteMode, failpoint};
 
 use super::Table;
 
@@ -394,4 +394,22 @@ async fn an_emptied_table_goes_on() {
         shadow.commit(&mut sink, 1, &changes).await;
         shadow.check(&table).await;
     }
+}
+
+/// What does not fit in memory is netted by way of files: one transaction may change more than that, keys again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_larger_than_memory_is_that_of_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = super::wide::Wide::new(folder.path(), &["region"]);
+    table.settings = Settings::new([("memory".to_owned(), Value::Size(200_000))]);
+    let mut model = super::wide::Model::new();
+    let mut sink = table.sink();
+    sink.open(1).await.unwrap();
+    for (round, changes) in [5_000, 20_000, 300, 20_000].into_iter().enumerate() {
+        model.rounds(&mut sink, 1, changes, 4_000).await;
+        model.check(&table, &format!("round {round} of {changes} changes")).await;
+    }
+    let spilled = std::fs::read_dir(folder.path().join("cache")).unwrap();
+    let spilled: Vec<String> = spilled.filter_map(|file| file.unwrap().file_name().into_string().ok()).collect();
+    assert!(spilled.iter().all(|name| !name.starts_with("spill")), "{spilled:?} are left");
 }

@@ -42,11 +42,12 @@ pub(crate) struct Wide {
     pub(crate) folder: PathBuf,
     pub(crate) partition_by: &'static [&'static str],
     pub(crate) mode: WriteMode,
+    pub(crate) settings: Settings,
 }
 
 impl Wide {
     pub(crate) fn new(folder: &Path, partition_by: &'static [&'static str]) -> Self {
-        Self { folder: folder.to_path_buf(), partition_by, mode: WriteMode::Upsert }
+        Self { folder: folder.to_path_buf(), partition_by, mode: WriteMode::Upsert, settings: Settings::default() }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -63,7 +64,7 @@ impl Wide {
             mode: self.mode,
             partition_by: self.partition_by.iter().map(ToString::to_string).collect(),
             connection: Table::connection(),
-            settings: Settings::default(),
+            settings: self.settings.clone(),
             root: self.folder.clone(),
             cache: self.folder.join("cache"),
             run: RunContext::default(),

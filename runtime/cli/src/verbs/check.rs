@@ -1,6 +1,9 @@
 //! `lakehead check`.
 
+use std::collections::BTreeMap;
+
 use lakehead_core::{Clock, Result, SystemClock};
+use lakehead_plan::NodeKind;
 use lakehead_sql::Sql;
 use lakehead_syntax::{Severity, render_json, render_text};
 
@@ -8,6 +11,9 @@ use super::Ended;
 use crate::args::{Check, Common, Format};
 use crate::environment::color;
 use crate::project::{Loaded, load};
+
+/// Tables that a note names.
+const TABLES_SHOWN: usize = 3;
 
 /// Checks a directory or a file, offline.
 pub(crate) fn check(arguments: &Check, common: &Common) -> Result<Ended> {
@@ -27,8 +33,33 @@ pub(crate) fn check(arguments: &Check, common: &Common) -> Result<Ended> {
         );
         let verdict = if errors == 0 { "ok".to_owned() } else { counted(errors, "error") };
         eprintln!("{verdict}, {}", counted(warnings, "warning"));
+        for (said, tables) in for_readers(&loaded) {
+            eprintln!("note: {}: {said}", some_of(&tables));
+        }
     }
     Ok(if failed { Ended::Errors } else { Ended::Done })
+}
+
+/// What readers of the tables must know, with the tables that it is true of.
+fn for_readers(loaded: &Loaded) -> BTreeMap<&'static str, Vec<&str>> {
+    let mut notes: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for node in loaded.planned.plans.iter().flat_map(|plan| &plan.nodes) {
+        let NodeKind::Sink(sink) = &node.kind else { continue };
+        let role = lakehead_registry::connector(&sink.connector).and_then(|connector| connector.sink);
+        if let Some(said) = role.and_then(|role| (role.readers)(sink.mode, &sink.settings)) {
+            notes.entry(said).or_default().push(&sink.table);
+        }
+    }
+    notes
+}
+
+/// Names the first of some tables, and how many others there are.
+fn some_of(tables: &[&str]) -> String {
+    let shown = tables.iter().take(TABLES_SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match tables.len().saturating_sub(TABLES_SHOWN) {
+        0 => shown,
+        others => format!("{shown} and {}", counted(others, "other")),
+    }
 }
 
 fn counted(number: usize, what: &str) -> String {
