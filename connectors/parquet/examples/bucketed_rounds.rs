@@ -77,9 +77,9 @@ async fn write(folder: &str, table: &str, by: &[&str], count: i64, hash: &str, r
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, hash, round] = arguments.as_slice() else {
-        return Err(Error::user("R0001", "usage: bucketed_rounds FOLDER HASH ROUND"));
+        return Err(Error::bug("usage: bucketed_rounds FOLDER HASH ROUND"));
     };
-    let round = round.parse().map_err(|_| Error::user("R0001", "ROUND is a number from 1"))?;
+    let round = round.parse().map_err(|_| Error::bug("ROUND is a number from 1"))?;
     write(folder, "plain", &["id"], 16, hash, round).await?;
     write(folder, "parts", &["name"], 5, hash, round).await?;
     write(folder, "pairs", &["name", "amount"], 5, hash, round).await
