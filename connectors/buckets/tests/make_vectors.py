@@ -1,7 +1,8 @@
 """Asks Spark and Hive themselves for bucket hashes and writes tests/vectors.tsv.
 
 Spark's own jars hold Hive 2, whose buckets are version 1 only; version 2 came with Hive 3. So three jars of Hive 3 go
-first on the class path (hive-serde, hive-common, hive-storage-api and nothing that they depend on):
+first on the class path (hive-serde, hive-common, hive-storage-api and nothing that they depend on). Those of 4.0.1 answer
+the same.
 
     mvn dependency:copy -Dartifact=org.apache.hive:hive-serde:3.1.3 -DoutputDirectory=hive3
     mvn dependency:copy -Dartifact=org.apache.hive:hive-common:3.1.3 -DoutputDirectory=hive3
