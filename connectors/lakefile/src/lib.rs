@@ -13,12 +13,14 @@ mod writer;
 
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
-pub use partition::{PartitionValues, decode_partition_value, file_schema, partition_path, split_by_partition};
+pub use partition::{
+    PartitionValues, decode_partition_value, file_schema, partition_path, partition_texts, split_by_partition,
+};
 pub use reader::{cast_exactly, conform, read_file, read_rows, read_schema, read_whole, whole_times};
 pub use records::ObjectRecords;
 pub use splice::splice;
 pub use statistics::{ColumnStatistics, FileStatistics};
-pub use writer::{FileFormat, FileWriter, WrittenFile};
+pub use writer::{FileFormat, FileIndexes, FileWriter, WrittenFile};
 
 use lakehead_core::Error;
 

@@ -46,8 +46,9 @@ fn without_columns(rows: &RecordBatch, names: &[String]) -> Result<RecordBatch> 
     Ok(rows.project(&keep)?)
 }
 
-/// Writes values as Delta and Hive do: dates as `2026-05-01`, timestamps with a space, numbers plain.
-fn partition_texts(array: &ArrayRef) -> Result<StringArray> {
+/// Writes values as Delta and Hive do: dates as `2026-05-01`, timestamps with a space, numbers plain. A type that names
+/// no folder is an error (`R0410`).
+pub fn partition_texts(array: &ArrayRef) -> Result<StringArray> {
     let texts = match array.data_type() {
         DataType::Timestamp(_, zone) => {
             let format = if zone.is_some() { "%Y-%m-%dT%H:%M:%S%.6fZ" } else { "%Y-%m-%d %H:%M:%S%.6f" };

@@ -9,13 +9,19 @@ use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
 use crate::{FileStatistics, Location, parquet_error, storage_error};
 
 /// Rows of a row group: a few hundred kilobytes to some megabytes a column, and a bounded writer.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
+/// Bytes of a row group, encoded, where wide rows would make fewer of them large: what a writer holds in memory.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+/// How often a bloom filter may say "perhaps" of a value that is not there: one row group in a hundred is read in vain.
+const BLOOM_FALSE_POSITIVES: f64 = 0.01;
 
 /// How a file is encoded.
 #[derive(Clone, Copy, Debug)]
@@ -35,14 +41,59 @@ impl FileFormat {
         Self { compression }
     }
 
-    fn properties(self) -> WriterProperties {
+    fn properties(self) -> WriterPropertiesBuilder {
         WriterProperties::builder()
             .set_compression(self.compression)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_statistics_truncate_length(Some(128))
             .set_created_by(concat!("lakehead ", env!("CARGO_PKG_VERSION")).to_owned())
+    }
+}
+
+/// What a file tells its readers beside the rows, so that they read less: always the least and greatest value of every
+/// page (the page index), and what this says.
+#[derive(Clone, Debug, Default)]
+pub struct FileIndexes {
+    /// Columns that get a bloom filter: those that a reader asks for one value. Names that the file does not have, and
+    /// types that have no filter, are passed over.
+    pub keys: Vec<String>,
+    /// Columns by which the rows rise, NULL first; the writer is told, it does not sort.
+    pub sorted_by: Vec<String>,
+}
+
+impl FileIndexes {
+    fn apply(&self, mut properties: WriterPropertiesBuilder, schema: &SchemaRef) -> WriterProperties {
+        for key in &self.keys {
+            let has_filter = |field: &arrow::datatypes::Field| {
+                !field.data_type().is_nested() && *field.data_type() != arrow::datatypes::DataType::Boolean
+            };
+            if schema.field_with_name(key).is_ok_and(has_filter) {
+                let path = ColumnPath::new(vec![key.clone()]);
+                properties = properties
+                    .set_column_bloom_filter_enabled(path.clone(), true)
+                    .set_column_bloom_filter_fpp(path, BLOOM_FALSE_POSITIVES);
+            }
+        }
+        properties
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+            .set_sorting_columns(self.sorting_columns(schema))
             .build()
+    }
+
+    /// Returns the order as the file's footer says it; `None` where a column in front of the order is not in the file.
+    fn sorting_columns(&self, schema: &SchemaRef) -> Option<Vec<SortingColumn>> {
+        // Columns count by leaves there. A list has one, so that places agree as long as there is no struct.
+        let places: Option<Vec<usize>> = self.sorted_by.iter().map(|name| schema.index_of(name).ok()).collect();
+        let one_leaf_each =
+            !schema.fields().iter().any(|field| matches!(field.data_type(), arrow::datatypes::DataType::Struct(_)));
+        let column = |place: usize| {
+            let column_idx = i32::try_from(place).ok()?;
+            Some(SortingColumn { column_idx, descending: false, nulls_first: true })
+        };
+        let columns: Vec<_> = places.filter(|_| one_leaf_each)?.into_iter().map(column).collect::<Option<_>>()?;
+        (!columns.is_empty()).then_some(columns)
     }
 }
 
@@ -69,8 +120,23 @@ pub struct FileWriter {
 impl FileWriter {
     /// Begins the file `name` in `location`. Nothing is visible before [`FileWriter::finish`].
     pub fn create(location: &Location, name: &str, schema: &SchemaRef, format: FileFormat) -> Result<Self> {
+        Self::begin(location, name, schema, format.properties().build())
+    }
+
+    /// Begins a file as [`FileWriter::create`] does, with indexes for readers that look for few of its rows.
+    pub fn create_indexed(
+        location: &Location,
+        name: &str,
+        schema: &SchemaRef,
+        format: FileFormat,
+        indexes: &FileIndexes,
+    ) -> Result<Self> {
+        Self::begin(location, name, schema, indexes.apply(format.properties(), schema))
+    }
+
+    fn begin(location: &Location, name: &str, schema: &SchemaRef, properties: WriterProperties) -> Result<Self> {
         let buffer = BufWriter::new(Arc::clone(location.store()), location.path(name));
-        let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(schema), Some(format.properties()))
+        let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(schema), Some(properties))
             .map_err(|error| parquet_error(error, name))?;
         Ok(Self { location: location.clone(), name: name.to_owned(), schema: Arc::clone(schema), writer, rows: 0 })
     }
@@ -89,6 +155,16 @@ impl FileWriter {
     /// Returns about how many bytes the file has so far, encoded.
     pub fn bytes(&self) -> u64 {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    /// Returns about how many bytes of memory the unfinished row group takes.
+    pub fn memory(&self) -> usize {
+        self.writer.memory_size()
+    }
+
+    /// Ends the row group, which frees its memory.
+    pub async fn flush(&mut self) -> Result<()> {
+        self.writer.flush().await.map_err(|error| parquet_error(error, &self.name))
     }
 
     /// Closes the file and reads its size back: a store that says yes to half an object is not believed.

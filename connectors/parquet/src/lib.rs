@@ -3,7 +3,8 @@
 //! ```text
 //! <connection>/<prefix><table>/_manifest/<n:020>.json    every live file, the columns, the marks of each pipeline
 //!                              _manifest/_latest         the number of a recent manifest: a hint, never trusted
-//!                              <column=value>/part-….parquet
+//!                              <column=value>/part-….parquet            000003_0_part-….parquet in a Hive bucket,
+//!                                                                         part-…_00003.c000.parquet in one of Spark
 //! <connection>/_staging/<pipeline>/<table>/              files of rounds that are not committed
 //! <connection>/_lakehead/<pipeline>/                     the pipeline's records
 //! ```
@@ -11,10 +12,14 @@
 //! Who reads manifests sees one commit or the next. Who lists the folder sees whole files only, a round's files from
 //! shortly before its commit on, and files that a commit took out until shortly after it.
 
+mod files;
+mod layout;
 mod manifest;
+mod merge;
 mod publish;
 mod schema;
 mod sink;
+mod sorter;
 mod source;
 mod stage;
 
@@ -76,11 +81,16 @@ static CONNECTION: [OptionSpec; 7] = [
 static SOURCE: [OptionSpec; 1] =
     [OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required()];
 
-static SINK: [OptionSpec; 3] = [
+static SINK: [OptionSpec; 7] = [
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
     OptionSpec::new("file_size", OptionKind::Size, "size at which a file is closed").default("128MB"),
+    OptionSpec::new("bucket_by", OptionKind::Columns, "columns whose hash says in which bucket's file a row lies"),
+    OptionSpec::new("bucket_count", OptionKind::Int, "number of buckets, 1 to 100000"),
+    OptionSpec::new("bucket_hash", OptionKind::Word(&["hive2", "hive1", "spark"]), "engine whose buckets they are")
+        .default("hive2"),
+    OptionSpec::new("sort_by", OptionKind::Columns, "order of the rows in a file, rising, NULL first"),
 ];
 
 async fn exists(spec: &SinkSpec) -> Result<bool> {

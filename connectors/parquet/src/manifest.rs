@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::layout::Buckets;
 use crate::schema::ManifestColumn;
 
 /// The folder of the manifests.
@@ -28,6 +29,8 @@ pub(crate) struct ManifestFile {
     pub(crate) rows: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) partition: PartitionValues,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bucket: Option<u32>,
     /// The interval of the run that wrote it, `start/end` in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) run: Option<String>,
@@ -46,6 +49,9 @@ pub(crate) struct Manifest {
     pub(crate) pipeline: String,
     pub(crate) columns: Vec<ManifestColumn>,
     pub(crate) partition_by: Vec<String>,
+    /// The buckets of every file, the same from the first manifest on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) buckets: Option<Buckets>,
     /// What the last commit of each pipeline carried.
     pub(crate) marks: BTreeMap<String, Mark>,
     pub(crate) files: Vec<ManifestFile>,
@@ -221,6 +227,7 @@ mod tests {
             pipeline: "p".into(),
             columns: vec![],
             partition_by: vec![],
+            buckets: None,
             marks: BTreeMap::new(),
             files: vec![],
             removed: vec![],

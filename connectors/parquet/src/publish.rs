@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
+use lakehead_buckets::BucketHash;
 use lakehead_core::{Error, Mark, Result, failpoint};
 use lakehead_lakefile::{Location, partition_path, storage_error};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
 
+use crate::layout::Buckets;
 use crate::manifest::{Manifest, ManifestFile};
 use crate::stage::{Staged, fence_of};
 
@@ -26,17 +28,41 @@ fn owner_prefix(pipeline: &str) -> String {
 /// Returns the files as the manifest names them. The names come from the round alone, so that a retry writes over its
 /// own files instead of doubling them for those who list the folder; the fence keeps a daemon that was taken over from
 /// writing over the files of its successor.
-pub(crate) fn final_files(staged: &Staged, pipeline: &str, mark: Mark) -> Vec<ManifestFile> {
+pub(crate) fn final_files(staged: &Staged, pipeline: &str, mark: Mark, buckets: Option<&Buckets>) -> Vec<ManifestFile> {
     let owner = owner_prefix(pipeline);
-    let name = |n: usize| format!("{owner}{:010}-{:05}-{n:04}.parquet", mark.seq, mark.fence);
-    let file = |(n, staged_file): (usize, &crate::stage::StagedFile)| ManifestFile {
-        name: format!("{}{}", partition_path(&staged_file.partition), name(n)),
-        size: staged_file.size,
-        rows: staged_file.rows,
-        partition: staged_file.partition.clone(),
-        run: staged.run.clone(),
+    let hash = buckets.and_then(Buckets::rule);
+    let file = |(n, staged_file): (usize, &crate::stage::StagedFile)| {
+        let own = format!("{owner}{:010}-{:05}-{n:04}", mark.seq, mark.fence);
+        let name = file_name(&own, hash.zip(staged_file.bucket));
+        ManifestFile {
+            name: format!("{}{name}", partition_path(&staged_file.partition)),
+            size: staged_file.size,
+            rows: staged_file.rows,
+            partition: staged_file.partition.clone(),
+            bucket: staged_file.bucket,
+            run: staged.run.clone(),
+        }
     };
     staged.files.iter().enumerate().map(file).collect()
+}
+
+/// Returns a file's name. Readers take the bucket from it: Hive, Trino and Athena by `(0?\d+)_\d+.*`, Spark by
+/// `.*_(\d+)(?:\..*)?$`; neither form may hold what the other one looks for.
+fn file_name(own: &str, bucket: Option<(BucketHash, u32)>) -> String {
+    match bucket {
+        None => format!("{own}.parquet"),
+        Some((BucketHash::Spark, number)) => format!("{own}_{number:05}.c000.parquet"),
+        Some((BucketHash::Hive1 | BucketHash::Hive2, number)) => format!("{number:06}_0_{own}.parquet"),
+    }
+}
+
+/// Returns whether a file was named by the owner of `prefix`.
+fn is_named_by(file: &str, prefix: &str) -> bool {
+    let own = match file.split_once("_0_") {
+        Some((number, own)) if number.bytes().all(|byte| byte.is_ascii_digit()) => own,
+        _ => file,
+    };
+    own.starts_with(prefix)
 }
 
 /// Copies every staged file to its final name.
@@ -99,7 +125,7 @@ pub(crate) async fn sweep(table: &Location, pipeline: &str, manifest: &Manifest)
             Err(error) => return Err(storage_error(error, table.url().as_str())),
         };
         let Some(name) = table.name_of(&meta.location) else { continue };
-        let ours = name.rsplit('/').next().is_some_and(|file| file.starts_with(&owner));
+        let ours = name.rsplit('/').next().is_some_and(|file| is_named_by(file, &owner));
         if ours && !live.contains(name.as_str()) {
             stale.push(name);
         }
@@ -118,4 +144,26 @@ pub(crate) async fn sweep_staging(staging: &Location, fence: u64) {
         stale.extend(name.filter(|name| fence_of(name).is_some_and(|found| found < fence)));
     }
     crate::stage::discard(staging, &stale).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_find_the_bucket_in_a_name_and_a_sweep_its_owner() {
+        let owner = owner_prefix("p");
+        let own = format!("{owner}0000000001-00001-0000");
+        let hive = file_name(&own, Some((BucketHash::Hive2, 3)));
+        let spark = file_name(&own, Some((BucketHash::Spark, 12)));
+        assert!(hive.starts_with("000003_0_part-"), "{hive}");
+        assert!(spark.starts_with("part-") && spark.ends_with("-0000_00012.c000.parquet"), "{spark}");
+        // Spark asks for the last `_` and digits before the first dot behind them.
+        assert_eq!(spark.split('.').next().and_then(|stem| stem.rsplit_once('_')).map(|parts| parts.1), Some("00012"));
+        for name in [&hive, &spark, &file_name(&own, None)] {
+            assert!(is_named_by(name, &owner), "{name}");
+            assert!(!is_named_by(name, &owner_prefix("q")), "{name}");
+        }
+        assert!(!is_named_by("x_0_part-", "part-"));
+    }
 }

@@ -11,6 +11,7 @@ use lakehead_core::{
 use lakehead_lakefile::Location;
 use uuid::Uuid;
 
+use crate::layout::{Buckets, TableLayout};
 use crate::manifest::{Manifest, ManifestFile, ManifestLog};
 use crate::publish::{final_files, publish, remove, sweep, sweep_staging};
 use crate::schema::{is_dead_letters, manifest_columns, merge_schemas, parse_columns, table_schema, to_lake};
@@ -22,6 +23,7 @@ pub(crate) struct ParquetSink {
     location: Location,
     staging: Location,
     schema: SchemaRef,
+    layout: TableLayout,
     log: ManifestLog,
     fence: u64,
     identity: String,
@@ -46,11 +48,13 @@ impl ParquetSink {
         let staging = lake.child(&format!("_staging/{}", spec.pipeline))?.table(prefix, &spec.table)?;
         let schema = table_schema(&spec.schema)?;
         let log = ManifestLog::new(&location);
+        let layout = TableLayout::of(&spec)?;
         Ok(Self {
             spec,
             location,
             staging,
             schema,
+            layout,
             log,
             fence: 0,
             identity: String::new(),
@@ -74,6 +78,7 @@ impl ParquetSink {
             pipeline: self.spec.pipeline.clone(),
             columns: manifest_columns(&self.schema),
             partition_by: self.spec.partition_by.clone(),
+            buckets: self.layout.buckets.clone(),
             marks: BTreeMap::from([(self.spec.pipeline.clone(), Mark { fence, ..Mark::default() })]),
             files: Vec::new(),
             removed: Vec::new(),
@@ -97,6 +102,7 @@ impl ParquetSink {
                 .with("file_partitions", self.spec.partition_by.join(","))
                 .help("write into a new table, or say `partition_by` as the table has it"));
         }
+        self.check_buckets(&newest)?;
         self.schema = merge_schemas(&parse_columns(&newest.columns)?, &self.schema, &self.spec.table)?;
         let mark = newest.mark(&self.spec.pipeline);
         if mark.fence > fence {
@@ -109,6 +115,18 @@ impl ParquetSink {
         next.marks.insert(self.spec.pipeline.clone(), Mark { fence, ..mark });
         next.removed = newest.removed;
         Ok((next, mark))
+    }
+
+    /// Refuses other buckets than the table has: a reader that prunes would miss every row of one kind of file.
+    fn check_buckets(&self, newest: &Manifest) -> Result<()> {
+        if newest.buckets == self.layout.buckets {
+            return Ok(());
+        }
+        Err(Error::user("R0236", "the table has other buckets")
+            .with("table", &self.spec.table)
+            .with("table_buckets", Buckets::text(newest.buckets.as_ref()))
+            .with("file_buckets", Buckets::text(self.layout.buckets.as_ref()))
+            .help("write into a new table, or say `bucket_by`, `bucket_count` and `bucket_hash` as the table has them"))
     }
 
     async fn newest(&mut self) -> Result<Manifest> {
@@ -209,10 +227,10 @@ impl Sink for ParquetSink {
             refuse_changes(&rows, &self.spec.table)?;
         }
         let rows = to_lake(&rows, &self.schema)?;
-        let writers = self.writers.get_or_insert_with(|| {
-            let settings = &self.spec.settings;
-            StageWriters::new(&self.staging, &self.schema, &self.spec.partition_by, settings, self.fence)
-        });
+        let writers = match &mut self.writers {
+            Some(writers) => writers,
+            none => none.insert(StageWriters::new(&self.staging, &self.schema, &self.layout, &self.spec, self.fence)?),
+        };
         writers.write(&rows).await?;
         self.rows += rows.num_rows() as u64;
         Ok(())
@@ -248,7 +266,7 @@ impl Sink for ParquetSink {
     async fn commit(&mut self, prepared: &Prepared, mark: Mark) -> Result<Outcome> {
         let staged: Staged = serde_json::from_value(prepared.payload.clone())
             .map_err(|error| Error::bug("a prepared round does not read back").caused_by(error))?;
-        let files = final_files(&staged, &self.spec.pipeline, mark);
+        let files = final_files(&staged, &self.spec.pipeline, mark, self.layout.buckets.as_ref());
         let mut published = false;
         loop {
             let newest = self.newest().await?;
@@ -289,7 +307,7 @@ impl Sink for ParquetSink {
     async fn abort(&mut self) -> Result<()> {
         let mut names: Vec<_> = std::mem::take(&mut self.staged).files.into_iter().map(|file| file.name).collect();
         if let Some(writers) = self.writers.take() {
-            names.extend(writers.give_up().into_iter().map(|file| file.name));
+            names.extend(writers.give_up());
         }
         self.rows = 0;
         discard(&self.staging, &names).await;

@@ -2,8 +2,10 @@
 //! system. Pure: no file, no clock, no network, no engine; SQL is read through [`SqlAnalyzer`].
 
 mod blind;
+mod buckets;
 mod definitions;
 mod graph;
+mod layout;
 mod lock;
 mod lowering;
 mod model;

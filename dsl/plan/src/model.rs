@@ -297,6 +297,8 @@ pub enum LayoutTransform {
     Day,
     /// `hour(c)`: int, 0-23.
     Hour,
+    /// `truncate(c, n)`: the first `n` characters of a text, or the greatest multiple of `n` that is not above a number.
+    Truncate(u32),
 }
 
 /// One partition column.

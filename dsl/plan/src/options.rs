@@ -40,7 +40,11 @@ static SINK: [OptionSpec; 27] = [
     OptionSpec::new("key", K::Columns, "columns that say which rows are the same"),
     OptionSpec::new("format", K::Word(&["parquet", "orc", "json", "csv", "delta"]), "form of the files"),
     OptionSpec::new("compression", K::Word(&["zstd", "snappy", "gzip", "none"]), "how data is packed"),
-    OptionSpec::new("partition_by", K::Layout, "columns, or day(c), month(c), year(c), hour(c), that name folders"),
+    OptionSpec::new(
+        "partition_by",
+        K::Layout,
+        "columns, or day(c), month(c), year(c), hour(c), truncate(c, n), that name folders",
+    ),
     OptionSpec::new("overwrite_by", K::Columns, "what one run replaces: columns of `partition_by`, or run_interval"),
     OptionSpec::new("sequence_by", K::Column, "column that says which row of a key is newer"),
     OptionSpec::new("on_delete", K::Word(&["delete", "soft", "ignore"]), "what a delete of the source does")
@@ -73,9 +77,8 @@ static SINK: [OptionSpec; 27] = [
 ];
 
 /// Settings that are checked and not carried out by this version. `run` refuses a pipeline that uses one, so that
-/// nothing is accepted and ignored.
-pub(crate) const NOT_YET_SINK: [&str; 10] = [
-    "bucket_by",
+/// nothing is accepted and ignored. A connector that has one in its own table carries it out.
+pub(crate) const NOT_YET_SINK: [&str; 9] = [
     "sort_by",
     "compact",
     "lifecycle",
@@ -220,7 +223,9 @@ fn misfit(context: &Context<'_, '_>, option: &OptionSpec, written: &ast::Value) 
         K::Word(words) => (format!("one of {}", words.join(", ")), words.first().copied().unwrap_or("").into()),
         K::Column => ("a column".into(), "updated_at".into()),
         K::Columns => ("a list of columns".into(), "[id]".into()),
-        K::Layout => ("a list of columns or day(c), month(c), year(c), hour(c)".into(), "[day(ts)]".into()),
+        K::Layout => {
+            ("a list of columns or day(c), month(c), year(c), hour(c), truncate(c, n)".into(), "[day(ts)]".into())
+        }
         K::Texts => ("a list of texts".into(), "[\"public.orders\"]".into()),
         K::Schema => ("{ name = type, … } or infer".into(), "{ id = bigint }".into()),
         K::Map => ("{ name = value, … }".into(), "{ size = 64MB }".into()),

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use lakehead_core::{OptionSpec, Settings, SinkRole, Value, WriteMode};
+use arrow_schema::{Schema, SchemaRef};
+use lakehead_core::{OptionSpec, Settings, SinkRole, WriteMode};
 use lakehead_syntax::ast;
 use lakehead_syntax::{Diagnostic, Span};
 
 use crate::definitions::Connection;
 use crate::lowering::{Lowering, Named};
-use crate::model::{Layout, LayoutTransform, Node, NodeKind, SinkPlan, StreamId, Truncate};
+use crate::model::{Layout, Node, NodeKind, SinkPlan, StreamId, Truncate};
 use crate::options::{NOT_YET_SINK, check_settings, dead_letter_schema, sink_settings};
 use crate::sources::connection;
-use crate::table_names;
 use crate::values::Context;
-use crate::versions;
+use crate::{buckets, layout, table_names, versions};
 
 const HOLES: [&str; 6] = ["table", "schema", "run.start", "run.end", "run.id", "error.code"];
 
@@ -120,6 +119,7 @@ fn settings(
         let diagnostic = crate::definitions::unknown("E0218", "lifecycle", &name, lowering.file, &names);
         lowering.found.push(diagnostic);
     }
+    buckets::check_settings(lowering, written, &settings, &connection.kind, role);
     for unsupported in NOT_YET_SINK {
         if settings.get(unsupported).is_some() && !role.options.iter().any(|own| own.name == unsupported) {
             lowering.not_yet.push((unsupported.to_owned(), format!("sink to {}", connection.name)));
@@ -169,7 +169,7 @@ fn lower_table(
         }
     }
     let columns = versions::with_added(lowering, stage, settings, mode, &stream.schema)?;
-    let (layout, schema) = layout(lowering, stage, settings, &columns)?;
+    let (layout, schema) = layout::of_sink(lowering, stage, settings, &columns)?;
     let schema = match mode {
         WriteMode::Changelog => changelog(&schema),
         _ => schema,
@@ -180,7 +180,8 @@ fn lower_table(
     let name = table_names::of_sink(lowering, stage, settings, &stream)?;
     check_overwrite(lowering, stage, settings, &layout);
     check_sequence(lowering, stage, settings, mode, &stream);
-    check_columns(lowering, stage, settings, &schema, &stream.schema);
+    check_columns(lowering, &stage.settings, settings, &schema, &stream.schema);
+    buckets::check_columns(lowering, &stage.settings, settings, &schema, &layout);
     let mut settings = settings.clone();
     if mode == WriteMode::Scd2 {
         versions::ignore_derived_columns(&mut settings, &layout);
@@ -211,7 +212,7 @@ fn lower_table(
     })
 }
 
-fn no_column(lowering: &mut Lowering<'_>, column: &str, schema: &Schema, span: Span) {
+pub(crate) fn no_column(lowering: &mut Lowering<'_>, column: &str, schema: &Schema, span: Span) {
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let name = ast::Name { text: column.to_owned(), span };
     let diagnostic = crate::definitions::unknown("E0301", "column", &name, lowering.file, &names);
@@ -338,7 +339,7 @@ fn check_sequence(
 /// Columns that settings name: some of the table's, some of the rows' own.
 fn check_columns(
     lowering: &mut Lowering<'_>,
-    stage: &ast::Sink,
+    written: &ast::Settings,
     settings: &Settings,
     table: &SchemaRef,
     rows: &SchemaRef,
@@ -347,80 +348,11 @@ fn check_columns(
         let schema = if matches!(name, "sequence_by" | "ignore_columns") { rows } else { table };
         for column in settings.texts(name) {
             if schema.field_with_name(&column).is_err() {
-                let span = stage.settings.get(name).map_or(stage.span, |setting| setting.value.span);
+                let span = written.get(name).map_or(Span::default(), |setting| setting.value.span);
                 no_column(lowering, &column, schema, span);
             }
         }
     }
-    if settings.get("bucket_by").is_some() && settings.get("bucket_count").is_none() {
-        let span = stage.settings.get("bucket_by").map_or(stage.span, |setting| setting.name.span);
-        lowering
-            .error("E0509", "`bucket_by` needs `bucket_count`".into(), span, "how many?")
-            .help_last("bucket_count = 16");
-    }
-}
-
-fn layout(
-    lowering: &mut Lowering<'_>,
-    stage: &ast::Sink,
-    settings: &Settings,
-    schema: &SchemaRef,
-) -> Option<(Vec<Layout>, SchemaRef)> {
-    let written = match settings.get("partition_by") {
-        Some(Value::List(items)) => items.clone(),
-        Some(single) => vec![single.clone()],
-        None => return Some((Vec::new(), Arc::clone(schema))),
-    };
-    let span = stage.settings.get("partition_by").map_or(stage.span, |setting| setting.value.span);
-    let mut layout = Vec::new();
-    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-    for value in written {
-        let (column, transform) = match &value {
-            Value::Call(name, arguments) => {
-                let transform = match name.as_str() {
-                    "year" => LayoutTransform::Year,
-                    "month" => LayoutTransform::Month,
-                    "day" => LayoutTransform::Day,
-                    "hour" => LayoutTransform::Hour,
-                    _ => {
-                        lowering
-                            .error("E0510", format!("`{name}` is not a transform of a partition"), span, "not known")
-                            .help_last("year(c), month(c), day(c), hour(c)");
-                        return None;
-                    }
-                };
-                (arguments.first().and_then(Value::as_text).unwrap_or("").to_owned(), transform)
-            }
-            other => (other.as_text().unwrap_or("").to_owned(), LayoutTransform::Identity),
-        };
-        let Ok(field) = schema.field_with_name(&column) else {
-            no_column(lowering, &column, schema, span);
-            return None;
-        };
-        if transform != LayoutTransform::Identity
-            && !matches!(field.data_type(), DataType::Timestamp(..) | DataType::Date32)
-        {
-            lowering.error("E0510", format!("`{column}` is not a time"), span, "needs a timestamp or a date");
-            return None;
-        }
-        let part = layout_part(&column, transform, field.data_type());
-        if transform != LayoutTransform::Identity && schema.field_with_name(&part.name).is_err() {
-            fields.push(Arc::new(Field::new(&part.name, part.data_type.clone(), true)));
-        }
-        layout.push(part);
-    }
-    Some((layout, Arc::new(Schema::new(fields))))
-}
-
-fn layout_part(column: &str, transform: LayoutTransform, data_type: &DataType) -> Layout {
-    let (suffix, data_type) = match transform {
-        LayoutTransform::Identity => ("", data_type.clone()),
-        LayoutTransform::Year => ("_year", DataType::Int32),
-        LayoutTransform::Month => ("_month", DataType::Utf8),
-        LayoutTransform::Day => ("_day", DataType::Date32),
-        LayoutTransform::Hour => ("_hour", DataType::Int32),
-    };
-    Layout { source: column.to_owned(), transform, name: format!("{column}{suffix}"), data_type }
 }
 
 /// Lowers `dead_letter`.
@@ -429,6 +361,9 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
     let role = role(lowering, &connection, stage.connection.span)?;
     let settings = settings(lowering, &stage.settings, &connection, role, stage.connection.span)?;
     let table = table_names::of_dead_letter(lowering, stage, &settings)?;
+    let letters = dead_letter_schema();
+    check_columns(lowering, &stage.settings, &settings, &letters, &letters);
+    buckets::check_columns(lowering, &stage.settings, &settings, &letters, &[]);
     Some(SinkPlan {
         node: "dead_letter".into(),
         connector: connection.kind,
@@ -438,7 +373,7 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
         table,
         mode: WriteMode::Append,
         key: Vec::new(),
-        schema: dead_letter_schema(),
+        schema: letters,
         layout: Vec::new(),
         sequence_by: None,
         on_truncate: Truncate::Ignore,

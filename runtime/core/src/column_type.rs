@@ -80,6 +80,22 @@ fn parse_decimal(text: &str, arguments: Option<&str>) -> Result<DataType, String
     Ok(DataType::Decimal128(precision, i8::try_from(scale).unwrap_or(i8::MAX)))
 }
 
+/// The greatest number of buckets of a table: Spark refuses more (`spark.sql.sources.bucketing.maxBuckets`).
+pub const BUCKETS_MAX: u32 = 100_000;
+
+/// Returns whether rows can be put into buckets by a column of this type: Hive and Spark both have a hash for it.
+pub fn has_bucket_hash(data_type: &DataType) -> bool {
+    use DataType as T;
+    match data_type {
+        T::Boolean | T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::Float32 | T::Float64 => true,
+        T::Utf8 | T::LargeUtf8 | T::Utf8View | T::Binary | T::LargeBinary | T::BinaryView => true,
+        T::Date32 | T::Timestamp(..) => true,
+        // A negative scale is a type that neither engine has.
+        T::Decimal128(_, scale) => *scale >= 0,
+        _ => false,
+    }
+}
+
 /// Returns the SQL words for a type, the inverse of [`parse_column_type`] for every type it can return.
 pub fn column_type_name(data_type: &DataType) -> String {
     match data_type {

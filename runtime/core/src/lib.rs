@@ -19,7 +19,7 @@ pub use change::{
 };
 pub use checkpoint::{Checkpoint, PartitionName, Position};
 pub use clock::{Clock, ManualClock, Micros, SystemClock, format_micros, parse_micros};
-pub use column_type::{column_type_name, parse_column, parse_column_type};
+pub use column_type::{BUCKETS_MAX, column_type_name, has_bucket_hash, parse_column, parse_column_type};
 pub use connector::{
     Alert, Arrivals, Boxed, Connector, Discover, Discovery, Exists, OptionKind, OptionSpec, Records, RunContext,
     SinkRole, SinkSpec, SourceRole, SourceSpec, TableSpec, WriteMode,

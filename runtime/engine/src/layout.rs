@@ -8,6 +8,8 @@ use chrono::{DateTime, Datelike, Timelike, Utc};
 use lakehead_core::{Error, Result};
 use lakehead_plan::{Layout, LayoutTransform};
 
+use crate::truncate::truncate;
+
 /// Adds the layout columns that the rows do not have yet, before the reserved ones.
 pub(crate) fn add_layout(rows: &RecordBatch, layout: &[Layout]) -> Result<RecordBatch> {
     let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
@@ -23,6 +25,9 @@ pub(crate) fn add_layout(rows: &RecordBatch, layout: &[Layout]) -> Result<Record
 }
 
 fn transform(source: &ArrayRef, transform: LayoutTransform) -> Result<ArrayRef> {
+    if let LayoutTransform::Truncate(width) = transform {
+        return truncate(source, width);
+    }
     // Times count in UTC, whatever the type's zone (the dialect page of the language).
     let micros = arrow::compute::cast(source, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?;
     let micros = micros
@@ -34,7 +39,7 @@ fn transform(source: &ArrayRef, transform: LayoutTransform) -> Result<ArrayRef> 
         Arc::new(micros.iter().map(value).collect::<Int32Array>())
     };
     Ok(match transform {
-        LayoutTransform::Identity => Arc::clone(source),
+        LayoutTransform::Identity | LayoutTransform::Truncate(_) => Arc::clone(source),
         LayoutTransform::Day => arrow::compute::cast(&(Arc::new(micros.clone()) as ArrayRef), &DataType::Date32)?,
         LayoutTransform::Year => numbers(&|time| time.year()),
         LayoutTransform::Hour => numbers(&|time| i32::try_from(time.hour()).unwrap_or(0)),

@@ -12,6 +12,7 @@ mod rows;
 mod run;
 mod source_task;
 mod step;
+mod truncate;
 
 pub use chain::{Chain, EpochRecord, Kind, Progress};
 pub use event::{Event, Observer, Silent};

@@ -16,6 +16,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("state", vec!["core"]),
         ("engine", vec!["core", "plan", "sql", "state", "syntax"]),
         ("daemon", vec!["core", "plan", "state", "engine"]),
+        ("buckets", vec!["core"]),
         ("lakefile", vec!["core"]),
         ("keyindex", vec!["core"]),
         ("memory", vec!["core"]),
@@ -25,9 +26,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     for connector in ["console", "generate", "postgres"] {
         allowed.insert(connector, vec!["core"]);
     }
-    for lake in ["files", "parquet"] {
-        allowed.insert(lake, vec!["core", "lakefile"]);
-    }
+    allowed.insert("files", vec!["core", "lakefile"]);
+    allowed.insert("parquet", vec!["buckets", "core", "lakefile"]);
     allowed.insert("delta", vec!["core", "keyindex", "lakefile"]);
     allowed
 }
