@@ -51,17 +51,18 @@ pub(crate) fn check_settings(
 fn refuse(lowering: &mut Lowering<'_>, written: &ast::Settings, kind: &str, sorts: bool) {
     let found = ["bucket_by", "bucket_count"].iter().find_map(|name| written.get(name));
     let Some(span) = found.map(|setting| setting.name.span) else { return };
-    let message = match kind {
-        "delta" => "Delta tables have no buckets".to_owned(),
-        _ => format!("`{kind}` writes no buckets"),
-    };
-    let lasting = if kind == "delta" {
+    let label = "no reader would find them";
+    lowering.error("E0517", format!("`{kind}` tables have no buckets"), span, label).help_last(
         "derive { id % 16 as bucket }   before the sink, and   partition_by = [bucket]   here: a reader that asks for \
-         `bucket` opens the files of that bucket only"
-    } else {
-        "leave it out, or write to a `parquet` connection, whose tables have buckets"
-    };
-    lowering.error("E0517", message, span, "no reader would find them").help_last(lasting);
+         `bucket` opens the files of that bucket only",
+    );
+    let sinks = lowering.input.connectors.iter().filter(|connector| {
+        connector.sink.is_some_and(|sink| sink.options.iter().any(|option| option.name == "bucket_by"))
+    });
+    let others: Vec<_> = sinks.map(|connector| format!("`{}`", connector.name)).collect();
+    if !others.is_empty() {
+        lowering.help_last(format!("or write to a connection of {}, whose tables have buckets", others.join(", ")));
+    }
     if sorts {
         lowering.help_last("sort_by = [id]   has readers skip files by their least and greatest values");
     }

@@ -133,8 +133,10 @@ pub(crate) fn check_settings(
     found: &mut Vec<Diagnostic>,
 ) -> Settings {
     let mut settings = Settings::default();
+    let mut meant = Vec::new();
     for setting in &written.list {
         let Some(option) = options.iter().find(|option| option.name == setting.name.text) else {
+            meant.extend(did_you_mean(&setting.name.text, options.iter().map(|option| option.name)));
             found.push(unknown_setting(context, setting, options));
             continue;
         };
@@ -155,7 +157,8 @@ pub(crate) fn check_settings(
         }
     }
     for option in options.iter().filter(|option| option.required && settings.get(option.name).is_none()) {
-        let reported = written.get(option.name).is_some();
+        // A misspelt one is told already.
+        let reported = written.get(option.name).is_some() || meant.contains(&option.name);
         if !reported {
             found.push(
                 Diagnostic::error("E0206", format!("`{}` is missing", option.name))

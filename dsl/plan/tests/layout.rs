@@ -23,6 +23,7 @@ const fn sink(options: &'static [OptionSpec]) -> Option<SinkRole> {
         records,
         exists: None,
         query: |_| None,
+        readers: |_, _| None,
     })
 }
 
