@@ -8,6 +8,10 @@ use lakehead_core::{Error, Result};
 use crate::fault::untyped;
 use crate::wire::Message;
 
+/// Spark's own word for a type, put on instants: it cannot read the name that ORC's Java library gives them
+/// ("timestamp with local time zone") and refuses the file without it.
+const SPARK_TYPE: (&[u8], &[u8]) = (b"spark.sql.catalyst.type", b"timestamp");
+
 /// How deep types may nest: readers and this writer walk them by recursion.
 pub(crate) const DEPTH_MAX: usize = 64;
 
@@ -55,6 +59,11 @@ impl OrcType {
         }
         if self.kind == kind::DECIMAL {
             message.uint(5, self.precision).uint(6, self.scale);
+        }
+        if self.kind == kind::TIMESTAMP_INSTANT {
+            let mut attribute = Message::default();
+            attribute.bytes(1, SPARK_TYPE.0).bytes(2, SPARK_TYPE.1);
+            message.nested(7, attribute);
         }
         message
     }

@@ -117,9 +117,15 @@ fn map_of(dice: &mut Dice, rows: usize) -> ArrayRef {
     Arc::new(MapArray::new(field, offsets, entries, dice.nulls(rows), false))
 }
 
-fn time<T: ArrowTimestampType>(dice: &mut Dice, rows: usize, per_second: i64, zone: Option<&str>) -> ArrayRef {
+fn time<T: ArrowTimestampType>(
+    dice: &mut Dice,
+    rows: usize,
+    times: &[i64],
+    per_second: i64,
+    zone: Option<&str>,
+) -> ArrayRef {
     let array = primitive::<T>(dice, rows, |dice| {
-        let micros = pick(dice, &TIMES);
+        let micros = pick(dice, times);
         if per_second >= 1_000_000 {
             micros * (per_second / 1_000_000)
         } else {
@@ -143,6 +149,16 @@ fn decimal(dice: &mut Dice, rows: usize, precision: u8, scale: i8) -> ArrayRef {
 
 /// Every type; a fifth of the values is null at every level.
 pub(crate) fn every_type(rows: usize, seed: u64) -> RecordBatch {
+    every_type_with(rows, seed, &TIMES)
+}
+
+/// Every type without the times that readers of Java refuse.
+pub(crate) fn every_type_for_java(rows: usize, seed: u64) -> RecordBatch {
+    let times: Vec<i64> = TIMES.into_iter().filter(|micros| !(-999_000..0).contains(micros)).collect();
+    every_type_with(rows, seed, &times)
+}
+
+fn every_type_with(rows: usize, seed: u64, times: &[i64]) -> RecordBatch {
     let dice = &mut Dice(seed);
     let texts = strings(dice, rows);
     let columns: Vec<(&str, ArrayRef)> = vec![
@@ -168,11 +184,11 @@ pub(crate) fn every_type(rows: usize, seed: u64) -> RecordBatch {
             ),
         ),
         ("date", Arc::new(primitive::<Date32Type>(dice, rows, |dice| dice.below(60_000) as i32 - 25_567))),
-        ("time_s", time::<TimestampSecondType>(dice, rows, 1, None)),
-        ("time_ms", time::<TimestampMillisecondType>(dice, rows, 1000, None)),
-        ("time_us", time::<TimestampMicrosecondType>(dice, rows, 1_000_000, None)),
-        ("time_ns", time::<TimestampNanosecondType>(dice, rows, 1_000_000_000, None)),
-        ("instant", time::<TimestampMicrosecondType>(dice, rows, 1_000_000, Some("UTC"))),
+        ("time_s", time::<TimestampSecondType>(dice, rows, times, 1, None)),
+        ("time_ms", time::<TimestampMillisecondType>(dice, rows, times, 1000, None)),
+        ("time_us", time::<TimestampMicrosecondType>(dice, rows, times, 1_000_000, None)),
+        ("time_ns", time::<TimestampNanosecondType>(dice, rows, times, 1_000_000_000, None)),
+        ("instant", time::<TimestampMicrosecondType>(dice, rows, times, 1_000_000, Some("UTC"))),
         ("decimal", decimal(dice, rows, 12, 2)),
         ("decimal_0", decimal(dice, rows, 5, 0)),
         ("decimal_38", decimal(dice, rows, 38, 10)),
@@ -180,7 +196,7 @@ pub(crate) fn every_type(rows: usize, seed: u64) -> RecordBatch {
         (
             "lists",
             list_of(dice, rows, |dice, rows| {
-                list_of(dice, rows, |dice, rows| time::<TimestampMicrosecondType>(dice, rows, 1_000_000, None))
+                list_of(dice, rows, |dice, rows| time::<TimestampMicrosecondType>(dice, rows, times, 1_000_000, None))
             }),
         ),
         ("structs", list_of(dice, rows, struct_of)),
@@ -202,4 +218,19 @@ pub(crate) fn all_null(rows: usize) -> RecordBatch {
     let schema = every_type(1, 1).schema();
     let columns = schema.fields().iter().map(|field| new_null_array(field.data_type(), rows)).collect();
     RecordBatch::try_new(schema, columns).unwrap()
+}
+
+/// Texts that no minimum or maximum tells apart, under numbers that rise: what a Bloom filter and an index can skip.
+pub(crate) fn searched(rows: usize) -> RecordBatch {
+    let dice = &mut Dice(9);
+    let texts: Vec<String> = (0..rows).map(|_| format!("{:016x}", dice.next())).collect();
+    let wholes: Vec<i64> = (0..rows).map(|_| dice.next() as i64).collect();
+    let amounts = wholes.iter().map(|whole| i128::from(whole % 1_000_000_000_000)).collect::<Vec<_>>();
+    let amounts = Decimal128Array::from(amounts).with_precision_and_scale(12, 2).unwrap();
+    batch(vec![
+        ("id", Arc::new(Int64Array::from_iter_values(0..rows as i64))),
+        ("text", Arc::new(StringArray::from(texts))),
+        ("whole", Arc::new(Int64Array::from(wholes))),
+        ("amount", Arc::new(amounts)),
+    ])
 }

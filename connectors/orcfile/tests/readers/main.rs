@@ -5,6 +5,7 @@
 
 mod data;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -27,22 +28,25 @@ fn write(folder: &Path, name: &str, batches: &[RecordBatch], options: OrcOptions
     writer.finish().unwrap()
 }
 
-/// Runs `check.py` over a folder; false when there is no Python for it.
-fn check(verb: &str, folder: &Path) -> bool {
-    let Some(python) = std::env::var_os("LAKEHEAD_READERS") else {
-        println!("skipped: LAKEHEAD_READERS names no Python");
-        return false;
+/// Runs `readers/check.py` over a folder, if there is a Python for it.
+fn check(verb: &str, folder: &Path) {
+    run("LAKEHEAD_READERS", "tests/readers/check.py", &[verb.as_ref(), folder.as_os_str()]);
+}
+
+fn run(variable: &str, script: &str, arguments: &[&OsStr]) {
+    let Some(python) = std::env::var_os(variable) else {
+        println!("skipped: {variable} names no Python");
+        return;
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers/check.py");
-    let output = Command::new(python).arg(script).arg(verb).arg(folder).output().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
     let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     assert!(output.status.success(), "{said}\n{wrong}");
-    true
 }
 
 #[test]
-fn others_read_every_type_from_every_compression() {
+fn pyarrow_and_chdb_read_every_type_from_every_compression() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let every = data::every_type(25_000, 1);
@@ -71,4 +75,40 @@ fn others_read_every_type_from_every_compression() {
     write(path, "one", &[every.slice(17, 1)], OrcOptions::default());
     check("pyarrow", path);
     check("chdb", path);
+}
+
+fn write_searched(folder: &Path) {
+    let searched = data::searched(100_000);
+    let columns = ["text", "whole", "amount"].map(String::from).to_vec();
+    let small = OrcOptions { stripe_bytes: 1_000_000, ..OrcOptions::default() };
+    write(folder, "bloom", &[searched.clone()], OrcOptions { bloom_columns: columns, ..small.clone() });
+    write(folder, "plain", &[searched], small);
+}
+
+#[test]
+fn readers_skip_row_groups_by_index_and_by_bloom_filter() {
+    let folder = tempfile::tempdir().unwrap();
+    write_searched(folder.path());
+    let options = OrcOptions { stripe_bytes: 4_000_000, ..OrcOptions::default() };
+    write(folder.path(), "every", &[data::every_type(65_000, 3)], options);
+    check("skip", folder.path());
+}
+
+#[test]
+fn spark_reads_every_type_and_skips_row_groups() {
+    if std::env::var_os("LAKEHEAD_SPARK").is_none() {
+        println!("skipped: LAKEHEAD_SPARK names no Python");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write_searched(folder.path());
+    for (name, compression) in [("zlib", Compression::Zlib), ("zstd", Compression::Zstd), ("none", Compression::None)] {
+        let options = OrcOptions { compression, stripe_bytes: 4_000_000, ..OrcOptions::default() };
+        write(folder.path(), &format!("every_{name}"), &[data::every_type_for_java(65_000, 4)], options);
+    }
+    write(folder.path(), "every_empty", &[data::every_type_for_java(0, 1)], OrcOptions::default());
+    write(folder.path(), "every_null", &[data::all_null(20_000)], OrcOptions::default());
+    // Spark reads the expected rows as Parquet, which another writer makes.
+    check("parquet", folder.path());
+    run("LAKEHEAD_SPARK", "tests/spark/check.py", &[folder.path().as_os_str(), "UTC".as_ref()]);
 }

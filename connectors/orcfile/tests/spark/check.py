@@ -1,0 +1,69 @@
+"""Reads each ORC file of a folder in Spark, compares it with the Parquet file of the same name, and looks how much is skipped."""
+
+import glob
+import os
+import sys
+
+from pyspark.sql import SparkSession, functions
+
+folder, zone = sys.argv[1:]
+spark = (
+    SparkSession.builder.master("local[1]")
+    .config("spark.sql.session.timeZone", zone)
+    .config("spark.driver.extraJavaOptions", f"-Duser.timezone={zone}")
+    .config("spark.ui.enabled", "false")
+    .config("spark.sql.orc.filterPushdown", "true")
+    .config("spark.sql.orc.aggregatePushdown", "true")
+    .config("spark.sql.parquet.datetimeRebaseModeInRead", "CORRECTED")
+    .config("spark.sql.parquet.int96RebaseModeInRead", "CORRECTED")
+    .getOrCreate()
+)
+spark.sparkContext.setLogLevel("ERROR")
+wrong = 0
+
+
+def lines(frame):
+    # Maps cannot be compared as they are; their text can, and floats are printed whole.
+    return frame.select(functions.to_json(functions.struct(*frame.columns), {"ignoreNullFields": "false"}).alias("line"))
+
+
+def scanned(frame):
+    """Runs a query and returns its rows and how many the file's reader gave."""
+    rows = frame.collect()
+    plan = frame._jdf.queryExecution().executedPlan()
+    return rows, plan.collectLeaves().apply(0).metrics().apply("numOutputRows").value()
+
+
+for path in sorted(glob.glob(os.path.join(folder, "every_*.orc"))):
+    got, want = spark.read.orc(path), spark.read.parquet(path[:-4] + ".parquet")
+    left, right = lines(got), lines(want)
+    more, less = left.exceptAll(right).take(1), right.exceptAll(left).take(1)
+    count = got.count()
+    good = not more and not less and count == want.count()
+    wrong += not good
+    print(os.path.basename(path), count, "rows", "equal" if good else f"DIFFER: {more} instead of {less}")
+    if count and "null" not in path:
+        # From the middle, so that every stream of every column is sought by its position.
+        for first, last in [(90_003, 91_000), (29_990, 30_010)]:
+            part = f"id between {first} and {last}"
+            some, few = scanned(got.where(part))
+            same = sorted(map(str, some)) == sorted(map(str, want.where(part).collect()))
+            wrong += not (same and few < count)
+            print(os.path.basename(path), part, "rows read:", few, "of", count, "" if same else "DIFFER")
+    bounds = got.agg(*[fn(name) for name in ("id", "i32", "date") for fn in (functions.min, functions.max, functions.count)])
+    other = want.agg(*[fn(name) for name in ("id", "i32", "date") for fn in (functions.min, functions.max, functions.count)])
+    same = bounds.collect() == other.collect()
+    wrong += not same
+    print(os.path.basename(path), "minima and maxima from statistics", "equal" if same else "DIFFER")
+
+for name, skips in [("bloom", True), ("plain", False)]:
+    path = os.path.join(folder, name + ".orc")
+    all_rows = spark.read.orc(path)
+    row = all_rows.where("id = 54321").collect()[0]
+    for where in (f"text = '{row.text}'", f"whole = {row.whole}", f"amount = {row.amount}"):
+        some, few = scanned(spark.read.orc(path).where(where))
+        good = some == [row] and (few <= 30_000) == skips
+        wrong += not good
+        print(name, where.split()[0], "rows read:", few, "of", all_rows.count(), "" if good else "WRONG")
+
+sys.exit(1 if wrong else 0)
