@@ -5,6 +5,7 @@ mod codec;
 #[cfg(test)]
 mod dice;
 mod fault;
+mod read;
 mod run;
 mod schema;
 mod stats;
@@ -12,4 +13,5 @@ mod wire;
 mod write;
 
 pub use codec::Compression;
+pub use read::{OrcReadOptions, OrcReader};
 pub use write::{Bound, ColumnSummary, OrcOptions, OrcSummary, OrcWriter};

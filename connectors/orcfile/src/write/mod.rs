@@ -24,6 +24,7 @@ use crate::schema::{OrcType, same_type, types_of};
 use crate::wire::Message;
 use column::{Column, StripeParts};
 pub use options::OrcOptions;
+pub(crate) use stream::StreamKind;
 pub use summary::{Bound, ColumnSummary, OrcSummary};
 use tail::{MAGIC, Stripe};
 

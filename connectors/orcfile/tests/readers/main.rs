@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests")]
 
 mod data;
+mod own;
 
 use std::ffi::OsStr;
 use std::fs::File;
