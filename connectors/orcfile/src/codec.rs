@@ -53,7 +53,7 @@ impl Kind {
 pub(crate) enum Codec {
     None,
     Zlib(Compress),
-    Snappy(snap::raw::Encoder),
+    Snappy(Box<snap::raw::Encoder>),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
 }
 
@@ -66,7 +66,7 @@ impl Codec {
                 let level = level.ok_or_else(|| option("compression_level", "0 to 9 for zlib"))?;
                 Self::Zlib(Compress::new(flate2::Compression::new(level), false))
             }
-            Compression::Snappy => Self::Snappy(snap::raw::Encoder::new()),
+            Compression::Snappy => Self::Snappy(Box::new(snap::raw::Encoder::new())),
             Compression::Zstd => {
                 let level = level.unwrap_or(1);
                 if !(1..=22).contains(&level) {

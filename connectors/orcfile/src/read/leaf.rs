@@ -15,11 +15,12 @@ use lakehead_core::Result;
 use super::integer::IntegerRuns;
 use super::stream::{BitRuns, ByteRuns, Plain};
 use super::stripe::Streams;
+use super::zone::Zone;
 use crate::fault::{damaged, unfit, unread};
 use crate::run::integer::Sign;
 use crate::schema::nanos_of;
 use crate::write::StreamKind;
-use crate::write::time::{EPOCH_SECONDS, restore};
+use crate::write::time::restore;
 
 /// A dictionary larger than this is refused: it is held whole.
 const DICTIONARY_BYTES_MAX: usize = 1 << 30;
@@ -41,7 +42,7 @@ enum Of {
     /// Where each text ends among all of them, and the numbers of texts.
     Dictionary(Vec<usize>, Vec<u8>, IntegerRuns),
     Decimal(Plain, IntegerRuns),
-    Time(IntegerRuns, IntegerRuns),
+    Time(IntegerRuns, IntegerRuns, Zone),
 }
 
 impl Leaf {
@@ -59,13 +60,10 @@ impl Leaf {
                 Of::Decimal(streams.plain(number, Data)?, streams.integers(number, Secondary, Sign::Signed)?)
             }
             DataType::Timestamp(_, zone) => {
-                if zone.is_none() && !is_utc(&streams.footer.time_zone) {
-                    return Err(unread("times of a writer in another zone than UTC")
-                        .with("column", field.name())
-                        .with("zone", &streams.footer.time_zone));
-                }
+                // An instant is counted in UTC by every writer.
+                let zone = if zone.is_some() { Zone::UTC } else { Zone::of_name(&streams.footer.time_zone)? };
                 let nanos = streams.integers(number, Secondary, Sign::Unsigned)?;
-                Of::Time(streams.integers(number, Data, Sign::Signed)?, nanos)
+                Of::Time(streams.integers(number, Data, Sign::Signed)?, nanos, zone)
             }
             _ => Of::Whole(streams.integers(number, Data, Sign::Signed)?),
         };
@@ -108,17 +106,14 @@ impl Leaf {
             (Of::Decimal(plain, scales), DataType::Decimal128(precision, scale)) => {
                 decimals(plain, &scales.take(count)?, (*precision, *scale), name)
             }
-            (Of::Time(seconds, nanos), DataType::Timestamp(unit, zone)) => {
-                let values = times(&seconds.take(count)?, &nanos.take(count)?, *unit, name)?;
+            (Of::Time(seconds, nanos, clock), DataType::Timestamp(unit, zone)) => {
+                let values = times(&seconds.take(count)?, &nanos.take(count)?, *clock, *unit);
+                let values = values.ok_or_else(|| unfit(name, "a time"))?;
                 Ok(timestamps(values, *unit, zone.clone()))
             }
             _ => Err(damaged("a column of another type")),
         }
     }
-}
-
-fn is_utc(zone: &str) -> bool {
-    matches!(zone, "" | "UTC" | "GMT" | "Etc/UTC" | "Etc/GMT" | "Z")
 }
 
 fn exactly(plain: &mut Plain, count: usize) -> Result<Vec<u8>> {
@@ -204,14 +199,16 @@ fn decimals(plain: &mut Plain, scales: &[i64], (precision, scale): (u8, i8), nam
     Ok(Arc::new(Decimal128Array::from(values).with_precision_and_scale(precision, scale)?))
 }
 
-fn times(seconds: &[i64], nanos: &[i64], unit: TimeUnit, name: &str) -> Result<Vec<i64>> {
+/// Returns times in `unit`, or none when one is beyond 64 bits.
+fn times(seconds: &[i64], nanos: &[i64], clock: Zone, unit: TimeUnit) -> Option<Vec<i64>> {
     let nanos_per_unit = nanos_of(unit);
     let per_second = 1_000_000_000 / nanos_per_unit;
+    let epoch = clock.epoch();
     let times = seconds.iter().zip(nanos).map(|(seconds, nanos)| {
-        let (seconds, nanos) = restore(*seconds, *nanos, EPOCH_SECONDS)?;
-        seconds.checked_mul(per_second)?.checked_add(nanos / nanos_per_unit)
+        let (seconds, nanos) = restore(*seconds, *nanos, epoch)?;
+        clock.shown(seconds)?.checked_mul(per_second)?.checked_add(nanos / nanos_per_unit)
     });
-    times.map(|time| time.ok_or_else(|| unfit(name, "a time"))).collect()
+    times.collect()
 }
 
 fn timestamps(values: Vec<i64>, unit: TimeUnit, zone: Option<Arc<str>>) -> ArrayRef {

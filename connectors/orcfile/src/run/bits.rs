@@ -14,7 +14,7 @@ pub(crate) const fn closest_width(bits: u32) -> u32 {
     match bits {
         0 => 1,
         1..=24 => bits,
-        25..=32 => (bits + 1) / 2 * 2,
+        25..=32 => bits.div_ceil(2) * 2,
         33..=40 => 40,
         41..=48 => 48,
         49..=56 => 56,

@@ -79,7 +79,7 @@ impl Column {
     pub(super) fn write_rows(&mut self, columns: &[ArrayRef], rows: usize, codec: &mut Codec) -> Result<()> {
         self.present.push_set(rows);
         self.group.count += rows as u64;
-        for (column, array) in self.values.children_mut().into_iter().zip(columns) {
+        for (column, array) in self.values.children_mut().iter_mut().zip(columns) {
             column.write(array, codec)?;
         }
         Ok(())
@@ -89,7 +89,7 @@ impl Column {
     pub(super) fn start_group(&mut self, codec: &mut Codec) -> Result<()> {
         self.present.mark(codec)?;
         self.values.mark(codec)?;
-        self.values.children_mut().into_iter().try_for_each(|child| child.start_group(codec))
+        self.values.children_mut().iter_mut().try_for_each(|child| child.start_group(codec))
     }
 
     /// Closes a row group.
@@ -98,12 +98,12 @@ impl Column {
         if let Some(bloom) = &mut self.bloom {
             self.blooms.nested(1, bloom.take());
         }
-        self.values.children_mut().into_iter().for_each(Self::end_group);
+        self.values.children_mut().iter_mut().for_each(Self::end_group);
     }
 
     /// Returns about how many bytes the stripe holds of this column and those below it.
     pub(super) fn len(&self) -> usize {
-        let below: usize = self.values.children().into_iter().map(Self::len).sum();
+        let below: usize = self.values.children().iter().map(Self::len).sum();
         self.present.len() + self.values.len() + below
     }
 
@@ -137,13 +137,13 @@ impl Column {
         parts.encodings.push(message);
         parts.stats.push(stripe.message());
         parts.data.extend(streams.into_iter().map(|stream| (self.number, stream)));
-        self.values.children_mut().into_iter().try_for_each(|child| child.finish(codec, parts))
+        self.values.children_mut().iter_mut().try_for_each(|child| child.finish(codec, parts))
     }
 
     /// Appends the statistics of the whole file, in the order of numbers.
     pub(super) fn file_stats(&self, into: &mut Vec<Message>) {
         into.push(self.file.message());
-        self.values.children().into_iter().for_each(|child| child.file_stats(into));
+        self.values.children().iter().for_each(|child| child.file_stats(into));
     }
 }
 

@@ -67,7 +67,7 @@ fn bounds(column: &Column) -> Option<(Bound, Bound)> {
     }
     let count = column.file.count;
     match &column.file.values {
-        Values::Bool { trues } => (count > 0).then(|| (Bound::Bool(*trues == count), Bound::Bool(*trues > 0))),
+        Values::Bool { trues } => (count > 0).then_some((Bound::Bool(*trues == count), Bound::Bool(*trues > 0))),
         Values::Int { range, .. } => range.map(|range| both(range, Bound::Int)),
         Values::Date { range } => range.map(|range| both(range, Bound::Date)),
         Values::Float { range, nan: false, .. } => range.map(|range| both(range, Bound::Float)),

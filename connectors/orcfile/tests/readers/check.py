@@ -44,8 +44,8 @@ def with_chdb(path):
     import chdb
 
     want = expected(path)
-    # Maps and 38 digits are told apart by their text; times by their microseconds.
-    names = [field.name for field in want.schema if pa.types.is_primitive(field.type) or pa.types.is_string(field.type)]
+    # Times as numbers: its own text and Arrow types depend on settings. What is nested is read, and compared by `skip`.
+    names = [field.name for field in want.schema if not pa.types.is_nested(field.type)]
     times = [field.name for field in want.schema if pa.types.is_timestamp(field.type)]
     wide = [name for name in names if name not in times]
     columns = wide + [f"toUnixTimestamp64Nano({name}) as {name}" for name in times]
@@ -109,7 +109,19 @@ def parquet(path):
     return True
 
 
-verbs = {"pyarrow": with_pyarrow, "chdb": with_chdb, "skip": skip, "parquet": parquet}
+def write(path):
+    rows = expected(path)
+    for name in rows.column_names:
+        if pa.types.is_string_view(rows[name].type):
+            rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(pa.string()))
+    for compression in ("uncompressed", "zlib", "snappy", "lz4", "zstd"):
+        orc.write_table(
+            rows, path[:-4] + "." + compression, compression=compression, stripe_size=1_000_000, dictionary_key_size_threshold=0.9
+        )
+    return True
+
+
+verbs = {"write": write, "pyarrow": with_pyarrow, "chdb": with_chdb, "skip": skip, "parquet": parquet}
 verb, folder = sys.argv[1:]
 paths = sorted(glob.glob(os.path.join(folder, "*.orc")))
 assert paths

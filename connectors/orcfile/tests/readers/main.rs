@@ -13,7 +13,7 @@ use std::process::Command;
 
 use arrow::array::RecordBatch;
 use arrow::ipc::writer::FileWriter;
-use lakehead_orcfile::{Compression, OrcOptions, OrcSummary, OrcWriter};
+use lakehead_orcfile::{Compression, OrcOptions, OrcReadOptions, OrcReader, OrcSummary, OrcWriter};
 
 fn write(folder: &Path, name: &str, batches: &[RecordBatch], options: OrcOptions) -> OrcSummary {
     let schema = batches[0].schema();
@@ -82,7 +82,7 @@ fn write_searched(folder: &Path) {
     let searched = data::searched(100_000);
     let columns = ["text", "whole", "amount"].map(String::from).to_vec();
     let small = OrcOptions { stripe_bytes: 1_000_000, ..OrcOptions::default() };
-    write(folder, "bloom", &[searched.clone()], OrcOptions { bloom_columns: columns, ..small.clone() });
+    write(folder, "bloom", std::slice::from_ref(&searched), OrcOptions { bloom_columns: columns, ..small.clone() });
     write(folder, "plain", &[searched], small);
 }
 
@@ -93,6 +93,25 @@ fn readers_skip_row_groups_by_index_and_by_bloom_filter() {
     let options = OrcOptions { stripe_bytes: 4_000_000, ..OrcOptions::default() };
     write(folder.path(), "every", &[data::every_type(65_000, 3)], options);
     check("skip", folder.path());
+}
+
+#[test]
+fn what_pyarrow_writes_comes_back() {
+    if std::env::var_os("LAKEHEAD_READERS").is_none() {
+        println!("skipped: LAKEHEAD_READERS names no Python");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let batch = data::every_type(30_000, 12);
+    write(folder.path(), "theirs", std::slice::from_ref(&batch), OrcOptions::default());
+    check("write", folder.path());
+    for compression in ["uncompressed", "zlib", "snappy", "lz4", "zstd"] {
+        let path = folder.path().join(format!("theirs.{compression}"));
+        let reader = OrcReader::open(&path, &OrcReadOptions::default()).unwrap();
+        let schema = reader.schema().clone();
+        let got = arrow::compute::concat_batches(&schema, &reader.collect::<Result<Vec<_>, _>>().unwrap()).unwrap();
+        own::assert_same(&got, &batch);
+    }
 }
 
 #[test]
