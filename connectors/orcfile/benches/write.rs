@@ -1,8 +1,8 @@
 //! What writing costs: 2 M rows of whole numbers, texts, decimals and times as ORC with zstd.
 //!
 //! ```text
-//! cargo bench -p lakehead-orcfile --bench write -- FOLDER [ROWS [TIMES]]     prints JSON, leaves batch.arrow and ours.orc
-//! python benches/write.py FOLDER [TIMES]                                     the same batch through pyarrow.orc
+//! cargo bench -p lakehead-orcfile --bench write -- FOLDER [ROWS [TIMES]]   prints JSON, leaves batch.arrow, ours.orc
+//! python benches/write.py FOLDER [TIMES]                                   the same batch through pyarrow.orc
 //! ```
 //!
 //! MB are those of the Arrow batch; CPU is that of the process while it writes.

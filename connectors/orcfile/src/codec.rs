@@ -5,8 +5,8 @@ use lakehead_core::{Error, Result};
 
 use crate::fault::{damaged, option, unread};
 
-/// Bytes of a chunk before compression, the size that the other writers use; a chunk is what a reader must unpack for one
-/// row group, and it fits a 23-bit length with room.
+/// Bytes of a chunk before compression, the size that the other writers use; a chunk is what a reader must unpack for
+/// one row group, and it fits a 23-bit length with room.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 /// The largest chunk that a header's 23 bits can say.
 pub(crate) const CHUNK_BYTES_MAX: usize = (1 << 23) - 1;

@@ -165,8 +165,8 @@ fn is_utc(zone: &str) -> bool {
     matches!(zone, "UTC" | "utc" | "+00:00" | "+0000" | "+00" | "Etc/UTC" | "Z")
 }
 
-/// Whether values of `actual` can be written where `expected` was announced: the same types with the same names of fields
-/// inside; whether a field may be null and what its metadata say does not matter to the file.
+/// Whether values of `actual` can be written where `expected` was announced: the same types with the same names of
+/// fields inside; whether a field may be null and what its metadata say does not matter to the file.
 pub(crate) fn same_type(expected: &DataType, actual: &DataType) -> bool {
     match (expected, actual) {
         (DataType::Struct(left), DataType::Struct(right)) => {

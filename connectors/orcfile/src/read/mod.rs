@@ -44,8 +44,8 @@ impl Default for OrcReadOptions {
 
 /// Reads the batches of one ORC file, in the file's order, as an iterator; after an error there is nothing more.
 ///
-/// Files of other writers are read too: both versions of run-length coding, all compressions but LZO, `CHAR` and `VARCHAR`
-/// as texts, TIMESTAMPs of a writer in any zone. Not read, and said so with `R1503`: unions and encryption.
+/// Files of other writers are read too: both versions of run-length coding, all compressions but LZO, `CHAR` and
+/// `VARCHAR` as texts, TIMESTAMPs of a writer in any zone. Not read, and said so with `R1503`: unions and encryption.
 ///
 /// Bytes are never trusted: whatever they are, a call returns batches or an error and does not panic, and allocates
 /// according to what the streams hold rather than to what they claim. A batch's lists and texts are bounded (67,108,864

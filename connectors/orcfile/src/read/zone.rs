@@ -1,5 +1,5 @@
-//! The clock of a file's writer. A TIMESTAMP is what a clock on a wall showed; other writers store it as an instant in the
-//! zone that they ran in and name that zone, so a reader shows the instant on that zone's clock again.
+//! The clock of a file's writer. A TIMESTAMP is what a clock on a wall showed; other writers store it as an instant in
+//! the zone that they ran in and name that zone, so a reader shows the instant on that zone's clock again.
 
 use chrono::{DateTime, NaiveDate, Offset, TimeZone};
 use chrono_tz::Tz;

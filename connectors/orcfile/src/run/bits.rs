@@ -1,4 +1,5 @@
-//! Numbers packed at a fixed width, the highest bit first, and the widths that a header of run-length version 2 can say.
+//! Numbers packed at a fixed width, the highest bit first, and the widths that a header of run-length version 2 can
+//! say.
 
 use lakehead_core::Result;
 

@@ -1,7 +1,7 @@
 //! Integer run-length coding, version 2: short repeats, direct, delta and patched base (ORC v1, "Run Length Encoding").
 //!
-//! A block of at most 512 numbers is cut at its long repeats; each part takes the cheapest of the encodings that fit it.
-//! The cost of each is known before a byte is written, so there is no threshold to tune.
+//! A block of at most 512 numbers is cut at its long repeats; each part takes the cheapest of the encodings that fit
+//! it. The cost of each is known before a byte is written, so there is no threshold to tune.
 
 use super::bits::{bits_of, closest_width, pack, packed_len, width_code};
 use super::patched::Patched;

@@ -110,7 +110,7 @@ fn floats_seen(leaf: &mut Leaf<'_>, values: impl Iterator<Item = f64>) {
     let Values::Float { range, sum, nan } = leaf.stats else { return };
     for value in values {
         if let Some(bloom) = leaf.bloom {
-            bloom.insert(hash_number(value.to_bits().cast_signed()));
+            bloom_float(bloom, value);
         }
         *sum += value;
         if value.is_nan() {
@@ -119,6 +119,15 @@ fn floats_seen(leaf: &mut Leaf<'_>, values: impl Iterator<Item = f64>) {
             widen(range, value);
         }
     }
+}
+
+/// Both zeros are equal to a query and have different bits; a NaN has many bits and one hash in Java.
+fn bloom_float(bloom: &mut Bloom, value: f64) {
+    let mut insert = |value: f64| bloom.insert(hash_number(value.to_bits().cast_signed()));
+    if value == 0.0 {
+        insert(-value);
+    }
+    insert(if value.is_nan() { f64::NAN } else { value });
 }
 
 pub(super) fn texts(leaf: &mut Leaf<'_>, out: &mut Texts) -> Result<()> {

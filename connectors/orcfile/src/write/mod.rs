@@ -34,9 +34,9 @@ const PIECE_ROWS: usize = 1000;
 
 /// Writes Arrow batches to one ORC file.
 ///
-/// Memory is about one stripe ([`OrcOptions::stripe_bytes`], compressed as it comes) beside the batch at hand. Bytes reach
-/// the sink stripe by stripe, from first to last and never twice; the file is whole only after [`OrcWriter::finish`].
-/// After an error the writer refuses every call, and what the sink holds is no ORC file.
+/// Memory is about one stripe ([`OrcOptions::stripe_bytes`], compressed as it comes) beside the batch at hand. Bytes
+/// reach the sink stripe by stripe, from first to last and never twice; the file is whole only after
+/// [`OrcWriter::finish`]. After an error the writer refuses every call, and what the sink holds is no ORC file.
 pub struct OrcWriter<W: Write> {
     sink: W,
     /// Bytes given to the sink.
@@ -59,8 +59,8 @@ impl<W: Write> OrcWriter<W> {
     ///
     /// # Errors
     ///
-    /// `R1501` names a column and a type that ORC has no place for, `R1504` an option out of bounds; neither has written
-    /// a byte. `R1505` when the sink fails.
+    /// `R1501` names a column and a type that ORC has no place for, `R1504` an option out of bounds; neither has
+    /// written a byte. `R1505` when the sink fails.
     pub fn try_new(sink: W, schema: SchemaRef, options: OrcOptions) -> Result<Self> {
         let types = types_of(&schema)?;
         options.check()?;
@@ -89,8 +89,8 @@ impl<W: Write> OrcWriter<W> {
     ///
     /// # Errors
     ///
-    /// `R1506` when a column's type differs from the schema's, `R1507` for a time and `R1511` for a decimal that does not
-    /// fit, `R1505` when the sink fails, `R1508` after any of them but the first.
+    /// `R1506` when a column's type differs from the schema's, `R1507` for a time and `R1511` for a decimal that does
+    /// not fit, `R1505` when the sink fails, `R1508` after any of them but the first.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if self.failed {
             return Err(spent());

@@ -1,7 +1,7 @@
 //! Streams under construction: numbers become runs, runs become bytes, and whole chunks are compressed as they fill.
 //!
-//! A row group's position in a stream is where its first run begins. Runs are closed at the end of every row group, so a
-//! reader that seeks never skips values inside a run; the cost is one short run per stream and 10,000 rows.
+//! A row group's position in a stream is where its first run begins. Runs are closed at the end of every row group, so
+//! a reader that seeks never skips values inside a run; the cost is one short run per stream and 10,000 rows.
 
 use lakehead_core::Result;
 

@@ -16,8 +16,8 @@ pub struct OrcSummary {
     pub stripes: usize,
     /// The columns of the top, in the schema's order.
     pub columns: Vec<ColumnSummary>,
-    /// Times in the last second before 1970 with a millisecond or more of fraction, in all columns. The format has no place
-    /// for them: readers of C++ (pyarrow, ClickHouse) give them exactly, those of Java (Spark, Trino) refuse the value.
+    /// Times in the last second before 1970 with a millisecond or more of fraction, in all columns. The format has no
+    /// place for them: pyarrow and ClickHouse give them exactly, Spark refuses to read their column.
     pub last_second_times: u64,
 }
 

@@ -95,8 +95,8 @@ impl Texts {
         }
     }
 
-    /// Whether a dictionary takes clearly fewer bytes before compression. "Clearly", because compression finds repeats in
-    /// plain texts too and hardly any in numbers of random texts.
+    /// Whether a dictionary takes clearly fewer bytes before compression. "Clearly", because compression finds repeats
+    /// in plain texts too and hardly any in numbers of random texts.
     fn pays(&self) -> bool {
         let State::Dictionary { texts, numbers, plain_bytes, .. } = &self.state else { return true };
         let number_bits = closest_width(bits_of(texts.count() as u64)) as usize;

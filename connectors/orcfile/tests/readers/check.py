@@ -36,7 +36,8 @@ def with_pyarrow(path):
         return False
     for column in ("id", "decimal", "structs"):
         assert orc.read_table(path, columns=[column])[column].equals(want[column]), column
-    print(os.path.basename(path), got.num_rows, file.nstripes, file.compression, file.software_version, dict(file.metadata or {}))
+    said = (file.nstripes, file.compression, file.software_version, dict(file.metadata or {}))
+    print(os.path.basename(path), got.num_rows, *said)
     return True
 
 
@@ -59,10 +60,11 @@ def with_chdb(path):
             right = right.cast(pa.timestamp("ns", right.type.tz)).cast(pa.int64())
         left = left.cast(right.type)
         if not left.equals(right):
-            print(os.path.basename(path), "chdb:", name, left.type, left.slice(0, 5).to_pylist(), right.slice(0, 5).to_pylist())
+            print(os.path.basename(path), "chdb:", name, left.type, left[:5].to_pylist(), right[:5].to_pylist())
             good = False
     nested = [field.name for field in want.schema if field.name not in names]
-    count = chdb.query(f"select count(), {', '.join(f'toString({name})' for name in nested)} from file('{path}', ORC) group by all limit 1")
+    texts = ", ".join(f"toString({name})" for name in nested)
+    chdb.query(f"select count(), {texts} from file('{path}', ORC) group by all limit 1")
     print(os.path.basename(path), "chdb", got.num_rows, len(wide + times), "columns equal;", len(nested), "nested read")
     return good
 
@@ -78,7 +80,8 @@ def skip(path):
 
     name = os.path.basename(path)
     rows = expected(path)
-    checks = [(f"id between {first} and {last}", 20_000, True) for first, last in [(60_003, 61_000), (9_990, 10_010), (30, 31)]]
+    ranges = [(60_003, 61_000), (9_990, 10_010), (30, 31)]
+    checks = [(f"id between {first} and {last}", 20_000, True) for first, last in ranges]
     if name != "every.orc":
         searched = rows.slice(54_321, 1).to_pylist()[0]
         bloom = name == "bloom.orc"
@@ -115,9 +118,8 @@ def write(path):
         if pa.types.is_string_view(rows[name].type):
             rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(pa.string()))
     for compression in ("uncompressed", "zlib", "snappy", "lz4", "zstd"):
-        orc.write_table(
-            rows, path[:-4] + "." + compression, compression=compression, stripe_size=1_000_000, dictionary_key_size_threshold=0.9
-        )
+        options = {"compression": compression, "stripe_size": 1_000_000, "dictionary_key_size_threshold": 0.9}
+        orc.write_table(rows, f"{path[:-4]}.{compression}", **options)
     return True
 
 

@@ -11,7 +11,8 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::ipc::writer::FileWriter;
 use lakehead_orcfile::{Compression, OrcOptions, OrcReadOptions, OrcReader, OrcSummary, OrcWriter};
 
@@ -130,5 +131,33 @@ fn spark_reads_every_type_and_skips_row_groups() {
     write(folder.path(), "every_null", &[data::all_null(20_000)], OrcOptions::default());
     // Spark reads the expected rows as Parquet, which another writer makes.
     check("parquet", folder.path());
-    run("LAKEHEAD_SPARK", "tests/spark/check.py", &[folder.path().as_os_str(), "UTC".as_ref()]);
+    for zone in ["UTC", "America/New_York"] {
+        run("LAKEHEAD_SPARK", "tests/spark/check.py", &[folder.path().as_os_str(), zone.as_ref()]);
+    }
+}
+
+#[test]
+fn times_that_spark_writes_in_any_zone_are_what_its_clocks_showed() {
+    if std::env::var_os("LAKEHEAD_SPARK").is_none() {
+        println!("skipped: LAKEHEAD_SPARK names no Python");
+        return;
+    }
+    for zone in ["America/New_York", "UTC", "Asia/Kolkata"] {
+        let folder = tempfile::tempdir().unwrap();
+        run("LAKEHEAD_SPARK", "tests/spark/write.py", &[folder.path().as_os_str(), zone.as_ref()]);
+        let mut files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let path = files.find(|path| path.extension().is_some_and(|end| end == "orc")).unwrap();
+        let mut rows = 0;
+        for batch in OrcReader::open(&path, &OrcReadOptions::default()).unwrap() {
+            let batch = batch.unwrap();
+            let shown = batch.column_by_name("shown").unwrap().as_string::<i32>();
+            let times = batch.column_by_name("time").unwrap().as_primitive::<TimestampMicrosecondType>();
+            for (time, shown) in times.iter().zip(shown) {
+                let time = arrow::temporal_conversions::timestamp_us_to_datetime(time.unwrap()).unwrap();
+                assert_eq!(time.format("%Y-%m-%dT%H:%M:%S%.6f").to_string(), shown.unwrap(), "{zone}");
+            }
+            rows += batch.num_rows();
+        }
+        assert_eq!(rows, 14_000);
+    }
 }

@@ -1,5 +1,7 @@
-"""Reads each ORC file of a folder in Spark, compares it with the Parquet file of the same name, and looks how much is skipped."""
+"""Reads each ORC file of a folder in Spark, compares it with the Parquet file of the same name, and looks how much is
+skipped."""
 
+import datetime
 import glob
 import os
 import sys
@@ -24,7 +26,8 @@ wrong = 0
 
 def lines(frame):
     # Maps cannot be compared as they are; their text can, and floats are printed whole.
-    return frame.select(functions.to_json(functions.struct(*frame.columns), {"ignoreNullFields": "false"}).alias("line"))
+    line = functions.to_json(functions.struct(*frame.columns), {"ignoreNullFields": "false"})
+    return frame.select(line.alias("line"))
 
 
 def scanned(frame):
@@ -33,6 +36,22 @@ def scanned(frame):
     plan = frame._jdf.queryExecution().executedPlan()
     return rows, plan.collectLeaves().apply(0).metrics().apply("numOutputRows").value()
 
+
+if zone != "UTC":
+    # A time without a zone is what the clock shows in any zone; an instant is the same number of microseconds.
+    path = os.path.join(folder, "every_zlib")
+    columns = ["id", "unix_micros(instant)", "cast(time_us as string)", "unix_micros(time_us)"]
+    got = sorted(spark.read.orc(path + ".orc").selectExpr(*columns).take(20_000))
+    want = sorted(spark.read.parquet(path + ".parquet").selectExpr(*columns).take(20_000))
+    for (row, instant, shown, _), (same, right, _, micros) in zip(got, want, strict=True):
+        clock = micros is not None and datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=micros)
+        text = clock and f"{clock:%Y-%m-%d %H:%M:%S}" + f".{clock:%f}".rstrip("0").rstrip(".")
+        if (row, instant, shown or False) != (same, right, text):
+            print("DIFFER", (row, instant, shown), (same, right, text))
+            wrong += 1
+            break
+    print(zone, len(got), "rows", "DIFFER" if wrong else "equal")
+    sys.exit(wrong)
 
 for path in sorted(glob.glob(os.path.join(folder, "every_*.orc"))):
     got, want = spark.read.orc(path), spark.read.parquet(path[:-4] + ".parquet")
@@ -50,8 +69,9 @@ for path in sorted(glob.glob(os.path.join(folder, "every_*.orc"))):
             same = sorted(map(str, some)) == sorted(map(str, want.where(part).collect()))
             wrong += not (same and few < count)
             print(os.path.basename(path), part, "rows read:", few, "of", count, "" if same else "DIFFER")
-    bounds = got.agg(*[fn(name) for name in ("id", "i32", "date") for fn in (functions.min, functions.max, functions.count)])
-    other = want.agg(*[fn(name) for name in ("id", "i32", "date") for fn in (functions.min, functions.max, functions.count)])
+    aggregates = (functions.min, functions.max, functions.count)
+    aggregates = [aggregate(name) for name in ("id", "i32", "date") for aggregate in aggregates]
+    bounds, other = got.agg(*aggregates), want.agg(*aggregates)
     same = bounds.collect() == other.collect()
     wrong += not same
     print(os.path.basename(path), "minima and maxima from statistics", "equal" if same else "DIFFER")
