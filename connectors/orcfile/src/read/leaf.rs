@@ -24,6 +24,8 @@ use crate::write::time::restore;
 
 /// A dictionary larger than this is refused: it is held whole.
 const DICTIONARY_BYTES_MAX: usize = 1 << 30;
+/// Texts of a dictionary, which are no more than a stripe's rows.
+const DICTIONARY_TEXTS_MAX: usize = 1 << 26;
 /// Groups of seven bits in a number of 128.
 const WIDE_VARINT_BYTES: u32 = 19;
 
@@ -150,12 +152,13 @@ fn texts(data_type: &DataType, offsets: OffsetBuffer<i32>, bytes: Vec<u8>) -> Re
 }
 
 fn dictionary(number: u64, texts: u64, streams: &Streams<'_>) -> Result<Of> {
-    let texts = u32::try_from(texts).map_err(|_| damaged("a dictionary is too large"))?;
+    let texts = usize::try_from(texts).ok().filter(|texts| *texts <= DICTIONARY_TEXTS_MAX);
+    let texts = texts.ok_or_else(|| damaged("a dictionary is too large"))?;
     let mut bytes = Vec::new();
     streams.plain(number, StreamKind::DictionaryData)?.take_rest(DICTIONARY_BYTES_MAX, &mut bytes)?;
     let mut ends = Vec::new();
     let mut end = 0usize;
-    for length in streams.lengths(number)?.take(texts as usize)? {
+    for length in streams.lengths(number)?.take(texts)? {
         let length = usize::try_from(length).map_err(|_| damaged("a text of impossible length"))?;
         end = end.checked_add(length).filter(|end| *end <= bytes.len()).ok_or_else(|| damaged("a short dictionary"))?;
         ends.push(end);

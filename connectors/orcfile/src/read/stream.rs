@@ -15,22 +15,21 @@ pub(crate) struct Plain {
     limit: usize,
     packed: Bytes,
     chunk: Bytes,
+    /// Bytes of the chunk that are gone.
+    gone: usize,
 }
 
 impl Plain {
     pub(crate) fn new(kind: Kind, limit: usize, bytes: Bytes) -> Self {
         match kind {
-            Kind::Plain => Self { kind, limit, packed: Bytes::new(), chunk: bytes },
-            _ => Self { kind, limit, packed: bytes, chunk: Bytes::new() },
+            Kind::Plain => Self { kind, limit, packed: Bytes::new(), chunk: bytes, gone: 0 },
+            _ => Self { kind, limit, packed: bytes, chunk: Bytes::new(), gone: 0 },
         }
     }
 
-    /// Makes at least one byte ready; false at the end.
-    fn fill(&mut self) -> Result<bool> {
-        while self.chunk.is_empty() {
-            if self.packed.is_empty() {
-                return Ok(false);
-            }
+    /// Returns the bytes that are ready: at least one, or none at the end.
+    fn ready(&mut self) -> Result<&[u8]> {
+        while self.gone == self.chunk.len() && !self.packed.is_empty() {
             let cut = || damaged("a chunk is cut short");
             let (header, _) = self.packed.split_first_chunk::<3>().ok_or_else(cut)?;
             let [low, middle, high] = *header;
@@ -42,41 +41,47 @@ impl Plain {
             let body = self.packed.slice(3..end);
             self.packed = self.packed.slice(end..);
             self.chunk = if header & 1 == 1 { body } else { unpack(self.kind, &body, self.limit)?.into() };
+            self.gone = 0;
         }
-        Ok(true)
+        Ok(self.chunk.get(self.gone..).unwrap_or_default())
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8> {
-        if !self.fill()? {
-            return Err(damaged("a stream is cut short"));
-        }
-        let byte = self.chunk.first().copied().unwrap_or_default();
-        self.chunk = self.chunk.slice(1..);
+        let byte = self.ready()?.first().copied().ok_or_else(|| damaged("a stream is cut short"))?;
+        self.gone += 1;
         Ok(byte)
     }
 
     /// Appends exactly `count` bytes.
     pub(crate) fn take(&mut self, mut count: usize, into: &mut Vec<u8>) -> Result<()> {
         while count > 0 {
-            if !self.fill()? {
+            let ready = self.ready()?;
+            let part = ready.get(..count.min(ready.len())).unwrap_or_default();
+            if part.is_empty() {
                 return Err(damaged("a stream is cut short"));
             }
-            let part = self.chunk.split_to(count.min(self.chunk.len()));
-            into.extend_from_slice(&part);
-            count -= part.len();
+            into.extend_from_slice(part);
+            let taken = part.len();
+            count -= taken;
+            self.gone += taken;
         }
         Ok(())
     }
 
     /// Appends all that is left, at most `limit` bytes.
     pub(crate) fn take_rest(&mut self, limit: usize, into: &mut Vec<u8>) -> Result<()> {
-        while self.fill()? {
-            if self.chunk.len() > limit.saturating_sub(into.len()) {
+        loop {
+            let ready = self.ready()?;
+            let taken = ready.len();
+            if taken == 0 {
+                return Ok(());
+            }
+            if taken > limit.saturating_sub(into.len()) {
                 return Err(damaged("a message or dictionary is too large"));
             }
-            into.extend_from_slice(&std::mem::take(&mut self.chunk));
+            into.extend_from_slice(ready);
+            self.gone += taken;
         }
-        Ok(())
     }
 
     pub(crate) fn varint(&mut self) -> Result<u64> {

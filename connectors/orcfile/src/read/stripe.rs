@@ -26,9 +26,7 @@ impl Streams<'_> {
     }
 
     fn find(&self, column: u64, wanted: StreamKind) -> Option<(u64, u64)> {
-        let mut streams = self.footer.streams.iter();
-        let stream = streams.find(|(kind, of, ..)| *kind == wanted as u64 && *of == column);
-        stream.map(|(_, _, offset, length)| (*offset, *length))
+        self.footer.streams.get(&(wanted as u64, column)).copied()
     }
 
     pub(super) fn present(&self, column: u64) -> Result<Option<BitRuns>> {

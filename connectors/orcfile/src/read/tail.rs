@@ -1,5 +1,7 @@
 //! The end of a file and the ends of its stripes, checked before anything is believed.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use lakehead_core::Result;
 
@@ -10,8 +12,10 @@ use crate::fault::{damaged, unread};
 use crate::schema::{DEPTH_MAX, OrcType, kind};
 use crate::wire::Fields;
 
-/// A footer larger than this is no footer: at some dozens of bytes for a column of a stripe, millions of them fit.
-const FOOTER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A footer larger than this is no footer: at some dozens of bytes for a stripe or column, a million of them fit.
+const FOOTER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Stripes of a file, types of it, encodings of a stripe: few bytes of a damaged footer could claim very many.
+const ENTRIES_MAX: usize = 1 << 20;
 /// A postscript's length is one byte, and one byte more says it.
 const POSTSCRIPT_BYTES_MAX: u64 = 256;
 
@@ -79,14 +83,22 @@ pub(super) fn message(bytes: Bytes, compression: Kind, chunk_bytes: usize) -> Re
     Ok(whole)
 }
 
+fn add<T>(entries: &mut Vec<T>, entry: T) -> Result<()> {
+    if entries.len() == ENTRIES_MAX {
+        return Err(damaged("a footer with too many entries"));
+    }
+    entries.push(entry);
+    Ok(())
+}
+
 impl Tail {
     fn read_footer(&mut self, footer: &[u8]) -> Result<()> {
         let mut fields = Fields(footer);
         while let Some((field, value)) = fields.next()? {
             match field {
-                3 => self.stripes.push(stripe(value.bytes()?)?),
-                4 => self.types.push(orc_type(value.bytes()?)?),
-                5 => self.metadata.push(item(value.bytes()?)?),
+                3 => add(&mut self.stripes, stripe(value.bytes()?)?)?,
+                4 => add(&mut self.types, orc_type(value.bytes()?)?)?,
+                5 => add(&mut self.metadata, item(value.bytes()?)?)?,
                 6 => self.rows = value.number()?,
                 10 => return Err(unread("encryption")),
                 _ => {}
@@ -181,8 +193,8 @@ fn check_types(types: &[OrcType]) -> Result<()> {
 /// What a stripe's footer says.
 #[derive(Default)]
 pub(super) struct StripeFooter {
-    /// Kind, column, and where the stream lies in the file.
-    pub(super) streams: Vec<(u64, u64, u64, u64)>,
+    /// By kind and column, where the stream lies in the file: offset and length.
+    pub(super) streams: HashMap<(u64, u64), (u64, u64)>,
     /// Kind, and how many texts the dictionary has.
     pub(super) encodings: Vec<(u64, u64)>,
     pub(super) time_zone: String,
@@ -201,12 +213,12 @@ pub(super) fn stripe_footer(source: &Source, stripe: &Stripe, tail: &Tail) -> Re
             1 => {
                 let (kind, column, length) = numbers(value.bytes()?)?;
                 let end = offset.checked_add(length).filter(|end| *end <= from).ok_or_else(far)?;
-                footer.streams.push((kind, column, offset, length));
+                footer.streams.insert((kind, column), (offset, length));
                 offset = end;
             }
             2 => {
                 let (kind, texts, _) = numbers(value.bytes()?)?;
-                footer.encodings.push((kind, texts));
+                add(&mut footer.encodings, (kind, texts))?;
             }
             3 => footer.time_zone = value.text()?,
             4 => return Err(unread("encryption")),

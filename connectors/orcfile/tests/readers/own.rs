@@ -77,6 +77,14 @@ fn odd_tables_come_back() {
         let got = read(written(&batch, OrcOptions::default()), &OrcReadOptions::default());
         assert_eq!(format!("{:?}", got.column(0)), format!("{:?}", batch.column(0)));
     }
+    let bytes = [Some(b"a".as_slice()), None, Some(b"")];
+    let lists = LargeListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None, Some(vec![])]);
+    let wide: [ArrayRef; 3] =
+        [Arc::new(lists), Arc::new(LargeBinaryArray::from_iter(bytes)), Arc::new(BinaryViewArray::from_iter(bytes))];
+    for array in wide {
+        let batch = one("wide", array);
+        assert_same(&read(written(&batch, OrcOptions::default()), &OrcReadOptions::default()), &batch);
+    }
     let options = RecordBatchOptions::new().with_row_count(Some(12_000));
     let none = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
     assert_eq!(read(written(&none, OrcOptions::default()), &OrcReadOptions::default()).num_rows(), 12_000);
