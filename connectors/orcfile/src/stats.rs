@@ -101,9 +101,9 @@ impl Stats {
         Self { count: 0, nulls: 0, values }
     }
 
-    /// Returns what was gathered and starts again.
-    pub(crate) fn take(&mut self) -> Self {
-        let empty = match &self.values {
+    /// Returns the statistics of no value, of the kind of these.
+    pub(crate) fn emptied(&self) -> Self {
+        Self::new(match &self.values {
             Values::None => Values::None,
             Values::Bool { .. } => Values::Bool { trues: 0 },
             Values::Int { .. } => Values::Int { range: None, sum: Some(0) },
@@ -114,8 +114,13 @@ impl Stats {
             Values::Decimal { scale, .. } => Values::Decimal { range: None, sum: Some(0), scale: *scale },
             Values::Time { .. } => Values::Time { range: None, last_second: 0 },
             Values::Children { .. } => Values::Children { range: None, total: 0 },
-        };
-        std::mem::replace(self, Self::new(empty))
+        })
+    }
+
+    /// Returns what was gathered and starts again.
+    pub(crate) fn take(&mut self) -> Self {
+        let empty = self.emptied();
+        std::mem::replace(self, empty)
     }
 
     /// Adds another column part's statistics, which are of the same kind.

@@ -112,7 +112,7 @@ impl Column {
         let present = self.present.finish(StreamKind::Present, codec)?;
         let (encoding, mut streams) = self.values.finish(codec)?;
         let groups = std::mem::take(&mut self.groups);
-        let mut stripe = self.file.clone().take();
+        let mut stripe = self.file.emptied();
         groups.iter().for_each(|group| stripe.merge(group));
         self.file.merge(&stripe);
         // A column without nulls says so by having no such stream, and its positions have no place for one.

@@ -122,6 +122,27 @@ fn the_summary_says_what_the_columns_hold() {
 }
 
 #[test]
+fn the_summary_counts_every_stripe_once() {
+    let batch = data::every_type(25_000, 31);
+    let options = OrcOptions { stripe_bytes: 500_000, ..OrcOptions::default() };
+    let mut writer = OrcWriter::try_new(Vec::new(), batch.schema(), options).unwrap();
+    writer.write(&batch).unwrap();
+    let summary = writer.finish().unwrap();
+    assert!(summary.stripes > 5, "{}", summary.stripes);
+    for (column, array) in summary.columns.iter().zip(batch.columns()) {
+        assert_eq!(column.nulls, array.null_count() as u64, "{}", column.name);
+    }
+    let times = batch.columns().iter().filter(|array| matches!(array.data_type(), DataType::Timestamp(..)));
+    let last = times.map(|array| {
+        let nanos = cast(array, &DataType::Timestamp(TimeUnit::Nanosecond, None)).unwrap();
+        let nanos = nanos.as_primitive::<TimestampNanosecondType>().clone();
+        nanos.iter().flatten().filter(|nanos| (-999_000_000..0).contains(nanos)).count() as u64
+    });
+    // Those of the lists within lists come on top.
+    assert!(summary.last_second_times > last.sum());
+}
+
+#[test]
 fn what_orc_has_no_place_for_is_refused_before_a_byte() {
     let item = |data_type| Arc::new(Field::new("item", data_type, true));
     let types = [
