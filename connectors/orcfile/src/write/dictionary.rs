@@ -9,13 +9,37 @@ pub(super) struct Dictionary {
     ends: Vec<usize>,
     /// Numbers of texts, one more than they are; zero is a free place. A power of two, at most half full.
     places: Vec<u32>,
-    /// Keyed by chance, so that nobody can send texts that all fall into one place.
-    hasher: RandomState,
+    secret: Secret,
+}
+
+/// A hash keyed by chance, so that nobody can send texts that all fall into one place. Multiply and fold, eight bytes at a
+/// time: the standard library's own takes half of the time that a short text costs.
+struct Secret {
+    seed: u64,
+    factor: u64,
+}
+
+impl Secret {
+    fn new() -> Self {
+        let state = RandomState::new();
+        Self { seed: state.hash_one(0), factor: state.hash_one(1) | 1 }
+    }
+
+    fn hash(&self, text: &[u8]) -> usize {
+        let fold = |mixed: u64| {
+            let wide = u128::from(mixed) * u128::from(self.factor);
+            wide as u64 ^ (wide >> 64) as u64
+        };
+        let (words, tail) = text.as_chunks::<8>();
+        let hash = words.iter().fold(self.seed, |hash, word| fold(hash ^ u64::from_le_bytes(*word)));
+        let tail = tail.iter().fold(text.len() as u64, |word, &byte| word << 8 | u64::from(byte));
+        fold(fold(hash ^ tail)) as usize
+    }
 }
 
 impl Dictionary {
     pub(super) fn new() -> Self {
-        Self { bytes: Vec::new(), ends: Vec::new(), places: vec![0; 64], hasher: RandomState::new() }
+        Self { bytes: Vec::new(), ends: Vec::new(), places: vec![0; 64], secret: Secret::new() }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -34,7 +58,7 @@ impl Dictionary {
             self.grow();
         }
         let mask = self.places.len() - 1;
-        let mut at = self.hasher.hash_one(text) as usize & mask;
+        let mut at = self.secret.hash(text) & mask;
         loop {
             match self.places.get(at).copied().unwrap_or(0) {
                 0 => break,
@@ -55,7 +79,7 @@ impl Dictionary {
         let mask = self.places.len() * 2 - 1;
         let mut places = vec![0; mask + 1];
         for number in 0..self.ends.len() {
-            let mut at = self.hasher.hash_one(self.text(number)) as usize & mask;
+            let mut at = self.secret.hash(self.text(number)) & mask;
             while places.get(at).is_some_and(|&taken| taken != 0) {
                 at = (at + 1) & mask;
             }
