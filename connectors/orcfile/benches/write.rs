@@ -28,6 +28,7 @@ fn main() {
     };
     let number = |at: usize, usual: usize| arguments.get(at).map_or(usual, |text| text.parse().unwrap());
     let (rows, times) = (number(1, 2_000_000), number(2, 5));
+    endless(&batch(BATCH_ROWS), rows / BATCH_ROWS * 10);
     let batch = batch(rows);
     let mut file = FileWriter::try_new(File::create(folder.join("batch.arrow")).unwrap(), &batch.schema()).unwrap();
     for from in (0..rows).step_by(BATCH_ROWS) {
@@ -66,6 +67,26 @@ fn measure(what: &str, batch: &RecordBatch, folder: &Path, times: usize, mb: f64
     let figures = json!({
         "writer": "lakehead", "columns": what, "rows": batch.num_rows(), "arrow_mb": mb.round(),
         "file_mb": bytes as f64 / 1e6, "cpu_s": best, "mb_per_cpu_s": (mb / best).round(),
+    });
+    println!("{figures}");
+}
+
+/// Writes the first batch again and again, and says how much memory the process has ever held.
+fn endless(batch: &RecordBatch, batches: usize) {
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    let before = peak();
+    let mut writer = OrcWriter::try_new(std::io::sink(), batch.schema(), OrcOptions::default()).unwrap();
+    for _ in 0..batches {
+        writer.write(batch).unwrap();
+    }
+    let summary = writer.finish().unwrap();
+    let figures = json!({
+        "rows": summary.rows, "stripes": summary.stripes, "file_mb": summary.bytes / 1_000_000,
+        "peak_mb_before": before, "peak_mb": peak(),
     });
     println!("{figures}");
 }

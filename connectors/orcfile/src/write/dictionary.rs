@@ -12,8 +12,8 @@ pub(super) struct Dictionary {
     secret: Secret,
 }
 
-/// A hash keyed by chance, so that nobody can send texts that all fall into one place. Multiply and fold, eight bytes at a
-/// time: the standard library's own takes half of the time that a short text costs.
+/// A hash keyed by chance, so that nobody can send texts that all fall into one place. Multiply and fold, eight bytes
+/// at a time: the standard library's own takes half of the time that a short text costs.
 struct Secret {
     seed: u64,
     factor: u64,

@@ -1,11 +1,12 @@
 //! Times as seconds since 2015 and nanoseconds, with the format's trap before 1970.
 //!
-//! The readers of Java and C++ agree (ORC-763): a second before 1970 with more than 999,999 nanoseconds is read one second
-//! earlier than it is stored, because Java's writer once rounded towards zero. Such a second is therefore stored one later.
-//! That leaves the last second before 1970 without a place, for it would be stored as the first after (ORC-645). There the
-//! nanoseconds are stored negative instead, as Arrow's C++ writer does: readers of C++ (pyarrow, ClickHouse) then give the
-//! exact time, and Spark refuses the value by an exception; none of the three gives a wrong time. Trino has a rule of its
-//! own for fractions below a millisecond before 1970 and reads those of every writer but its own a second early.
+//! The readers of Java and C++ agree (ORC-763): a second before 1970 with more than 999,999 nanoseconds is read one
+//! second earlier than it is stored, because Java's writer once rounded towards zero. Such a second is therefore stored
+//! one later. That leaves the last second before 1970 without a place, for it would be stored as the first after
+//! (ORC-645). There the nanoseconds are stored negative instead, as Arrow's C++ writer does: readers of C++ (pyarrow,
+//! ClickHouse) then give the exact time, and Spark refuses the value by an exception; none of the three gives a wrong
+//! time. Trino has a rule of its own for fractions below a millisecond before 1970 and reads those of every writer but
+//! its own a second early.
 
 /// 2015-01-01 00:00:00 UTC, from which the format counts, in seconds since 1970.
 pub(crate) const EPOCH_SECONDS: i64 = 1_420_070_400;
