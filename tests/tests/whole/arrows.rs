@@ -20,6 +20,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("lakefile", vec!["core"]),
         ("keyindex", vec!["core"]),
         ("memory", vec!["core"]),
+        ("orcfile", vec!["core"]),
         ("conformance", vec!["core"]),
         ("registry", [&["core"], CONNECTORS.as_slice()].concat()),
     ]);
