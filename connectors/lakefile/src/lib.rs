@@ -1,9 +1,10 @@
-//! Batches to finished lake files: where a table lies, how a Parquet file is written and read back, its statistics,
+//! Batches to finished lake files: where a table lies, how a Parquet or ORC file is written and read back, its statistics,
 //! and the records beside the tables. Shared by every lake sink.
 
 mod durable;
 mod keys;
 mod location;
+mod orc;
 mod partition;
 mod reader;
 mod records;
@@ -20,7 +21,7 @@ pub use reader::{cast_exactly, conform, read_file, read_rows, read_schema, read_
 pub use records::ObjectRecords;
 pub use splice::splice;
 pub use statistics::{ColumnStatistics, FileStatistics};
-pub use writer::{FileFormat, FileIndexes, FileWriter, WrittenFile};
+pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 
 use lakehead_core::Error;
 

@@ -9,7 +9,8 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{FutureExt, TryStreamExt};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result, column_type_name};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -22,7 +23,7 @@ use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use crate::{Location, parquet_error, storage_error};
+use crate::{FileKind, Location, parquet_error, storage_error};
 
 /// Rows of one batch read back.
 const BATCH_ROWS: usize = 65_536;
@@ -32,7 +33,12 @@ pub async fn read_file(
     location: &Location,
     name: &str,
     columns: Option<&[String]>,
-) -> Result<impl futures::Stream<Item = Result<RecordBatch>> + Send + use<>> {
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    if FileKind::of_name(name) == FileKind::Orc {
+        let name = name.to_owned();
+        let batches = crate::orc::read_orc(location, &name, columns).await?;
+        return Ok(futures::stream::iter(batches).map_err(move |error| error.with("file", &name)).boxed());
+    }
     let mut builder = open(location, name).await.map_err(|error| parquet_error(error, name))?;
     builder = builder.with_batch_size(BATCH_ROWS);
     if let Some(columns) = columns {
@@ -42,7 +48,7 @@ pub async fn read_file(
     }
     let name = name.to_owned();
     let stream = builder.build().map_err(|error| parquet_error(error, &name))?;
-    Ok(stream.map_err(move |error| parquet_error(error, &name)))
+    Ok(stream.map_err(move |error| parquet_error(error, &name)).boxed())
 }
 
 /// Reads a small file whole: one request, and its bytes are decoded from memory.
@@ -73,6 +79,9 @@ pub async fn read_rows(location: &Location, name: &str, rows: &[u32]) -> Result<
 
 /// Reads the schema of a file.
 pub async fn read_schema(location: &Location, name: &str) -> Result<SchemaRef> {
+    if FileKind::of_name(name) == FileKind::Orc {
+        return Ok(Arc::clone(crate::orc::read_orc(location, name, None).await?.schema()));
+    }
     let builder = open(location, name).await.map_err(|error| parquet_error(error, name))?;
     Ok(Arc::clone(builder.schema()))
 }

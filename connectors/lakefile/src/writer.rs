@@ -14,6 +14,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
+use crate::orc::OrcBody;
 use crate::{FileStatistics, Location, parquet_error, storage_error};
 
 /// Rows of a row group: a few hundred kilobytes to some megabytes a column, and a bounded writer.
@@ -23,9 +24,35 @@ const ROW_GROUP_BYTES: usize = 64 << 20;
 /// How often a bloom filter may say "perhaps" of a value that is not there: one row group in a hundred is read in vain.
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
 
+/// What kind of file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileKind {
+    /// Apache Parquet.
+    #[default]
+    Parquet,
+    /// Apache ORC.
+    Orc,
+}
+
+impl FileKind {
+    /// Returns what the names of such files end with, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Orc => "orc",
+        }
+    }
+
+    /// Returns the kind that a file's name tells; Parquet where it ends with no other's word.
+    pub fn of_name(name: &str) -> Self {
+        if name.ends_with(".orc") { Self::Orc } else { Self::Parquet }
+    }
+}
+
 /// How a file is encoded.
 #[derive(Clone, Copy, Debug)]
 pub struct FileFormat {
+    kind: FileKind,
     compression: Compression,
 }
 
@@ -38,7 +65,17 @@ impl FileFormat {
             Some("gzip") => Compression::GZIP(Default::default()),
             _ => Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()),
         };
-        Self { compression }
+        Self { kind: FileKind::Parquet, compression }
+    }
+
+    /// Returns the same for files of `kind`.
+    pub fn of(self, kind: FileKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Returns the kind of file.
+    pub fn kind(self) -> FileKind {
+        self.kind
     }
 
     fn properties(self) -> WriterPropertiesBuilder {
@@ -108,19 +145,24 @@ pub struct WrittenFile {
     pub statistics: FileStatistics,
 }
 
-/// Writes one Parquet file.
+/// Writes one file.
 pub struct FileWriter {
     location: Location,
     name: String,
     schema: SchemaRef,
-    writer: AsyncArrowWriter<BufWriter>,
+    body: Body,
     rows: u64,
+}
+
+enum Body {
+    Parquet(Box<AsyncArrowWriter<BufWriter>>),
+    Orc(Box<OrcBody>),
 }
 
 impl FileWriter {
     /// Begins the file `name` in `location`. Nothing is visible before [`FileWriter::finish`].
     pub fn create(location: &Location, name: &str, schema: &SchemaRef, format: FileFormat) -> Result<Self> {
-        Self::begin(location, name, schema, format.properties().build())
+        Self::begin(location, name, schema, format, &FileIndexes::default(), format.properties().build())
     }
 
     /// Begins a file as [`FileWriter::create`] does, with indexes for readers that look for few of its rows.
@@ -131,20 +173,35 @@ impl FileWriter {
         format: FileFormat,
         indexes: &FileIndexes,
     ) -> Result<Self> {
-        Self::begin(location, name, schema, indexes.apply(format.properties(), schema))
+        Self::begin(location, name, schema, format, indexes, indexes.apply(format.properties(), schema))
     }
 
-    fn begin(location: &Location, name: &str, schema: &SchemaRef, properties: WriterProperties) -> Result<Self> {
+    fn begin(
+        location: &Location,
+        name: &str,
+        schema: &SchemaRef,
+        format: FileFormat,
+        indexes: &FileIndexes,
+        properties: WriterProperties,
+    ) -> Result<Self> {
         let buffer = BufWriter::new(Arc::clone(location.store()), location.path(name));
-        let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(schema), Some(properties))
-            .map_err(|error| parquet_error(error, name))?;
-        Ok(Self { location: location.clone(), name: name.to_owned(), schema: Arc::clone(schema), writer, rows: 0 })
+        let body = match format.kind {
+            FileKind::Orc => Body::Orc(Box::new(OrcBody::new(buffer, schema, format.compression, indexes)?)),
+            FileKind::Parquet => {
+                let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(schema), Some(properties));
+                Body::Parquet(Box::new(writer.map_err(|error| parquet_error(error, name))?))
+            }
+        };
+        Ok(Self { location: location.clone(), name: name.to_owned(), schema: Arc::clone(schema), body, rows: 0 })
     }
 
     /// Adds rows; the batch has the file's schema.
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.rows += rows.num_rows() as u64;
-        self.writer.write(rows).await.map_err(|error| parquet_error(error, &self.name))
+        match &mut self.body {
+            Body::Parquet(writer) => writer.write(rows).await.map_err(|error| parquet_error(error, &self.name)),
+            Body::Orc(writer) => writer.write(rows).await,
+        }
     }
 
     /// Returns the rows written so far.
@@ -154,23 +211,37 @@ impl FileWriter {
 
     /// Returns about how many bytes the file has so far, encoded.
     pub fn bytes(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+        match &self.body {
+            Body::Parquet(writer) => (writer.bytes_written() + writer.in_progress_size()) as u64,
+            Body::Orc(writer) => writer.bytes(),
+        }
     }
 
-    /// Returns about how many bytes of memory the unfinished row group takes.
+    /// Returns about how many bytes of memory the unfinished row group or stripe takes.
     pub fn memory(&self) -> usize {
-        self.writer.memory_size()
+        match &self.body {
+            Body::Parquet(writer) => writer.memory_size(),
+            Body::Orc(writer) => writer.memory(),
+        }
     }
 
-    /// Ends the row group, which frees its memory.
+    /// Ends the row group or stripe, which frees its memory.
     pub async fn flush(&mut self) -> Result<()> {
-        self.writer.flush().await.map_err(|error| parquet_error(error, &self.name))
+        match &mut self.body {
+            Body::Parquet(writer) => writer.flush().await.map_err(|error| parquet_error(error, &self.name)),
+            Body::Orc(writer) => writer.flush().await,
+        }
     }
 
     /// Closes the file and reads its size back: a store that says yes to half an object is not believed.
-    pub async fn finish(mut self) -> Result<WrittenFile> {
-        let metadata = self.writer.finish().await.map_err(|error| parquet_error(error, &self.name))?;
-        let written = self.writer.bytes_written() as u64;
+    pub async fn finish(self) -> Result<WrittenFile> {
+        let (written, statistics) = match self.body {
+            Body::Parquet(mut writer) => {
+                let metadata = writer.finish().await.map_err(|error| parquet_error(error, &self.name))?;
+                (writer.bytes_written() as u64, FileStatistics::of(&metadata, &self.schema))
+            }
+            Body::Orc(writer) => writer.finish().await?,
+        };
         let path = self.location.path(&self.name);
         let found = self.location.store().head(&path).await.map_err(|error| storage_error(error, path.as_ref()))?;
         if found.size != written {
@@ -179,7 +250,6 @@ impl FileWriter {
                 .with("written", written)
                 .with("found", found.size));
         }
-        let statistics = FileStatistics::of(&metadata, &self.schema);
         Ok(WrittenFile { name: self.name, size: found.size, statistics })
     }
 }

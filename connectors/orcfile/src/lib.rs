@@ -1,6 +1,6 @@
 //! ORC files from and to Arrow record batches (the format's version 1, <https://orc.apache.org/specification/ORCv1/>).
 //!
-//! [`OrcWriter`] writes every kind of type that the format has but unions, with statistics, row indexes and Bloom
+//! [`OrcWriter`] writes the types below, nulls at every level, with statistics, row indexes and Bloom
 //! filters; [`OrcReader`] reads such files and those of others. Both work on bytes and files and wait for nobody: an
 //! object store's bytes come and go through the caller.
 //!

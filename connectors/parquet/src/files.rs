@@ -39,7 +39,7 @@ impl Files {
         Self {
             staging: staging.clone(),
             schema,
-            format: FileFormat::from_settings(&spec.settings),
+            format: FileFormat::from_settings(&spec.settings).of(layout.kind),
             indexes: FileIndexes { keys: spec.key.clone(), sorted_by: layout.sort_by.clone() },
             file_bytes: spec.settings.size_or("file_size", FILE_BYTES),
             fence,
@@ -59,7 +59,7 @@ impl Files {
     }
 
     pub(crate) fn begin(&mut self) -> Result<FileWriter> {
-        let name = staged_name(self.fence);
+        let name = staged_name(self.fence, self.format.kind());
         self.begun.push(name.clone());
         FileWriter::create_indexed(&self.staging, &name, &self.schema, self.format, &self.indexes)
     }

@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use lakehead_buckets::BucketHash;
 use lakehead_core::{BUCKETS_MAX, Error, Result, Settings, SinkSpec, Value};
-use lakehead_lakefile::{PartitionValues, partition_texts};
+use lakehead_lakefile::{FileKind, PartitionValues, partition_texts};
 use serde::{Deserialize, Serialize};
 
 /// The buckets of a table, as its manifests say them.
@@ -61,14 +61,15 @@ pub(crate) struct TableLayout {
     pub(crate) buckets: Option<Buckets>,
     /// The order of rows in a file, without the columns that are the same in all of them.
     pub(crate) sort_by: Vec<String>,
+    pub(crate) kind: FileKind,
 }
 
 impl TableLayout {
-    pub(crate) fn of(spec: &SinkSpec) -> Result<Self> {
+    pub(crate) fn of(spec: &SinkSpec, kind: FileKind) -> Result<Self> {
         let mut sort_by = spec.settings.texts("sort_by");
         sort_by.retain(|column| !spec.partition_by.contains(column));
         let buckets = Buckets::from_settings(&spec.settings)?;
-        Ok(Self { partition_by: spec.partition_by.clone(), buckets, sort_by })
+        Ok(Self { partition_by: spec.partition_by.clone(), buckets, sort_by, kind })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Plain Parquet directories whose manifests make every commit atomic.
+//! Plain directories of Parquet or ORC files whose manifests make every commit atomic.
 //!
 //! ```text
 //! <connection>/<prefix><table>/_manifest/<n:020>.json    every live file, the columns, the marks of each pipeline
@@ -26,9 +26,9 @@ mod stage;
 use std::sync::Arc;
 
 use lakehead_core::{
-    Connector, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole, WriteMode,
+    Connector, OptionKind, OptionSpec, RecordStore, Result, Settings, SinkRole, SinkSpec, SourceRole, WriteMode,
 };
-use lakehead_lakefile::{Location, ObjectRecords};
+use lakehead_lakefile::{FileKind, Location, ObjectRecords};
 
 /// The `parquet` connector.
 pub static CONNECTOR: Connector = Connector {
@@ -50,7 +50,7 @@ pub static CONNECTOR: Connector = Connector {
     sink: Some(SinkRole {
         options: &SINK,
         modes: &[WriteMode::Append, WriteMode::Overwrite],
-        build: |spec| Ok(Box::new(sink::ParquetSink::new(spec)?)),
+        build: |spec| Ok(Box::new(sink::ParquetSink::new(spec, FileKind::Parquet)?)),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         query: |location| {
@@ -58,15 +58,42 @@ pub static CONNECTOR: Connector = Connector {
                 "duckdb -c \"from read_parquet('{location}/**/[!_]*.parquet', hive_partitioning=true) limit 5\""
             ))
         },
-        readers: |_, _| {
-            Some(
-                "a commit is atomic to readers of the manifest in `_manifest`; who lists the folder sees whole files only, \
-                 those of a round from shortly before its commit on",
-            )
-        },
+        readers,
     }),
     alert: None,
 };
+
+/// The `orc` connector: the same tables, of ORC files.
+pub static ORC: Connector = Connector {
+    name: "orc",
+    summary: "plain ORC directories in a folder or bucket",
+    built_in: false,
+    connection: &CONNECTION,
+    source: CONNECTOR.source,
+    sink: Some(SinkRole {
+        options: &SINK,
+        modes: &[WriteMode::Append, WriteMode::Overwrite],
+        build: |spec| Ok(Box::new(sink::ParquetSink::new(spec, FileKind::Orc)?)),
+        records,
+        exists: Some(|spec| Box::pin(exists(spec))),
+        query: |location| {
+            Some(format!(
+                "python -c \"import pyarrow.dataset as d; print(d.dataset('{location}', format='orc', \
+                 partitioning='hive').head(5).to_pandas())\""
+            ))
+        },
+        readers,
+    }),
+    alert: None,
+};
+
+/// What the layout can promise to whom (docs/buckets.md, and the top of this file).
+fn readers(_: WriteMode, _: &Settings) -> Option<&'static str> {
+    Some(
+        "a commit is atomic to readers of the manifest in `_manifest`; who lists the folder sees whole files only, those of a \
+         round from shortly before its commit on",
+    )
+}
 
 static CONNECTION: [OptionSpec; 7] = [
     OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),

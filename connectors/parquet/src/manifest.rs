@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lakehead_core::{Created, Error, Mark, RecordStore, Result, failpoint};
-use lakehead_lakefile::{Location, ObjectRecords, PartitionValues, storage_error};
+use lakehead_lakefile::{FileKind, Location, ObjectRecords, PartitionValues, storage_error};
 use object_store::{ObjectStore as _, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -52,6 +52,9 @@ pub(crate) struct Manifest {
     /// The buckets of every file, the same from the first manifest on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) buckets: Option<Buckets>,
+    /// What the names of its files end with, where that is not `parquet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) format: Option<String>,
     /// What the last commit of each pipeline carried.
     pub(crate) marks: BTreeMap<String, Mark>,
     pub(crate) files: Vec<ManifestFile>,
@@ -188,13 +191,13 @@ impl ManifestLog {
         }
     }
 
-    /// Returns whether the folder holds Parquet files at all; asked only where there is no manifest.
+    /// Returns whether the folder holds files of rows at all; asked only where there is no manifest.
     pub(crate) async fn holds_files(&self) -> Result<bool> {
         use futures::StreamExt;
         let mut found = self.location.store().list(Some(self.location.prefix()));
         while let Some(meta) = found.next().await {
             match meta {
-                Ok(meta) if meta.location.as_ref().ends_with(".parquet") => return Ok(true),
+                Ok(meta) if is_data_file(meta.location.as_ref()) => return Ok(true),
                 Ok(_) => {}
                 Err(object_store::Error::NotFound { .. }) => return Ok(false),
                 Err(error) => return Err(storage_error(error, self.location.url().as_str())),
@@ -210,6 +213,11 @@ fn name_of(version: u64) -> String {
 
 fn version_of(name: &str) -> Option<u64> {
     name.strip_prefix(FOLDER)?.strip_prefix('/')?.strip_suffix(".json")?.parse().ok()
+}
+
+/// Returns whether a file holds rows, by its name.
+pub(crate) fn is_data_file(name: &str) -> bool {
+    [FileKind::Parquet, FileKind::Orc].iter().any(|kind| name.ends_with(&format!(".{}", kind.extension())))
 }
 
 #[cfg(test)]
@@ -228,6 +236,7 @@ mod tests {
             columns: vec![],
             partition_by: vec![],
             buckets: None,
+            format: None,
             marks: BTreeMap::new(),
             files: vec![],
             removed: vec![],

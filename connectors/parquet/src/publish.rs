@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use lakehead_buckets::BucketHash;
 use lakehead_core::{Error, Mark, Result, failpoint};
-use lakehead_lakefile::{Location, partition_path, storage_error};
+use lakehead_lakefile::{FileKind, Location, partition_path, storage_error};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
@@ -33,7 +33,8 @@ pub(crate) fn final_files(staged: &Staged, pipeline: &str, mark: Mark, buckets: 
     let hash = buckets.and_then(Buckets::rule);
     let file = |(n, staged_file): (usize, &crate::stage::StagedFile)| {
         let own = format!("{owner}{:010}-{:05}-{n:04}", mark.seq, mark.fence);
-        let name = file_name(&own, hash.zip(staged_file.bucket));
+        let ending = FileKind::of_name(&staged_file.name).extension();
+        let name = file_name(&own, hash.zip(staged_file.bucket), ending);
         ManifestFile {
             name: format!("{}{name}", partition_path(&staged_file.partition)),
             size: staged_file.size,
@@ -48,11 +49,11 @@ pub(crate) fn final_files(staged: &Staged, pipeline: &str, mark: Mark, buckets: 
 
 /// Returns a file's name. Readers take the bucket from it: Hive, Trino and Athena by `(0?\d+)_\d+.*`, Spark by
 /// `.*_(\d+)(?:\..*)?$`; neither form may hold what the other one looks for.
-fn file_name(own: &str, bucket: Option<(BucketHash, u32)>) -> String {
+fn file_name(own: &str, bucket: Option<(BucketHash, u32)>, ending: &str) -> String {
     match bucket {
-        None => format!("{own}.parquet"),
-        Some((BucketHash::Spark, number)) => format!("{own}_{number:05}.c000.parquet"),
-        Some((BucketHash::Hive1 | BucketHash::Hive2, number)) => format!("{number:06}_0_{own}.parquet"),
+        None => format!("{own}.{ending}"),
+        Some((BucketHash::Spark, number)) => format!("{own}_{number:05}.c000.{ending}"),
+        Some((BucketHash::Hive1 | BucketHash::Hive2, number)) => format!("{number:06}_0_{own}.{ending}"),
     }
 }
 
@@ -154,13 +155,13 @@ mod tests {
     fn readers_find_the_bucket_in_a_name_and_a_sweep_its_owner() {
         let owner = owner_prefix("p");
         let own = format!("{owner}0000000001-00001-0000");
-        let hive = file_name(&own, Some((BucketHash::Hive2, 3)));
-        let spark = file_name(&own, Some((BucketHash::Spark, 12)));
+        let hive = file_name(&own, Some((BucketHash::Hive2, 3)), "orc");
+        let spark = file_name(&own, Some((BucketHash::Spark, 12)), "parquet");
         assert!(hive.starts_with("000003_0_part-"), "{hive}");
         assert!(spark.starts_with("part-") && spark.ends_with("-0000_00012.c000.parquet"), "{spark}");
         // Spark asks for the last `_` and digits before the first dot behind them.
         assert_eq!(spark.split('.').next().and_then(|stem| stem.rsplit_once('_')).map(|parts| parts.1), Some("00012"));
-        for name in [&hive, &spark, &file_name(&own, None)] {
+        for name in [&hive, &spark, &file_name(&own, None, "parquet")] {
             assert!(is_named_by(name, &owner), "{name}");
             assert!(!is_named_by(name, &owner_prefix("q")), "{name}");
         }

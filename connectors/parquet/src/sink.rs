@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use lakehead_core::{
     Created, Error, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint, format_micros,
 };
-use lakehead_lakefile::Location;
+use lakehead_lakefile::{FileKind, Location};
 use uuid::Uuid;
 
 use crate::layout::{Buckets, TableLayout};
@@ -36,11 +36,11 @@ pub(crate) struct ParquetSink {
 
 impl ParquetSink {
     /// Builds the sink; reads and writes nothing.
-    pub(crate) fn new(spec: SinkSpec) -> Result<Self> {
-        if let Some(format) = spec.settings.text("format").filter(|format| *format != "parquet") {
-            return Err(Error::user("R0703", "a parquet connection writes no other format")
+    pub(crate) fn new(spec: SinkSpec, kind: FileKind) -> Result<Self> {
+        if let Some(format) = spec.settings.text("format").filter(|format| *format != kind.extension()) {
+            return Err(Error::user("R0703", "the connection writes no other format")
                 .with("format", format)
-                .help("leave `format` out, or use a `files` connection"));
+                .help("leave `format` out, or use a connection of that kind"));
         }
         let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
         let prefix = spec.connection.text("prefix").unwrap_or("");
@@ -48,7 +48,7 @@ impl ParquetSink {
         let staging = lake.child(&format!("_staging/{}", spec.pipeline))?.table(prefix, &spec.table)?;
         let schema = table_schema(&spec.schema)?;
         let log = ManifestLog::new(&location);
-        let layout = TableLayout::of(&spec)?;
+        let layout = TableLayout::of(&spec, kind)?;
         Ok(Self {
             spec,
             location,
@@ -79,6 +79,7 @@ impl ParquetSink {
             columns: manifest_columns(&self.schema),
             partition_by: self.spec.partition_by.clone(),
             buckets: self.layout.buckets.clone(),
+            format: self.format(),
             marks: BTreeMap::from([(self.spec.pipeline.clone(), Mark { fence, ..Mark::default() })]),
             files: Vec::new(),
             removed: Vec::new(),
@@ -103,6 +104,7 @@ impl ParquetSink {
                 .help("write into a new table, or say `partition_by` as the table has it"));
         }
         self.check_buckets(&newest)?;
+        self.check_format(&newest)?;
         self.schema = merge_schemas(&parse_columns(&newest.columns)?, &self.schema, &self.spec.table)?;
         let mark = newest.mark(&self.spec.pipeline);
         if mark.fence > fence {
@@ -115,6 +117,22 @@ impl ParquetSink {
         next.marks.insert(self.spec.pipeline.clone(), Mark { fence, ..mark });
         next.removed = newest.removed;
         Ok((next, mark))
+    }
+
+    fn format(&self) -> Option<String> {
+        (self.layout.kind != FileKind::Parquet).then(|| self.layout.kind.extension().to_owned())
+    }
+
+    /// Refuses files of another kind than the table has: a catalog knows one for all of them.
+    fn check_format(&self, newest: &Manifest) -> Result<()> {
+        if newest.format == self.format() {
+            return Ok(());
+        }
+        Err(Error::user("R0238", "the table has files of another format")
+            .with("table", &self.spec.table)
+            .with("table_format", newest.format.as_deref().unwrap_or("parquet"))
+            .with("connection_format", self.layout.kind.extension())
+            .help("write into a new table, or through a connection of the table's format"))
     }
 
     /// Refuses other buckets than the table has: a reader that prunes would miss every row of one kind of file.

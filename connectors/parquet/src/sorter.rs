@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use arrow::row::{RowConverter, Rows, SortField};
 use futures::StreamExt;
 use lakehead_core::{Error, Result, failpoint};
-use lakehead_lakefile::{FileFormat, FileWriter, Location, read_file};
+use lakehead_lakefile::{FileFormat, FileKind, FileWriter, Location, read_file};
 use std::sync::Arc;
 
 use crate::merge::{Chunks, Merge};
@@ -152,7 +152,7 @@ impl Sorter {
     }
 
     fn begin(&mut self) -> String {
-        let name = staged_name(self.fence);
+        let name = staged_name(self.fence, FileKind::Parquet);
         self.begun.push(name.clone());
         name
     }

@@ -1,4 +1,4 @@
-//! A Parquet directory as a bounded source: one manifest, whole, or every file where there is no manifest.
+//! A directory of Parquet or ORC files as a bounded source: one manifest, whole, or every file where there is no manifest.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use lakehead_core::{
 use lakehead_lakefile::{Location, PartitionValues, conform, read_file, read_schema, storage_error};
 use object_store::ObjectStore as _;
 
-use crate::manifest::ManifestLog;
+use crate::manifest::{ManifestLog, is_data_file};
 use crate::schema::{add_partition_columns, merge_schemas, parse_columns, table_schema};
 
 /// Footers that are read for the columns of a folder without a manifest: files of one table agree, so that more would
@@ -146,7 +146,7 @@ async fn list_files(location: &Location) -> Result<Vec<Input>> {
     let mut names: Vec<_> = found.iter().filter_map(|meta| location.name_of(&meta.location)).collect();
     names.retain(|name| {
         let data = |part: &str| !part.starts_with('_') && !part.starts_with('.');
-        name.ends_with(".parquet") && name.split('/').all(data)
+        is_data_file(name) && name.split('/').all(data)
     });
     names.sort();
     Ok(names.into_iter().map(|name| Input { partition: hive_partition(&name), name }).collect())

@@ -6,7 +6,7 @@ use arrow::array::{Array, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use lakehead_core::{Error, OP, Result, SinkSpec, UNCHANGED};
-use lakehead_lakefile::{FileFormat, FileWriter, Location, PartitionValues, file_schema};
+use lakehead_lakefile::{FileFormat, FileKind, FileWriter, Location, PartitionValues, file_schema};
 use object_store::ObjectStoreExt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -203,8 +203,8 @@ fn picked(data: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch> {
 
 /// Returns a name that no other round uses; it begins with the fence of its owner, so that a sweep can tell whose it
 /// was.
-pub(crate) fn staged_name(fence: u64) -> String {
-    format!("{fence:020}-{}.parquet", Uuid::new_v4())
+pub(crate) fn staged_name(fence: u64, kind: FileKind) -> String {
+    format!("{fence:020}-{}.{}", Uuid::new_v4(), kind.extension())
 }
 
 /// Returns the fence in a staged file's name.

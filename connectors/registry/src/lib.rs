@@ -10,6 +10,7 @@ pub static CONNECTORS: &[&Connector] = &[
     &lakehead_files::CONNECTOR,
     &lakehead_generate::CONNECTOR,
     &lakehead_parquet::CONNECTOR,
+    &lakehead_parquet::ORC,
     &lakehead_postgres::CONNECTOR,
 ];
 

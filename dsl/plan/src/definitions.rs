@@ -11,8 +11,8 @@ use crate::options::{check_settings, ok_place};
 use crate::values::{Context, value};
 
 /// Kinds of connections that are known and not built into this binary.
-pub(crate) const MISSING_CONNECTORS: [&str; 9] =
-    ["mysql", "kafka", "kinesis", "sqs", "orc", "iceberg", "mqtt", "nats", "redis"];
+pub(crate) const MISSING_CONNECTORS: [&str; 8] =
+    ["mysql", "kafka", "kinesis", "sqs", "iceberg", "mqtt", "nats", "redis"];
 
 /// A connection after its settings were read.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("engine", vec!["core", "plan", "sql", "state", "syntax"]),
         ("daemon", vec!["core", "plan", "state", "engine"]),
         ("buckets", vec!["core"]),
-        ("lakefile", vec!["core"]),
+        ("lakefile", vec!["core", "orcfile"]),
         ("keyindex", vec!["core"]),
         ("memory", vec!["core"]),
         ("orcfile", vec!["core"]),

@@ -11,6 +11,7 @@ mod intervals;
 mod lakehead;
 mod mirror;
 mod model;
+mod orc;
 mod rejects;
 #[path = "../../../connectors/postgres/tests/server/mod.rs"]
 #[allow(dead_code, reason = "the postgres crate's tests use more of it")]

@@ -124,6 +124,21 @@ impl<W: Write> OrcWriter<W> {
         Ok(summary::of(&self.schema, &self.root, (self.rows, self.offset, self.stripes.len())))
     }
 
+    /// Ends the stripe, which frees its memory. Small stripes cost readers more than they save here.
+    ///
+    /// # Errors
+    ///
+    /// As [`OrcWriter::write`].
+    pub fn flush(&mut self) -> Result<()> {
+        if self.failed {
+            return Err(spent());
+        }
+        self.failed = true;
+        self.close_stripe()?;
+        self.failed = false;
+        Ok(())
+    }
+
     /// Returns the rows taken so far.
     pub fn rows(&self) -> u64 {
         self.rows
