@@ -1,14 +1,15 @@
 //! Nets the changes of a round to one per key, in staging order (cases 34, 36, 39).
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
-use arrow::row::OwnedRow;
 use lakehead_core::{Error, IS_DELETED, OP, Op, Result, UNCHANGED};
-use lakehead_lakefile::KeyEncoder;
+use lakehead_keyindex::KeyHash;
 
+use crate::hash::KeyHasher;
 use crate::schema::to_lake;
 
 /// One key's net change: where its values stand, by column.
@@ -38,13 +39,34 @@ struct Left {
 /// The columns of a patch that hold the key to look up are called so, with the key column's name behind.
 pub(crate) const FROM: &str = "_from_";
 
+/// Takes a key's hash as it is: it is one of good quality already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        // The other half tells apart what shares this one.
+        self.0 = u64::try_from(hash >> 64).unwrap_or(0);
+    }
+}
+
 /// The changes of a round, by key.
 pub(crate) struct NetChanges {
     schema: SchemaRef,
-    keys: KeyEncoder,
+    keys: KeyHasher,
     batches: Vec<RecordBatch>,
-    nets: HashMap<OwnedRow, Net>,
-    order: Vec<OwnedRow>,
+    nets: HashMap<KeyHash, Net, BuildHasherDefault<Hashed>>,
+    order: Vec<KeyHash>,
     left: Option<Left>,
     bytes: usize,
     /// Whether rows that are deleted stay.
@@ -109,9 +131,9 @@ impl NetChanges {
     pub(crate) fn new(schema: &SchemaRef, key: &[String]) -> Result<Self> {
         Ok(Self {
             schema: schema.clone(),
-            keys: KeyEncoder::new(schema, key)?,
+            keys: KeyHasher::new(schema, key)?,
             batches: Vec::new(),
-            nets: HashMap::new(),
+            nets: HashMap::default(),
             order: Vec::new(),
             left: None,
             bytes: 0,
@@ -154,20 +176,20 @@ impl NetChanges {
         let unchanged = text_column(rows, UNCHANGED)?;
         let data = to_lake(rows, &self.schema)?;
         refuse_null_keys(self.keys.columns(), &data)?;
-        let keys = self.keys.encode(&data)?;
+        let keys = self.keys.hashes(&data)?;
         let batch = self.batches.len();
         self.bytes += data.get_array_memory_size() + rows.num_rows() * size_of::<Net>() * 2;
-        for row in 0..data.num_rows() {
+        for (row, key) in keys.into_iter().enumerate() {
             let letter = ops.as_ref().filter(|ops| ops.is_valid(row)).map(|ops| ops.value(row));
             let op = Op::parse(letter).ok_or_else(|| Error::bug("a change of an unknown kind reached a sink"))?;
             let unsent = unchanged.as_ref().filter(|column| column.is_valid(row)).map(|column| column.value(row));
-            self.add_one(keys.row(row).owned(), op, (batch, row), unsent.unwrap_or(""));
+            self.add_one(key, op, (batch, row), unsent.unwrap_or(""));
         }
         self.batches.push(data);
         Ok(())
     }
 
-    fn add_one(&mut self, key: OwnedRow, op: Op, at: (usize, usize), unsent: &str) {
+    fn add_one(&mut self, key: KeyHash, op: Op, at: (usize, usize), unsent: &str) {
         let unsent: Vec<usize> = unsent
             .split(',')
             .filter(|name| !name.is_empty())
@@ -196,7 +218,7 @@ impl NetChanges {
             },
             _ => net.unsent = unsent,
         }
-        let before = self.nets.insert(key.clone(), net);
+        let before = self.nets.insert(key, net);
         if before.is_none() {
             self.order.push(key);
         }

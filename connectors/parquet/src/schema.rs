@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use lakehead_core::{Error, Result, column_type_name, data_fields, parse_column_type};
-use lakehead_lakefile::decode_partition_value;
+use lakehead_lakefile::{FileKind, decode_partition_value};
 use serde::{Deserialize, Serialize};
 
 /// One column of a manifest, in SQL words.
@@ -18,12 +18,12 @@ pub(crate) struct ManifestColumn {
 
 /// Returns the columns as the table will hold them, all nullable. Reserved columns are no columns of a table, except
 /// in dead letters, whose own columns bear those names.
-pub(crate) fn table_schema(schema: &SchemaRef) -> Result<SchemaRef> {
+pub(crate) fn table_schema(schema: &SchemaRef, kind: FileKind) -> Result<SchemaRef> {
     let data = if is_dead_letters(schema) { schema.as_ref().clone() } else { data_fields(schema) };
     let mut fields = Vec::with_capacity(data.fields().len());
     for field in data.fields() {
-        let data_type = lake_type(field.data_type()).ok_or_else(|| {
-            Error::user("R0204", "Parquet tables have no type for a column")
+        let data_type = lake_type(field.data_type(), kind).ok_or_else(|| {
+            Error::user("R0204", "plain tables have no type for a column")
                 .with("column", field.name())
                 .with("type", column_type_name(field.data_type()))
                 .help("cast it in a `derive` or `select`, or leave it out with `drop`")
@@ -38,7 +38,7 @@ pub(crate) fn is_dead_letters(schema: &Schema) -> bool {
     ["_raw", "_reason", "_node"].iter().all(|name| schema.field_with_name(name).is_ok())
 }
 
-fn lake_type(data_type: &DataType) -> Option<DataType> {
+fn lake_type(data_type: &DataType, kind: FileKind) -> Option<DataType> {
     use DataType as T;
     Some(match data_type {
         T::Boolean | T::Int16 | T::Int32 | T::Int64 | T::Float32 | T::Float64 | T::Date32 => data_type.clone(),
@@ -49,10 +49,14 @@ fn lake_type(data_type: &DataType) -> Option<DataType> {
         T::Float16 => T::Float32,
         T::Utf8 | T::LargeUtf8 | T::Utf8View => T::Utf8,
         T::Binary | T::LargeBinary | T::BinaryView => T::Binary,
+        // ORC has no time of day.
+        T::Time32(_) | T::Time64(_) if kind == FileKind::Orc => T::Utf8,
         T::Time32(_) | T::Time64(_) => T::Time64(TimeUnit::Microsecond),
         T::Decimal128(precision, scale) if *scale >= 0 => T::Decimal128(*precision, *scale),
         T::Timestamp(_, zone) => T::Timestamp(TimeUnit::Microsecond, zone.as_ref().map(|_| "UTC".into())),
-        T::List(item) | T::LargeList(item) => T::List(Arc::new(Field::new("item", lake_type(item.data_type())?, true))),
+        T::List(item) | T::LargeList(item) => {
+            T::List(Arc::new(Field::new("item", lake_type(item.data_type(), kind)?, true)))
+        }
         _ => return None,
     })
 }
@@ -159,21 +163,21 @@ mod tests {
             ("tags", DataType::List(Arc::new(Field::new("element", DataType::Utf8View, true)))),
             ("amount", DataType::Decimal128(38, 10)),
         ]);
-        let table = table_schema(&rows).unwrap();
+        let table = table_schema(&rows, FileKind::Parquet).unwrap();
         assert_eq!(table.field(1).data_type(), &DataType::Decimal128(20, 0));
         assert_eq!(table.field(4).data_type(), &DataType::Time64(TimeUnit::Microsecond));
         assert_eq!(parse_columns(&manifest_columns(&table)).unwrap(), table);
-        assert_eq!(table_schema(&table).unwrap(), table);
+        assert_eq!(table_schema(&table, FileKind::Parquet).unwrap(), table);
     }
 
     #[test]
     fn reserved_columns_are_left_out_except_in_dead_letters() {
         let text = DataType::Utf8;
         let rows = schema(&[("id", DataType::Int64), ("_op", text.clone())]);
-        assert_eq!(table_schema(&rows).unwrap().fields().len(), 1);
+        assert_eq!(table_schema(&rows, FileKind::Parquet).unwrap().fields().len(), 1);
         let letters =
             schema(&[("_node", text.clone()), ("_reason", text.clone()), ("_op", text.clone()), ("_raw", text)]);
-        assert_eq!(table_schema(&letters).unwrap().fields().len(), 4);
+        assert_eq!(table_schema(&letters, FileKind::Parquet).unwrap().fields().len(), 4);
     }
 
     #[test]
@@ -183,6 +187,16 @@ mod tests {
         assert_eq!(merge_schemas(&old, &added, "t").unwrap().fields().len(), 2);
         let retyped = schema(&[("id", DataType::Utf8)]);
         assert_eq!(merge_schemas(&old, &retyped, "t").unwrap_err().code(), "R0202");
-        assert_eq!(table_schema(&schema(&[("x", DataType::Null)])).unwrap_err().code(), "R0204");
+        assert_eq!(table_schema(&schema(&[("x", DataType::Null)]), FileKind::Parquet).unwrap_err().code(), "R0204");
+    }
+
+    #[test]
+    fn a_time_of_day_is_text_where_the_format_has_none() {
+        let times = arrow::array::Time64MicrosecondArray::from(vec![Some(3_723_000_004), None]);
+        let rows = RecordBatch::try_from_iter([("t", Arc::new(times) as ArrayRef)]).unwrap();
+        let table = table_schema(&rows.schema(), FileKind::Orc).unwrap();
+        let found = to_lake(&rows, &table).unwrap();
+        let expected = arrow::array::StringArray::from(vec![Some("01:02:03.000004"), None]);
+        assert_eq!(found.column(0).as_ref(), &expected as &dyn arrow::array::Array);
     }
 }

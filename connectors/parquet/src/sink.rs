@@ -46,7 +46,7 @@ impl ParquetSink {
         let prefix = spec.connection.text("prefix").unwrap_or("");
         let location = lake.table(prefix, &spec.table)?;
         let staging = lake.child(&format!("_staging/{}", spec.pipeline))?.table(prefix, &spec.table)?;
-        let schema = table_schema(&spec.schema)?;
+        let schema = table_schema(&spec.schema, kind)?;
         let log = ManifestLog::new(&location);
         let layout = TableLayout::of(&spec, kind)?;
         Ok(Self {
@@ -226,7 +226,7 @@ impl Sink for ParquetSink {
     }
 
     async fn evolve(&mut self, schema: &SchemaRef) -> Result<()> {
-        let merged = merge_schemas(&self.schema, &table_schema(schema)?, &self.spec.table)?;
+        let merged = merge_schemas(&self.schema, &table_schema(schema, self.layout.kind)?, &self.spec.table)?;
         if merged == self.schema {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use lakehead_core::{
     BatchBudget, ChangeBatch, Checkpoint, Discovery, Error, Result, Settings, Source, SourceEvent, SourceSpec,
     TableSpec,
 };
-use lakehead_lakefile::{Location, PartitionValues, conform, read_file, read_schema, storage_error};
+use lakehead_lakefile::{FileKind, Location, PartitionValues, conform, read_file, read_schema, storage_error};
 use object_store::ObjectStore as _;
 
 use crate::manifest::{ManifestLog, is_data_file};
@@ -181,7 +181,7 @@ fn unescape(text: &str) -> String {
 async fn infer_schema(location: &Location, files: &[Input]) -> Result<SchemaRef> {
     let mut schema: SchemaRef = Arc::new(Schema::empty());
     for file in files.iter().take(FOOTERS_MAX) {
-        let found = table_schema(&read_schema(location, &file.name).await?)?;
+        let found = table_schema(&read_schema(location, &file.name).await?, FileKind::of_name(&file.name))?;
         schema = merge_schemas(&schema, &found, location.url().as_str())?;
     }
     let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
