@@ -19,6 +19,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("buckets", vec!["core"]),
         ("lakefile", vec!["core"]),
         ("keyindex", vec!["core"]),
+        ("lifecycle", vec!["core"]),
         ("memory", vec!["core"]),
         ("conformance", vec!["core"]),
         ("registry", [&["core"], CONNECTORS.as_slice()].concat()),
