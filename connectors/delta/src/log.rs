@@ -74,7 +74,7 @@ impl TableLog {
         Self {
             table,
             store,
-            location: location.clone(),
+            location: location.untagged(),
             clock,
             live: None,
             restored: false,

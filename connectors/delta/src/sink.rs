@@ -7,7 +7,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lakehead_core::{
-    Error, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec, TableFigures, WriteMode, failpoint,
+    Error, LIFECYCLE_TAG, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec, TableFigures,
+    WriteMode, failpoint,
 };
 use lakehead_keyindex::KeyHash;
 use lakehead_lakefile::{FileFormat, Location};
@@ -66,7 +67,10 @@ impl DeltaSink {
     /// Builds the sink; reads and writes nothing.
     pub(crate) fn new(spec: SinkSpec) -> Result<Self> {
         let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
-        let location = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+        let mut location = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+        if let Some(lifecycle) = spec.settings.text("lifecycle") {
+            location = location.tagged(LIFECYCLE_TAG, lifecycle);
+        }
         let staging = location.child(&format!("_lakehead/{}", spec.pipeline))?;
         let schema = table_schema(&spec)?;
         let log = TableLog::new(&location, Arc::clone(&spec.clock));

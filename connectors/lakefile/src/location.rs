@@ -7,10 +7,11 @@ use futures::TryStreamExt;
 use lakehead_core::{Error, Result, Settings};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::azure::MicrosoftAzureBuilder;
+use object_store::buffered::BufWriter;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreScheme};
+use object_store::{ObjectStore, ObjectStoreScheme, TagSet};
 use url::{Position, Url};
 
 use crate::durable::DurableDisk;
@@ -24,6 +25,8 @@ pub struct Location {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     url: Url,
+    /// What data files are tagged with, name and value.
+    tag: Option<(&'static str, String)>,
 }
 
 impl Location {
@@ -43,7 +46,7 @@ impl Location {
             .map_err(|()| Error::user("R0406", "the path is not a folder").with("path", folder.display()))?;
         let prefix = Path::from_absolute_path(&folder)
             .map_err(|error| Error::user("R0406", "the path has a part that no store can hold").caused_by(error))?;
-        Ok(Self { store: Arc::new(DurableDisk::new()), prefix, url })
+        Ok(Self { store: Arc::new(DurableDisk::new()), prefix, url, tag: None })
     }
 
     fn open_url(url: &Url, settings: &Settings) -> Result<Self> {
@@ -83,7 +86,27 @@ impl Location {
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Self { store, prefix, url })
+        Ok(Self { store, prefix, url, tag: None })
+    }
+
+    /// Has the data files that are written here carry a tag, where the store has tags: what its own rules ask for.
+    pub fn tagged(mut self, name: &'static str, value: &str) -> Self {
+        self.tag = (self.url.scheme() == "s3").then(|| (name, value.to_owned()));
+        self
+    }
+
+    /// Returns the same folder for what must never be moved: the table's own books.
+    pub fn untagged(&self) -> Self {
+        Self { tag: None, ..self.clone() }
+    }
+
+    /// Begins a data file.
+    pub(crate) fn begin(&self, name: &str) -> BufWriter {
+        let writer = BufWriter::new(Arc::clone(&self.store), self.path(name));
+        let Some((tag, value)) = &self.tag else { return writer };
+        let mut tags = TagSet::default();
+        tags.push(tag, value);
+        writer.with_tags(tags)
     }
 
     /// Returns a folder below this one. A part that climbs (`..`) is refused.
@@ -101,7 +124,7 @@ impl Location {
             .url
             .join(&format!("{}/", relative.trim_matches('/')))
             .map_err(|error| Error::user("R0406", "the path is not one").with("path", relative).caused_by(error))?;
-        Ok(Self { store: self.store.clone(), prefix, url })
+        Ok(Self { store: self.store.clone(), prefix, url, tag: None })
     }
 
     /// Returns the folder of a table: `a.b` under prefix `X` lies at `Xa/b`.

@@ -44,7 +44,7 @@ pub async fn splice(location: &Location, name: &str, inputs: &[String]) -> Resul
     let buffer = Buffer::default();
     let schema = first.schema_descr().root_schema_ptr();
     let mut writer = SerializedFileWriter::new(buffer.clone(), schema, Arc::new(properties)).map_err(failed)?;
-    let mut object = BufWriter::new(Arc::clone(location.store()), location.path(name));
+    let mut object = location.begin(name);
     let mut written = 0;
     for (input, head) in inputs.iter().zip(&heads) {
         for (number, group) in head.row_groups().iter().enumerate() {

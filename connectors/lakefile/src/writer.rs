@@ -184,7 +184,7 @@ impl FileWriter {
         indexes: &FileIndexes,
         properties: WriterProperties,
     ) -> Result<Self> {
-        let buffer = BufWriter::new(Arc::clone(location.store()), location.path(name));
+        let buffer = location.begin(name);
         let body = match format.kind {
             FileKind::Orc => Body::Orc(Box::new(OrcBody::new(buffer, schema, format.compression, indexes)?)),
             FileKind::Parquet => {

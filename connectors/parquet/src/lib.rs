@@ -108,7 +108,7 @@ static CONNECTION: [OptionSpec; 7] = [
 static SOURCE: [OptionSpec; 1] =
     [OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required()];
 
-static SINK: [OptionSpec; 7] = [
+static SINK: [OptionSpec; 8] = [
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
@@ -117,6 +117,7 @@ static SINK: [OptionSpec; 7] = [
     OptionSpec::new("bucket_count", OptionKind::Int, "number of buckets, 1 to 100000"),
     OptionSpec::new("bucket_hash", OptionKind::Word(&["hive2", "hive1", "spark"]), "engine whose buckets they are")
         .default("hive2"),
+    OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),
     OptionSpec::new("sort_by", OptionKind::Columns, "order of the rows in a file, rising, NULL first"),
 ];
 

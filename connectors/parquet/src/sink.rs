@@ -6,7 +6,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lakehead_core::{
-    Created, Error, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint, format_micros,
+    Created, Error, LIFECYCLE_TAG, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint,
+    format_micros,
 };
 use lakehead_lakefile::{FileKind, Location};
 use uuid::Uuid;
@@ -45,7 +46,11 @@ impl ParquetSink {
         let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
         let prefix = spec.connection.text("prefix").unwrap_or("");
         let location = lake.table(prefix, &spec.table)?;
-        let staging = lake.child(&format!("_staging/{}", spec.pipeline))?.table(prefix, &spec.table)?;
+        let mut staging = lake.child(&format!("_staging/{}", spec.pipeline))?.table(prefix, &spec.table)?;
+        if let Some(lifecycle) = spec.settings.text("lifecycle") {
+            // A copy carries the tags of what it is copied from.
+            staging = staging.tagged(LIFECYCLE_TAG, lifecycle);
+        }
         let schema = table_schema(&spec.schema, kind)?;
         let log = ManifestLog::new(&location);
         let layout = TableLayout::of(&spec, kind)?;

@@ -7,6 +7,7 @@ use lakehead_syntax::ast::{self, Item, ValueKind, VarType};
 use lakehead_syntax::{Diagnostic, FileId, Span, did_you_mean};
 
 use crate::SecretSource;
+use crate::lifecycle::{self, Written};
 use crate::options::{check_settings, ok_place};
 use crate::values::{Context, value};
 
@@ -29,7 +30,7 @@ pub(crate) struct Connection {
 pub(crate) struct Definitions<'a> {
     pub(crate) connections: BTreeMap<String, Connection>,
     pub(crate) catalogs: BTreeMap<String, (FileId, Span)>,
-    pub(crate) lifecycles: BTreeMap<String, (FileId, Span)>,
+    pub(crate) lifecycles: BTreeMap<String, Written<'a>>,
     pub(crate) pipelines: BTreeMap<String, (FileId, &'a ast::Pipeline)>,
     pub(crate) variables: BTreeMap<String, Value>,
     pub(crate) secrets: BTreeMap<String, SecretSource>,
@@ -80,9 +81,6 @@ pub(crate) fn collect<'a>(
             Item::Catalog(catalog) => {
                 definitions.catalogs.insert(catalog.name.text.clone(), (file, catalog.name.span));
             }
-            Item::Lifecycle(lifecycle) => {
-                definitions.lifecycles.insert(lifecycle.name.text.clone(), (file, lifecycle.name.span));
-            }
             Item::Pipeline(pipeline) => {
                 definitions.pipelines.insert(pipeline.name.text.clone(), (file, pipeline));
             }
@@ -93,6 +91,12 @@ pub(crate) fn collect<'a>(
         if let Item::Connection(item) = item {
             let connection = connection(file, item, &definitions, connectors, found);
             definitions.connections.insert(item.name.text.clone(), connection);
+        }
+    }
+    for (file, item) in items() {
+        if let Item::Lifecycle(item) = item {
+            let written = lifecycle::read(file, item, &definitions, connectors, found);
+            definitions.lifecycles.insert(item.name.text.clone(), written);
         }
     }
     definitions

@@ -6,6 +6,7 @@ mod buckets;
 mod definitions;
 mod graph;
 mod layout;
+mod lifecycle;
 mod lock;
 mod lowering;
 mod model;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow_schema::{DataType, SchemaRef};
-use lakehead_core::{Settings, WriteMode};
+use lakehead_core::{Lifecycle, Settings, WriteMode};
 use lakehead_syntax::{FileId, Span};
 use serde::Serialize;
 
@@ -354,6 +354,9 @@ pub struct SinkPlan {
     pub schema: SchemaRef,
     /// Partition columns, in order.
     pub layout: Vec<Layout>,
+    /// The storage rules of the table, whole, so that nobody needs the definitions; boxed, as few sinks have any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<Box<Lifecycle>>,
     /// The column that orders the rows of a key where the source does not.
     pub sequence_by: Option<String>,
     /// What a truncated source does.

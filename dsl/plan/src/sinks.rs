@@ -13,7 +13,7 @@ use crate::model::{Layout, Node, NodeKind, SinkPlan, StreamId, Truncate};
 use crate::options::{NOT_YET_SINK, check_settings, dead_letter_schema, sink_settings};
 use crate::sources::connection;
 use crate::values::Context;
-use crate::{buckets, layout, table_names, versions};
+use crate::{buckets, layout, lifecycle, table_names, versions};
 
 const HOLES: [&str; 6] = ["table", "schema", "run.start", "run.end", "run.id", "error.code"];
 
@@ -110,15 +110,7 @@ fn settings(
     let settings = check_settings(&context, written, &options, place, &mut found);
     let failed = found.iter().any(Diagnostic::is_error);
     lowering.found.append(&mut found);
-    if let Some(name) = settings.text("lifecycle")
-        && !lowering.definitions.lifecycles.contains_key(name)
-    {
-        let span = written.get("lifecycle").map_or(place, |setting| setting.value.span);
-        let names: Vec<_> = lowering.definitions.lifecycles.keys().map(String::as_str).collect();
-        let name = ast::Name { text: name.to_owned(), span };
-        let diagnostic = crate::definitions::unknown("E0218", "lifecycle", &name, lowering.file, &names);
-        lowering.found.push(diagnostic);
-    }
+    lifecycle::check_settings(lowering, written, &settings, connection);
     buckets::check_settings(lowering, written, &settings, &connection.kind, role);
     for unsupported in NOT_YET_SINK {
         if settings.get(unsupported).is_some() && !role.options.iter().any(|own| own.name == unsupported) {
@@ -182,6 +174,9 @@ fn lower_table(
     check_sequence(lowering, stage, settings, mode, &stream);
     check_columns(lowering, &stage.settings, settings, &schema, &stream.schema);
     buckets::check_columns(lowering, &stage.settings, settings, &schema, &layout);
+    lifecycle::check_layout(lowering, stage, settings, mode, &layout, &schema);
+    let lifecycle = lifecycle::of_sink(lowering, settings);
+    lifecycle::note_not_yet(lowering, lifecycle.as_deref(), connection);
     let mut settings = settings.clone();
     if mode == WriteMode::Scd2 {
         versions::ignore_derived_columns(&mut settings, &layout);
@@ -197,6 +192,7 @@ fn lower_table(
         key,
         schema,
         layout,
+        lifecycle,
         sequence_by: settings.text("sequence_by").map(str::to_owned),
         on_truncate: match settings.text("on_truncate") {
             Some("apply") => Truncate::Apply,
@@ -364,6 +360,7 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
     let letters = dead_letter_schema();
     check_columns(lowering, &stage.settings, &settings, &letters, &letters);
     buckets::check_columns(lowering, &stage.settings, &settings, &letters, &[]);
+    let lifecycle = lifecycle::of_sink(lowering, &settings);
     Some(SinkPlan {
         node: "dead_letter".into(),
         connector: connection.kind,
@@ -375,6 +372,7 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
         key: Vec::new(),
         schema: letters,
         layout: Vec::new(),
+        lifecycle,
         sequence_by: None,
         on_truncate: Truncate::Ignore,
         deletes: false,

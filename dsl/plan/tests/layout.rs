@@ -2,42 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use lakehead_core::{
-    Connector, Error, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole, WriteMode,
-};
-use lakehead_plan::{
-    ExpressionShape, Input, LayoutTransform, Lock, NodeKind, Planned, Project, QueryShape, Scope, SinkPlan,
-    SqlAnalyzer, SqlForm, SqlText, plan,
-};
-use lakehead_syntax::{Diagnostic, FileId, parse_file};
+mod offline;
 
-fn records(_: &SinkSpec) -> Result<Option<std::sync::Arc<dyn RecordStore>>> {
-    Ok(None)
-}
-
-const fn sink(options: &'static [OptionSpec]) -> Option<SinkRole> {
-    Some(SinkRole {
-        options,
-        modes: &[WriteMode::Append],
-        build: |_| Err(Error::bug("nothing is built")),
-        records,
-        exists: None,
-        query: |_| None,
-        readers: |_, _| None,
-    })
-}
-
-const fn lake(name: &'static str, options: &'static [OptionSpec]) -> Connector {
-    Connector {
-        name,
-        summary: "a lake",
-        built_in: true,
-        connection: &[],
-        source: None,
-        sink: sink(options),
-        alert: None,
-    }
-}
+use lakehead_core::{Connector, OptionKind, OptionSpec};
+use lakehead_plan::{LayoutTransform, Planned};
+use lakehead_syntax::Diagnostic;
+use offline::{lake, sink_of};
 
 static PARQUET: Connector = lake(
     "parquet",
@@ -49,68 +19,13 @@ static PARQUET: Connector = lake(
     ],
 );
 static DELTA: Connector = lake("delta", &[]);
-static ROWS: Connector = Connector {
-    name: "rows",
-    summary: "rows",
-    built_in: true,
-    connection: &[],
-    source: Some(SourceRole {
-        options: &[],
-        endless: |_| false,
-        changes: |_| false,
-        build: |_| Err(Error::bug("nothing is built")),
-        discover: |_| Box::pin(async { Ok(Vec::new()) }),
-        arrivals: None,
-        column_rule: |_| None,
-        makes: |_| Vec::new(),
-        comparable: false,
-    }),
-    sink: None,
-    alert: None,
-};
-
-/// No pipeline here has SQL.
-struct NoSql;
-
-impl SqlAnalyzer for NoSql {
-    fn form(&self, _: &SqlText, _: SqlForm) -> Result<(), Vec<Diagnostic>> {
-        Err(Vec::new())
-    }
-    fn expression(&self, _: &SqlText, _: &Scope, _: bool) -> Result<ExpressionShape, Vec<Diagnostic>> {
-        Err(Vec::new())
-    }
-    fn select_list(&self, _: &SqlText, _: &Scope, _: bool) -> Result<Vec<lakehead_plan::Column>, Vec<Diagnostic>> {
-        Err(Vec::new())
-    }
-    fn query(&self, _: &SqlText, _: &Scope) -> Result<QueryShape, Vec<Diagnostic>> {
-        Err(Vec::new())
-    }
-}
-
 /// Plans a pipeline whose sink has these settings.
 fn planned(kind: &str, settings: &str) -> (Planned, String) {
     let text = format!(
         "pipeline p {{\n  source a = rows {{ columns = {{ id = bigint, code = varchar, tags = list(varchar), price = double, \
          at = timestamp, day = date }} }}\n  sink b = {kind} {{ table = \"t\", {settings} }}\n}}\n"
     );
-    let (tree, mistakes) = parse_file(&text, FileId(0));
-    assert!(mistakes.is_empty(), "{mistakes:?}");
-    let project = Project::parse("name = \"t\"\nedition = 1\n").unwrap();
-    let input = Input {
-        project: &project,
-        files: &[(FileId(0), &tree)],
-        lock: &Lock::default(),
-        connectors: &[&PARQUET, &DELTA, &ROWS],
-        analyzer: &NoSql,
-        profile: None,
-        variables: &[],
-    };
-    (plan(&input), text)
-}
-
-fn sink_of(planned: &Planned) -> &SinkPlan {
-    let nodes = &planned.plans[0].nodes;
-    nodes.iter().find_map(|node| if let NodeKind::Sink(sink) = &node.kind { Some(sink) } else { None }).unwrap()
+    (offline::planned(&text, &[&PARQUET, &DELTA]), text)
 }
 
 #[test]

@@ -69,6 +69,9 @@ pub(crate) enum Verb {
     /// Shows which versions of a pipeline's tables belong together
     #[command(subcommand)]
     Cut(Cut),
+    /// Shows the storage rules of a pipeline's tables as rules of their bucket
+    #[command(subcommand)]
+    Lifecycle(Lifecycle),
     /// Compares source and lake: counts and checksums per key range
     Verify(Verify),
     /// Asks the sources for their columns and keeps them in lakehead.lock
@@ -102,6 +105,31 @@ pub(crate) enum Cut {
     Show {
         /// The pipeline
         pipeline: String,
+        #[arg(long, default_value = ".")]
+        path: PathBuf,
+    },
+}
+
+/// What may be asked of lifecycles.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lifecycle {
+    /// Prints the rules for a person to review and apply; nothing is sent anywhere
+    #[command(
+        after_help = "Setting a bucket's rules replaces all of them: give those that are there with --merge, and only this pipeline's are\n\
+        replaced.\n\n\
+        lakehead lifecycle emit mirror > rules.json\n\
+        aws s3api put-bucket-lifecycle-configuration --bucket lake --lifecycle-configuration file://rules.json\n\n\
+        The rules move files that carry the tag `lakehead-tier`: those written since the sink names its lifecycle."
+    )]
+    Emit {
+        /// The pipeline
+        pipeline: String,
+        /// As one Terraform resource instead of the JSON that S3 takes
+        #[arg(long, conflicts_with = "merge")]
+        terraform: bool,
+        /// The bucket's present rules, as `aws s3api get-bucket-lifecycle-configuration` prints them
+        #[arg(long, value_name = "FILE")]
+        merge: Option<PathBuf>,
         #[arg(long, default_value = ".")]
         path: PathBuf,
     },

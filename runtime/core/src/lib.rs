@@ -8,6 +8,7 @@ mod column_type;
 mod connector;
 mod error;
 pub mod failpoint;
+mod lifecycle;
 mod record;
 mod sink;
 mod source;
@@ -25,6 +26,7 @@ pub use connector::{
     SinkRole, SinkSpec, SourceRole, SourceSpec, TableSpec, WriteMode,
 };
 pub use error::{Blame, Error, Result, Retry};
+pub use lifecycle::{LIFECYCLE_TAG, Lifecycle, Replica, StorageClass, Transition};
 pub use record::{Created, RecordStore};
 pub use sink::{Mark, Outcome, Patience, Prepared, Sink, SinkPosition, TableFigures, TableVersion};
 pub use source::{BatchBudget, ChangeBatch, Source, SourceEvent};

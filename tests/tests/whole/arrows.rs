@@ -19,6 +19,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("buckets", vec!["core"]),
         ("lakefile", vec!["core", "orcfile"]),
         ("keyindex", vec!["core"]),
+        ("lifecycle", vec!["core"]),
         ("memory", vec!["core"]),
         ("orcfile", vec!["core"]),
         ("conformance", vec!["core"]),

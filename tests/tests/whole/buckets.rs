@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 use super::lakehead::{command, project, text};
 
 /// An S3 server of another house, stopped at the end.
-struct Bucket {
+pub(crate) struct Bucket {
     server: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Drop for Bucket {
@@ -20,7 +20,7 @@ impl Drop for Bucket {
 
 impl Bucket {
     /// Starts a server; `None` where none is installed.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let python = std::env::var_os("LAKEHEAD_READERS")?;
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Command::new(&python)
@@ -52,7 +52,7 @@ impl Bucket {
         assert!(curl.args(signed).arg(format!("http://127.0.0.1:{}/{path}", self.port)).status().unwrap().success());
     }
 
-    fn put(&self, name: &str, body: &str) {
+    pub(crate) fn put(&self, name: &str, body: &str) {
         self.curl(&["-X", "PUT", "-H", "Content-Type: text/csv"], &format!("lake/{name}"), Some(body));
     }
 }

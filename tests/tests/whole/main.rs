@@ -9,6 +9,7 @@ mod errors;
 mod history;
 mod intervals;
 mod lakehead;
+mod lifecycle;
 mod mirror;
 mod model;
 mod orc;

@@ -1,13 +1,13 @@
 //! An ORC file to Arrow batches.
 
 mod column;
+mod fields;
 mod integer;
 mod leaf;
 mod source;
 mod stream;
 mod stripe;
 mod tail;
-mod types;
 mod zone;
 
 use std::fs::File;
@@ -91,7 +91,7 @@ impl OrcReader {
             return Err(option("batch_rows", "at least one row"));
         }
         let tail = tail::read(&source)?;
-        let root = types::field(&tail.types, 0, "", options.time_unit)?;
+        let root = fields::field(&tail.types, 0, "", options.time_unit)?;
         let DataType::Struct(all) = root.data_type() else { return Err(damaged("rows that are no struct")) };
         let numbers = tail.types.first().map(|root| root.children.clone()).unwrap_or_default();
         let mut fields: Vec<FieldRef> = Vec::new();

@@ -8,6 +8,7 @@ mod fmt;
 mod graph;
 mod init;
 mod init_postgres;
+mod lifecycle;
 mod lock;
 mod peek;
 mod plan;
@@ -52,6 +53,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
     let common = arguments.common;
     let outcome = match arguments.verb {
         Verb::Init(arguments) => init::init(arguments, &common).await,
+        Verb::Lifecycle(arguments) => lifecycle::lifecycle(&arguments, &common),
         Verb::Check(arguments) => check::check(&arguments, &common),
         Verb::Fmt(arguments) => fmt::fmt(&arguments, &common),
         Verb::Graph(arguments) => graph::graph(&arguments, &common),

@@ -1,0 +1,39 @@
+//! Storage rules of tables as rules of the bucket they lie in: text for a person to review and apply. Nothing is sent
+//! anywhere.
+//!
+//! # What a bucket's own rules may do here
+//!
+//! They move data files to colder classes, and abort uploads that nobody ended. They do nothing else:
+//!
+//! - **No expiry.** A rule that deletes live files leaves a table whose log names files that are gone: every query
+//!   that touches one fails, and time travel with it. Expiry is a delete of the table's rows followed by a vacuum,
+//!   done by the one who writes the table.
+//! - **No log.** `_delta_log`, `_manifest`, `_lakehead` and `_staging` stay hot. A rule's prefix cannot leave a
+//!   folder out, and the log lies below the table. So every rule that moves filters by the tag
+//!   [`lakehead_core::LIFECYCLE_TAG`] as well, which data files get when they are written and nothing else ever does.
+//! - **Late rather than early.** A rule counts from the day a file was written, a lifecycle from the day of its
+//!   partition. Rows are seldom written before the day they are of, so a rule comes late (after a merge or a
+//!   backfill) and not early.
+//!
+//! # Codes
+//!
+//! | code | what |
+//! |---|---|
+//! | R0551 | the location is not a folder of a bucket |
+//! | R0552 | no rules are made for this kind of store yet |
+//! | R0553 | the location is inside a folder of a table's own books |
+//! | R0554 | the store cannot carry out a step of the lifecycle, or it would break the table |
+//! | R0555 | a name does not fit into a rule's id or tag |
+//! | R0556 | the bucket's present configuration is not understood |
+//! | R0557 | the bucket would have more rules than it can |
+//! | R0558 | the tables lie in several buckets |
+
+mod emit;
+mod location;
+mod merge;
+mod s3;
+
+pub use emit::{emit_json, emit_terraform};
+pub use location::Location;
+pub use merge::{Merged, merge};
+pub use s3::{ABORT_DAYS, OBJECT_BYTES_OVER, RULES_MAX, S3Rule, S3Rules, S3Step, class_name};

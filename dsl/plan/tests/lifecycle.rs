@@ -1,0 +1,171 @@
+//! What a check says of `lifecycle` definitions and of sinks that name one.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod offline;
+
+use std::time::Duration;
+
+use lakehead_core::{Connector, Lifecycle, Replica, StorageClass, Transition};
+use lakehead_plan::Planned;
+use lakehead_syntax::Diagnostic;
+use offline::{lake, sink_of};
+
+static TABLES: Connector = lake("tables", &[]);
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Plans one sink under these rules, in a bucket.
+fn planned(rules: &str, settings: &str) -> (Planned, String) {
+    let text = format!(
+        "connection lake tables {{ path = \"s3://b/t\" }}\nconnection disk tables {{ path = \"lake\" }}\n\nlifecycle kept {{\n  \
+         {rules}\n}}\n\npipeline p {{\n  source a = rows {{ columns = {{ id = bigint, code = varchar, at = timestamp, \
+         day = date }} }}\n  sink {settings}\n}}\n"
+    );
+    (offline::planned(&text, &[&TABLES]), text)
+}
+
+/// A sink that every lifecycle suits.
+const DAILY: &str = "lake { table = \"t\", partition_by = [day], lifecycle = kept }";
+
+#[test]
+fn a_lifecycle_that_would_lose_hide_or_not_work_is_refused_with_place_and_cure() {
+    let by_code = "lake { table = \"t\", partition_by = [code], lifecycle = kept }";
+    let by_hour = "lake { table = \"t\", partition_by = [hour(at)], lifecycle = kept }";
+    let flat = "lake { table = \"t\", lifecycle = kept }";
+    let missing = "lake { table = \"t\", lifecycle = keptt }";
+    for (rules, sink, code, place, part) in [
+        ("transition to infrequnt after 30d", DAILY, "E0219", "infrequnt", "did you mean `infrequent`?"),
+        ("transition to cold after 30d", DAILY, "E0219", "cold", "there are: infrequent, archive_instant, archive"),
+        ("expire after 1y\n  expire after 2y", DAILY, "E0609", "expire after 2y", "leave one of them out"),
+        ("vacuum after 7d\n  vacuum after 8d", DAILY, "E0609", "vacuum after 8d", "leave one of them out"),
+        (
+            "transition to infrequent after 30d\n  transition to infrequent after 60d",
+            DAILY,
+            "E0609",
+            "transition to infrequent after 60d",
+            "leave one of them out",
+        ),
+        ("replicate to disk\n  replicate to disk", DAILY, "E0609", "replicate to disk", "leave one of them out"),
+        ("replicate to disc", DAILY, "E0201", "disc", "did you mean `disk`?"),
+        ("replicate to disk { deletes = false }", DAILY, "E0208", "deletes", "did you mean `delete`?"),
+        (
+            "transition to infrequent after 90d\n  transition to archive_instant after 90d",
+            DAILY,
+            "E0610",
+            "transition to archive_instant after 90d",
+            "transition to archive_instant after 120d",
+        ),
+        (
+            "transition to archive_instant after 30d\n  transition to infrequent after 90d",
+            DAILY,
+            "E0610",
+            "transition to infrequent after 90d",
+            "in this order: infrequent, archive_instant, archive",
+        ),
+        (
+            "transition to infrequent after 90d\n  expire after 90d",
+            DAILY,
+            "E0610",
+            "expire after 90d",
+            "expire after 455d",
+        ),
+        ("transition to infrequent after 36h", DAILY, "E0611", "36h", "after 30d"),
+        ("expire after 0d", DAILY, "E0611", "0d", "after 30d"),
+        ("vacuum after 99999999999999999999y", DAILY, "E0106", "99999999999999999999y", ""),
+        ("transition to archive after 1y", DAILY, "E0612", "transition to archive after 1y", "{ unreadable = allow }"),
+        ("transition to archive after 1y { unreadable = yes }", DAILY, "E0210", "yes", "unreadable = allow"),
+        ("expire after 2y", flat, "E0613", "kept", "partition_by = [day(at)]"),
+        ("transition to infrequent after 30d", by_code, "E0613", "[code]", "partition_by = [code, day(at)]"),
+        ("expire after 2y", by_hour, "E0613", "[hour(at)]", "partition_by = [day(at)]"),
+        ("transition to infrequent after 29d", DAILY, "E0614", "transition to infrequent after 29d", "after 30d"),
+        ("vacuum after 7d", missing, "E0218", "keptt", "did you mean `kept`?"),
+    ] {
+        let (planned, text) = planned(rules, sink);
+        let errors: Vec<_> = planned.diagnostics.iter().filter(|found| found.is_error()).collect();
+        // A setting that could not be read leaves its rule as if it were not there.
+        let found = errors.iter().find(|found| found.code == code).unwrap_or_else(|| panic!("{rules}: {errors:#?}"));
+        assert!(errors.len() == 1 || code == "E0210", "{rules}: {errors:#?}");
+        let label = found.place().unwrap();
+        assert_eq!(&text[label.span.range()], place, "{rules}: {errors:#?}");
+        assert!(format!("{found:?}").contains(part), "{rules}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_class_left_too_soon_is_told_and_not_refused() {
+    for (rules, places) in [
+        ("transition to infrequent after 30d\n  transition to archive_instant after 60d\n  expire after 150d", vec![]),
+        (
+            "transition to infrequent after 30d\n  transition to archive_instant after 59d\n  expire after 100d",
+            vec!["transition to archive_instant after 59d", "expire after 100d"],
+        ),
+        ("transition to archive after 90d { unreadable = allow }\n  expire after 100d", vec!["expire after 100d"]),
+    ] {
+        let (planned, text) = planned(rules, DAILY);
+        assert!(!planned.diagnostics.iter().any(Diagnostic::is_error), "{rules}: {:#?}", planned.diagnostics);
+        let told = planned.diagnostics.iter().filter(|found| found.code == "W0609");
+        let told: Vec<_> = told.map(|found| &text[found.place().unwrap().span.range()]).collect();
+        assert_eq!(told, places, "{rules}");
+    }
+}
+
+#[test]
+fn what_is_only_refused_by_s3_is_free_elsewhere() {
+    let rules = "transition to infrequent after 7d\n  transition to archive_instant after 14d";
+    let (planned, _) = planned(rules, "disk { table = \"t\", partition_by = [day], lifecycle = kept }");
+    assert!(!planned.diagnostics.iter().any(|found| ["E0614", "W0609"].contains(&found.code)));
+    assert_eq!(planned.plans.len(), 1);
+}
+
+#[test]
+fn partitions_of_which_the_age_is_known_are_taken() {
+    for layout in ["[day]", "[at]", "[year(at)]", "[month(at)]", "[day(at), hour(at)]", "[code, day(day)]"] {
+        let sink = format!("lake {{ table = \"t\", partition_by = {layout}, lifecycle = kept }}");
+        let (planned, _) = planned("transition to infrequent after 30d\n  expire after 2y", &sink);
+        assert!(!planned.diagnostics.iter().any(Diagnostic::is_error), "{layout}: {:#?}", planned.diagnostics);
+    }
+    let (swept, _) = planned("vacuum after 14d", "lake { table = \"t\", lifecycle = kept }");
+    assert!(!swept.diagnostics.iter().any(Diagnostic::is_error), "{:#?}", swept.diagnostics);
+}
+
+#[test]
+fn a_sink_carries_its_lifecycle_by_value() {
+    let (found, _) = planned(
+        "transition to infrequent after 30d\n  transition to archive after 1y { unreadable = allow }\n  expire after 2y\n  \
+         vacuum after 14d\n  replicate to disk { delete = false }",
+        DAILY,
+    );
+    assert!(!found.diagnostics.iter().any(Diagnostic::is_error), "{:#?}", found.diagnostics);
+    let transition = |class, days, unreadable_allowed| Transition { class, after: DAY * days, unreadable_allowed };
+    let expected = Lifecycle {
+        name: "kept".into(),
+        transitions: vec![
+            transition(StorageClass::Infrequent, 30, false),
+            transition(StorageClass::Archive, 365, true),
+        ],
+        expire_after: Some(DAY * 730),
+        vacuum_after: Some(DAY * 14),
+        replicas: vec![Replica { connection: "disk".into(), deletes: false }],
+    };
+    assert_eq!(sink_of(&found).lifecycle, Some(Box::new(expected)));
+    // Nobody carries it out yet, so that `run` refuses it.
+    assert_eq!(found.plans[0].not_yet.len(), 1);
+    let (without, _) = planned("expire after 2y", "lake { table = \"t\" }");
+    assert_eq!(sink_of(&without).lifecycle, None);
+}
+
+/// Those of `10_lifecycle.lake`, on the sinks of that file and of `05_log_compactor.lake`.
+#[test]
+fn the_lifecycles_of_the_language_s_examples_say_nothing_wrong() {
+    let logs = "transition to infrequent      after 30d\n  transition to archive_instant after 90d\n  transition to archive         \
+                after 1y { unreadable = allow }\n  expire after 2y";
+    let orders = "transition to infrequent after 90d\n  expire after 7y\n  vacuum after 14d\n  replicate to disk { delete = false }";
+    let compacted = "lake { table = \"t\", partition_by = [day(at), hour(at)], lifecycle = kept }";
+    let upkeep = "lake { table = \"t\", mode = compact, lifecycle = kept }";
+    for (rules, sink) in [(logs, compacted), (orders, upkeep)] {
+        let (planned, _) = planned(rules, sink);
+        let codes: Vec<_> = planned.diagnostics.iter().map(|found| found.code).collect();
+        assert_eq!(codes, ["W0901"], "{:#?}", planned.diagnostics);
+    }
+}

@@ -1,0 +1,103 @@
+//! Connectors that build nothing, and no SQL: enough to plan what has none.
+
+use lakehead_core::{
+    Connector, Error, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole, WriteMode,
+};
+use lakehead_plan::{
+    ExpressionShape, Input, Lock, NodeKind, Planned, Project, QueryShape, Scope, SinkPlan, SqlAnalyzer, SqlForm,
+    SqlText, plan,
+};
+use lakehead_syntax::{Diagnostic, FileId, parse_file};
+
+fn records(_: &SinkSpec) -> Result<Option<std::sync::Arc<dyn RecordStore>>> {
+    Ok(None)
+}
+
+const fn sink(options: &'static [OptionSpec]) -> Option<SinkRole> {
+    Some(SinkRole {
+        options,
+        modes: &[WriteMode::Append],
+        build: |_| Err(Error::bug("nothing is built")),
+        records,
+        exists: None,
+        query: |_| None,
+        readers: |_, _| None,
+    })
+}
+
+static CONNECTION: [OptionSpec; 1] = [OptionSpec::new("path", OptionKind::Text, "where")];
+
+/// A lake whose tables lie at `path`, where it is set.
+pub(crate) const fn lake(name: &'static str, options: &'static [OptionSpec]) -> Connector {
+    Connector {
+        name,
+        summary: "a lake",
+        built_in: true,
+        connection: &CONNECTION,
+        source: None,
+        sink: sink(options),
+        alert: None,
+    }
+}
+
+/// Rows of declared columns.
+pub(crate) static ROWS: Connector = Connector {
+    name: "rows",
+    summary: "rows",
+    built_in: true,
+    connection: &[],
+    source: Some(SourceRole {
+        options: &[],
+        endless: |_| false,
+        changes: |_| false,
+        build: |_| Err(Error::bug("nothing is built")),
+        discover: |_| Box::pin(async { Ok(Vec::new()) }),
+        arrivals: None,
+        column_rule: |_| None,
+        makes: |_| Vec::new(),
+        comparable: false,
+    }),
+    sink: None,
+    alert: None,
+};
+
+/// No pipeline here has SQL.
+pub(crate) struct NoSql;
+
+impl SqlAnalyzer for NoSql {
+    fn form(&self, _: &SqlText, _: SqlForm) -> Result<(), Vec<Diagnostic>> {
+        Err(Vec::new())
+    }
+    fn expression(&self, _: &SqlText, _: &Scope, _: bool) -> Result<ExpressionShape, Vec<Diagnostic>> {
+        Err(Vec::new())
+    }
+    fn select_list(&self, _: &SqlText, _: &Scope, _: bool) -> Result<Vec<lakehead_plan::Column>, Vec<Diagnostic>> {
+        Err(Vec::new())
+    }
+    fn query(&self, _: &SqlText, _: &Scope) -> Result<QueryShape, Vec<Diagnostic>> {
+        Err(Vec::new())
+    }
+}
+
+/// Plans one file.
+pub(crate) fn planned(text: &str, lakes: &[&'static Connector]) -> Planned {
+    let (tree, mistakes) = parse_file(text, FileId(0));
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let project = Project::parse("name = \"t\"\nedition = 1\n").unwrap();
+    let connectors: Vec<_> = lakes.iter().copied().chain([&ROWS]).collect();
+    plan(&Input {
+        project: &project,
+        files: &[(FileId(0), &tree)],
+        lock: &Lock::default(),
+        connectors: &connectors,
+        analyzer: &NoSql,
+        profile: None,
+        variables: &[],
+    })
+}
+
+/// The first sink of the first pipeline.
+pub(crate) fn sink_of(planned: &Planned) -> &SinkPlan {
+    let nodes = &planned.plans[0].nodes;
+    nodes.iter().find_map(|node| if let NodeKind::Sink(sink) = &node.kind { Some(sink) } else { None }).unwrap()
+}
