@@ -200,7 +200,7 @@ pub(crate) fn note_not_yet(lowering: &mut Lowering<'_>, lifecycle: Option<&Lifec
     let rules = [
         (!lifecycle.transitions.is_empty() && !in_a_bucket, "transition outside s3://"),
         (lifecycle.expire_after.is_some(), "expire"),
-        (lifecycle.vacuum_after.is_some(), "vacuum after"),
+        (lifecycle.vacuum_after.is_some(), "vacuum"),
         (!lifecycle.replicas.is_empty(), "replicate"),
     ];
     for (_, rule) in rules.iter().filter(|(used, _)| *used) {
