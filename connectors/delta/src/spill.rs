@@ -46,18 +46,18 @@ pub(crate) enum Outcome {
 }
 
 /// How changes are netted.
-pub(crate) struct Netting<'a> {
-    pub(crate) schema: &'a SchemaRef,
-    pub(crate) key: &'a [String],
+pub(crate) struct Netting {
+    pub(crate) key: Vec<String>,
     /// Whether rows that are deleted stay.
     pub(crate) keeps_deleted: bool,
     /// Bytes that may be held.
     pub(crate) bytes_max: usize,
 }
 
-impl Netting<'_> {
-    fn nets(&self) -> Result<NetChanges> {
-        let mut nets = NetChanges::new(self.schema, self.key)?;
+impl Netting {
+    /// Begins to net.
+    pub(crate) fn nets(&self, schema: &SchemaRef) -> Result<NetChanges> {
+        let mut nets = NetChanges::new(schema, &self.key)?;
         if self.keeps_deleted {
             nets.keep_deleted();
         }
@@ -65,8 +65,8 @@ impl Netting<'_> {
     }
 
     /// Nets the changes of a part, and removes its files.
-    pub(crate) fn net(&self, folder: &Path, part: Part) -> Result<Outcome> {
-        let mut nets = self.nets()?;
+    pub(crate) fn net(&self, schema: &SchemaRef, folder: &Path, part: Part) -> Result<Outcome> {
+        let mut nets = self.nets(schema)?;
         let mut spill: Option<Spill> = None;
         for file in &part.files {
             let reader = StreamReader::try_new(BufReader::new(File::open(file).map_err(failed)?), None)?;
@@ -77,7 +77,7 @@ impl Netting<'_> {
                     None => {
                         nets.add(&rows)?;
                         if part.depth < DEPTH_MAX {
-                            spill = self.overflow(&mut nets, folder, part.depth)?;
+                            spill = self.overflow(&mut nets, schema, folder, part.depth)?;
                         }
                     }
                 }
@@ -93,7 +93,13 @@ impl Netting<'_> {
     }
 
     /// Begins to spill where `nets` hold more than they may, even without what later changes have overtaken.
-    pub(crate) fn overflow(&self, nets: &mut NetChanges, folder: &Path, depth: u32) -> Result<Option<Spill>> {
+    pub(crate) fn overflow(
+        &self,
+        nets: &mut NetChanges,
+        schema: &SchemaRef,
+        folder: &Path,
+        depth: u32,
+    ) -> Result<Option<Spill>> {
         if nets.bytes() <= self.bytes_max {
             return Ok(None);
         }
@@ -101,7 +107,7 @@ impl Netting<'_> {
         if nets.bytes() <= self.bytes_max / 2 {
             return Ok(None);
         }
-        let mut spill = Spill::new(folder, self.schema, self.key, depth)?;
+        let mut spill = Spill::new(folder, schema, &self.key, depth)?;
         for changes in nets.take_as_changes()?.ok_or_else(moved_in_part)? {
             spill.add(&changes)?;
         }
@@ -358,10 +364,10 @@ mod tests {
 
     fn parts_come_to_the_whole(keeps_deleted: bool) {
         let changes = made_up(20_000, 3_000);
-        let (key, schema) = (["id".to_owned()], schema());
+        let schema = schema();
         // So little that parts are parted again.
-        let netting = Netting { schema: &schema, key: &key, keeps_deleted, bytes_max: 20_000 };
-        let (mut whole, mut packed) = (netting.nets().unwrap(), netting.nets().unwrap());
+        let netting = Netting { key: vec!["id".to_owned()], keeps_deleted, bytes_max: 20_000 };
+        let (mut whole, mut packed) = (netting.nets(&schema).unwrap(), netting.nets(&schema).unwrap());
         for rows in &changes {
             whole.add(&batch(rows)).unwrap();
             packed.add(&batch(rows)).unwrap();
@@ -375,13 +381,13 @@ mod tests {
         assert_eq!(found, expected, "packed");
 
         let folder = tempfile::tempdir().unwrap();
-        let mut nets = netting.nets().unwrap();
+        let mut nets = netting.nets(&schema).unwrap();
         let mut spill = None;
         for rows in &changes {
             match &mut spill {
                 None => {
                     nets.add(&batch(rows)).unwrap();
-                    spill = netting.overflow(&mut nets, folder.path(), 0).unwrap();
+                    spill = netting.overflow(&mut nets, &schema, folder.path(), 0).unwrap();
                 }
                 Some(spill) => spill.add(&batch(rows)).unwrap(),
             }
@@ -389,7 +395,7 @@ mod tests {
         let (held, mut parts) = spill.unwrap().finish().unwrap();
         let (mut found, mut parted) = (Nets::new(), 0);
         while let Some(part) = parts.pop() {
-            match netting.net(held.path(), part).unwrap() {
+            match netting.net(&schema, held.path(), part).unwrap() {
                 Outcome::Netted(netted) => nets_of(&netted, &mut found),
                 Outcome::Parts(more) => {
                     parted += 1;

@@ -269,9 +269,7 @@ pub(crate) struct KeyedStage {
     straight: bool,
     /// Where they go that do not fit in memory.
     spill: Option<Spill>,
-    key: Vec<String>,
-    keeps_deleted: bool,
-    bytes_max: usize,
+    netting: Netting,
     folder: PathBuf,
 }
 
@@ -294,20 +292,12 @@ pub(crate) enum Taken {
 impl KeyedStage {
     /// Begins a round of changes; what does not fit in memory goes to files below `folder`.
     pub(crate) fn new(schema: &SchemaRef, key: &[String], settings: &Settings, folder: &Path) -> Result<Self> {
-        let keeps_deleted = settings.text("on_delete") == Some("soft");
-        let mut nets = NetChanges::new(schema, key)?;
-        if keeps_deleted {
-            nets.keep_deleted();
-        }
-        Ok(Self {
-            nets,
-            straight: false,
-            spill: None,
+        let netting = Netting {
             key: key.to_vec(),
-            keeps_deleted,
+            keeps_deleted: settings.text("on_delete") == Some("soft"),
             bytes_max: usize::try_from(settings.size_or("memory", NET_BYTES_MAX)).unwrap_or(usize::MAX),
-            folder: folder.to_path_buf(),
-        })
+        };
+        Ok(Self { nets: netting.nets(schema)?, straight: false, spill: None, netting, folder: folder.to_path_buf() })
     }
 
     /// Takes over added columns.
@@ -319,9 +309,8 @@ impl KeyedStage {
     }
 
     /// Returns how its changes are netted.
-    pub(crate) fn netting<'a>(&'a self, schema: &'a SchemaRef) -> Netting<'a> {
-        let Self { key, keeps_deleted, bytes_max, .. } = self;
-        Netting { schema, key, keeps_deleted: *keeps_deleted, bytes_max: *bytes_max }
+    pub(crate) fn netting(&self) -> &Netting {
+        &self.netting
     }
 
     /// Returns what was taken, and forgets it; none where nothing was.
@@ -347,9 +336,7 @@ impl KeyedStage {
             return Err(lakehead_core::Error::bug("a round holds a snapshot's rows and changes behind it"));
         }
         self.nets.add(rows)?;
-        let Self { key, keeps_deleted, bytes_max, .. } = self;
-        let netting = Netting { schema, key, keeps_deleted: *keeps_deleted, bytes_max: *bytes_max };
-        self.spill = netting.overflow(&mut self.nets, &self.folder, 0)?;
+        self.spill = self.netting.overflow(&mut self.nets, schema, &self.folder, 0)?;
         Ok(Taken::Netted)
     }
 }

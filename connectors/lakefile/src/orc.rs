@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use lakehead_core::{Error, Result};
 use lakehead_orcfile::{OrcOptions, OrcReadOptions, OrcReader, OrcWriter};
@@ -59,11 +59,7 @@ impl OrcBody {
             Compression::GZIP(_) => Orc::Zlib,
             _ => Orc::Zstd,
         };
-        let has_filter = |name: &&String| {
-            let data_type = schema.field_with_name(name).map(|field| field.data_type());
-            data_type.is_ok_and(|data_type| !data_type.is_nested() && *data_type != DataType::Boolean)
-        };
-        let bloom_columns = indexes.keys.iter().filter(has_filter).cloned().collect();
+        let bloom_columns = indexes.filtered(schema).cloned().collect();
         let options = OrcOptions { compression, bloom_columns, ..OrcOptions::default() };
         let encoded = Encoded::default();
         let writer = OrcWriter::try_new(encoded.clone(), Arc::clone(schema), options)?;

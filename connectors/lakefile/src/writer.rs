@@ -101,22 +101,25 @@ pub struct FileIndexes {
 
 impl FileIndexes {
     fn apply(&self, mut properties: WriterPropertiesBuilder, schema: &SchemaRef) -> WriterProperties {
-        for key in &self.keys {
-            let has_filter = |field: &arrow::datatypes::Field| {
-                !field.data_type().is_nested() && *field.data_type() != arrow::datatypes::DataType::Boolean
-            };
-            if schema.field_with_name(key).is_ok_and(has_filter) {
-                let path = ColumnPath::new(vec![key.clone()]);
-                properties = properties
-                    .set_column_bloom_filter_enabled(path.clone(), true)
-                    .set_column_bloom_filter_fpp(path, BLOOM_FALSE_POSITIVES);
-            }
+        for key in self.filtered(schema) {
+            let path = ColumnPath::new(vec![key.clone()]);
+            properties = properties
+                .set_column_bloom_filter_enabled(path.clone(), true)
+                .set_column_bloom_filter_fpp(path, BLOOM_FALSE_POSITIVES);
         }
         properties
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .set_sorting_columns(self.sorting_columns(schema))
             .build()
+    }
+
+    /// Returns the keys that get a bloom filter in a file of these columns.
+    pub(crate) fn filtered<'a>(&'a self, schema: &'a SchemaRef) -> impl Iterator<Item = &'a String> {
+        let has_filter = |field: &arrow::datatypes::Field| {
+            !field.data_type().is_nested() && *field.data_type() != arrow::datatypes::DataType::Boolean
+        };
+        self.keys.iter().filter(move |key| schema.field_with_name(key).is_ok_and(has_filter))
     }
 
     /// Returns the order as the file's footer says it; `None` where a column in front of the order is not in the file.

@@ -39,7 +39,7 @@ impl DeltaSink {
         let (mut patches, mut deletes) = (ChangeFile::default(), ChangeFile::default());
         while let Some(part) = parts.pop() {
             let Some(keyed) = &self.keyed else { return Ok(()) };
-            match keyed.netting(&self.schema).net(folder.path(), part)? {
+            match keyed.netting().net(&self.schema, folder.path(), part)? {
                 Outcome::Parts(more) => parts.extend(more),
                 Outcome::Netted(netted) => {
                     for batch in &netted.rows {
