@@ -14,9 +14,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Bytes of a worker's stack: plans of deeply nested SQL recurse.
 const STACK_BYTES: usize = 8 << 20;
 

@@ -20,10 +20,6 @@ use lakehead_core::{Patience, WriteMode};
 use serde_json::json;
 use table::{BenchTable, Meter};
 
-/// That of the binary that ships.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Rows of one round while a table is filled.
 const FILL: u64 = 500_000;
 
