@@ -13,7 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result, failpoint};
-use lakehead_keyindex::{FileId, KeyHash, KeyIndex, Limits, Opened, Place, Progress, means_rebuild};
+use lakehead_keyindex::{Built, FileId, KeyHash, KeyIndex, Limits, Opened, Place, Progress, means_rebuild};
 use lakehead_lakefile::{Location, conform, read_file, read_rows};
 use serde_json::Value;
 use uuid::Uuid;
@@ -23,7 +23,7 @@ use crate::hash::{KeyHasher, UNINDEXED};
 use crate::live::{LiveFile, LiveTable};
 use crate::merge::add_partition_columns;
 use crate::sink::NewMark;
-use crate::stage::StagedFile;
+use crate::stage::{FileKeys, KeyRun, StagedFile};
 use crate::vectors::{self, Descriptor, Vector};
 
 /// Commits between two seals of the index: after a crash the files of so many commits are read again, a second's work.
@@ -32,6 +32,8 @@ const SEAL_EVERY: u32 = 32;
 const MERGED_ENTRIES: usize = 256 * 1024;
 /// Keys of a new file that are put into the index at once: what that holds in memory is bounded by it.
 const INSERTED_AT_ONCE: usize = 256 * 1024;
+/// Bytes of keys that are held while files are merged.
+const BUILT_BESIDE_BYTES: usize = 16 << 20;
 /// Vectors that are read at once.
 const VECTORS_AT_ONCE: usize = 8;
 
@@ -57,6 +59,59 @@ impl Marked {
     pub(crate) fn bytes(&self) -> u64 {
         self.vectors.iter().map(|(_, descriptor, _)| descriptor.bytes()).sum()
     }
+}
+
+/// Files that became live.
+#[derive(Default)]
+pub(crate) struct Added<'a> {
+    pub(crate) files: &'a [StagedFile],
+    /// Which of the rows of each are gone by now; none where all are live, and for files behind the last.
+    pub(crate) gone: Vec<NewMark>,
+    /// The keys of those that were built beside the index.
+    pub(crate) built: Option<Built>,
+}
+
+impl Added<'_> {
+    /// Puts their keys into the index; returns whether all were at hand. A file whose keys are not is read by the next round.
+    fn into_index(self, index: &mut KeyIndex, vectors: &mut HashMap<FileId, (Descriptor, Vector)>) -> Result<bool> {
+        let (mut complete, mut beside) = (true, Vec::new());
+        let mut gone = self.gone.into_iter();
+        for StagedFile { file, keys, .. } in self.files {
+            let gone = gone.next().flatten();
+            let id = match keys {
+                None => {
+                    complete = false;
+                    continue;
+                }
+                Some(FileKeys::Built(id)) => {
+                    beside.push((*id, file.name.clone()));
+                    *id
+                }
+                Some(FileKeys::Hashes(keys)) => {
+                    let id = index.register(&file.name)?;
+                    insert(index, id, keys, gone.as_ref().map(|(_, gone)| gone))?;
+                    id
+                }
+            };
+            vectors.extend(gone.map(|gone| (id, gone)));
+        }
+        let adopted = match self.built {
+            Some(built) => index.adopt(built, &beside)?,
+            None => beside.is_empty(),
+        };
+        Ok(complete && adopted)
+    }
+}
+
+/// Puts the keys of a file's live rows into the index.
+fn insert(index: &mut KeyIndex, id: FileId, keys: &[KeyHash], gone: Option<&Vector>) -> Result<()> {
+    let is_gone = |row: u32| gone.is_some_and(|gone| gone.contains(u64::from(row)));
+    let indexed = |row: u32, key: KeyHash| key != UNINDEXED && !is_gone(row);
+    for (rows, keys) in (0_u32..).step_by(INSERTED_AT_ONCE).zip(keys.chunks(INSERTED_AT_ONCE)) {
+        let places = (rows..).zip(keys).filter(|(row, key)| indexed(*row, **key));
+        index.insert(places.map(|(row, key)| (*key, Place { file: id, row })).collect())?;
+    }
+    Ok(())
 }
 
 /// The rows of a table by key.
@@ -319,20 +374,26 @@ impl KeyedTable {
     ///
     /// The table is safe; a failure of the index here is told, and the index is built anew by the next round.
     pub(crate) fn committed(&mut self, version: u64, marked: Marked, added: &[StagedFile]) {
-        self.carry_on(version, marked, added, Vec::new());
+        self.carry_on(version, marked, Added { files: added, ..Added::default() });
     }
 
-    fn carry_on(&mut self, version: u64, marked: Marked, added: &[StagedFile], gone: Vec<NewMark>) {
-        if let Err(error) = self.take_over(version, marked, added, gone) {
+    fn carry_on(&mut self, version: u64, marked: Marked, added: Added<'_>) {
+        if let Err(error) = self.take_over(version, marked, added) {
             tracing::warn!(table = %self.location.url(), %error, "the key index could not be carried on");
             self.forget();
         }
     }
 
-    /// Takes over that the rows of some files stand in others now, of which some rows are gone.
-    pub(crate) fn replaced(&mut self, version: u64, old: &[LiveFile], new: &[StagedFile], gone: Vec<NewMark>) {
+    /// Takes over that the rows of some files stand in others now.
+    pub(crate) fn replaced(&mut self, version: u64, old: &[LiveFile], added: Added<'_>) {
         let emptied = old.iter().filter_map(|file| self.index.as_ref()?.index.file_id(&file.name)).collect();
-        self.carry_on(version, Marked { emptied, ..Marked::default() }, new, gone);
+        self.carry_on(version, Marked { emptied, ..Marked::default() }, added);
+    }
+
+    /// Returns what builds the keys of new files beside the index, where there is one.
+    pub(crate) fn beside(&self, hasher: KeyHasher) -> Option<KeyRun> {
+        let builder = self.index.as_ref()?.index.builder_within(BUILT_BESIDE_BYTES);
+        Some(KeyRun { hasher, builder })
     }
 
     /// Returns the bytes of the vectors that a round wrote, by file.
@@ -348,7 +409,7 @@ impl KeyedTable {
         (Some(descriptor) == file.vector.as_ref()).then_some(vector)
     }
 
-    fn take_over(&mut self, version: u64, marked: Marked, added: &[StagedFile], gone: Vec<NewMark>) -> Result<()> {
+    fn take_over(&mut self, version: u64, marked: Marked, added: Added<'_>) -> Result<()> {
         if self.synced.take() != Some(version - 1) {
             // It does not stand for the version before (a table was emptied, say): the next round brings it up by names.
             return Ok(());
@@ -361,24 +422,7 @@ impl KeyedTable {
         for (id, descriptor, vector) in marked.vectors {
             self.vectors.insert(id, (descriptor, vector));
         }
-        // A file whose keys are not at hand is read by the next round.
-        let mut complete = true;
-        let mut gone = gone.into_iter();
-        for StagedFile { file, keys, .. } in added {
-            let gone = gone.next().flatten();
-            let Some(keys) = keys else {
-                complete = false;
-                continue;
-            };
-            let id = index.register(&file.name)?;
-            let is_gone = |row: u32| gone.as_ref().is_some_and(|(_, gone)| gone.contains(u64::from(row)));
-            let indexed = |row: u32, key: KeyHash| key != UNINDEXED && !is_gone(row);
-            for (rows, keys) in (0_u32..).step_by(INSERTED_AT_ONCE).zip(keys.chunks(INSERTED_AT_ONCE)) {
-                let places = (rows..).zip(keys).filter(|(row, key)| indexed(*row, **key));
-                index.insert(places.map(|(row, key)| (*key, Place { file: id, row })).collect())?;
-            }
-            self.vectors.extend(gone.map(|gone| (id, gone)));
-        }
+        let complete = added.into_index(index, &mut self.vectors)?;
         self.synced = complete.then_some(version);
         let vectors = &self.vectors;
         let is_live =

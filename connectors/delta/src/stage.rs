@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Decimal128Array, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Field, Schema, SchemaRef};
-use lakehead_core::{OP, Op, Result, Settings, UNCHANGED, failpoint};
-use lakehead_keyindex::KeyHash;
+use lakehead_core::{Error, OP, Op, Result, Settings, UNCHANGED, failpoint};
+use lakehead_keyindex::{Builder, Built, FileId, KeyHash, Place};
 use lakehead_lakefile::{
     FileFormat, FileWriter, Location, PartitionValues, WrittenFile, file_schema, partition_path, split_by_partition,
 };
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::changes::Changes;
-use crate::hash::KeyHasher;
+use crate::hash::{KeyHasher, UNINDEXED};
 use crate::history::{self, History};
 use crate::net::{NetChanges, Netted, text_column};
 use crate::schema::to_lake;
@@ -36,9 +36,64 @@ const HASH: &str = "_key_hash";
 pub(crate) struct StagedFile {
     pub(crate) file: WrittenFile,
     pub(crate) partition: PartitionValues,
-    /// The hash of each row's key, where this process wrote the file and kept them.
+    /// The keys of its rows, where this process wrote the file and kept them.
     #[serde(skip)]
-    pub(crate) keys: Option<Vec<KeyHash>>,
+    pub(crate) keys: Option<FileKeys>,
+}
+
+/// The keys of a file's rows, for the index.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum FileKeys {
+    /// The hash of each.
+    Hashes(Vec<KeyHash>),
+    /// They were built beside the index, under a number that waits for the file.
+    Built(FileId),
+}
+
+impl FileKeys {
+    /// Returns the hashes, where they are at hand.
+    pub(crate) fn hashes(self) -> Option<Vec<KeyHash>> {
+        match self {
+            Self::Hashes(hashes) => Some(hashes),
+            Self::Built(_) => None,
+        }
+    }
+}
+
+/// What becomes of the keys of rows that are written.
+enum KeyUse {
+    /// Nothing.
+    None,
+    /// They are kept with their file.
+    Kept(KeyHasher),
+    /// They are built into a run for the index.
+    Built(Box<KeyRun>),
+}
+
+/// Builds the keys of files into a run for the index, beside it.
+pub(crate) struct KeyRun {
+    pub(crate) hasher: KeyHasher,
+    pub(crate) builder: Builder,
+}
+
+/// Adds the hashes of neighbouring rows of a file, the first of which is `row`.
+pub(crate) fn build(builder: &mut Builder, file: FileId, row: u32, hashes: &[KeyHash]) -> Result<()> {
+    for (row, hash) in (row..).zip(hashes) {
+        if *hash != UNINDEXED {
+            builder.push(*hash, Place { file, row })?;
+        }
+    }
+    Ok(())
+}
+
+impl KeyRun {
+    /// Sorts and writes the run, on a thread of its own.
+    pub(crate) async fn finish(self) -> Result<Built> {
+        match tokio::task::spawn_blocking(|| self.builder.finish()).await {
+            Ok(built) => built,
+            Err(error) => Err(Error::bug("the building of a run of keys ended early").caused_by(error)),
+        }
+    }
 }
 
 /// A file that is being written.
@@ -46,7 +101,7 @@ struct OpenFile {
     writer: FileWriter,
     /// When it was written to last, counted in writes.
     used: u64,
-    keys: Vec<KeyHash>,
+    keys: Option<FileKeys>,
 }
 
 /// The payload of a `Prepared`.
@@ -101,8 +156,7 @@ pub(crate) struct DataWriters {
     format: FileFormat,
     file_bytes: u64,
     owner: Owner,
-    /// Hashes keys, where they are kept.
-    hasher: Option<KeyHasher>,
+    keys: KeyUse,
     open: BTreeMap<PartitionValues, OpenFile>,
     clock: u64,
     done: Vec<StagedFile>,
@@ -124,7 +178,7 @@ impl DataWriters {
             format,
             file_bytes: file_bytes.unwrap_or(FILE_BYTES),
             owner: owner.clone(),
-            hasher: None,
+            keys: KeyUse::None,
             open: BTreeMap::new(),
             clock: 0,
             done: Vec::new(),
@@ -133,11 +187,21 @@ impl DataWriters {
 
     /// Keeps the hashes of the keys from here on: 16 bytes a row.
     pub(crate) fn keep_keys(&mut self, hasher: KeyHasher) {
-        self.hasher = Some(hasher);
+        self.keys = KeyUse::Kept(hasher);
+    }
+
+    /// Builds the keys from here on into a run for the index: [`DataWriters::finish_with_keys`] returns it.
+    pub(crate) fn build_keys(&mut self, run: KeyRun) {
+        self.keys = KeyUse::Built(Box::new(run));
     }
 
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        let hashed = self.hasher.as_ref().map(|hasher| with_hashes(rows, hasher)).transpose()?;
+        let hasher = match &self.keys {
+            KeyUse::None => None,
+            KeyUse::Kept(hasher) => Some(hasher),
+            KeyUse::Built(run) => Some(&run.hasher),
+        };
+        let hashed = hasher.map(|hasher| with_hashes(rows, hasher)).transpose()?;
         for (partition, rows) in split_by_partition(hashed.as_ref().unwrap_or(rows), &self.partition_by)? {
             let (rows, keys) = if hashed.is_some() { without_hashes(&rows)? } else { (rows, Vec::new()) };
             self.clock += 1;
@@ -145,12 +209,23 @@ impl DataWriters {
                 self.make_room().await?;
                 let name = self.new_name(&partition);
                 let writer = FileWriter::create(&self.location, &name, &self.schema, self.format)?;
-                self.open.insert(partition.clone(), OpenFile { writer, used: 0, keys: Vec::new() });
+                let keys = match &self.keys {
+                    KeyUse::None => None,
+                    KeyUse::Kept(_) => Some(FileKeys::Hashes(Vec::new())),
+                    KeyUse::Built(run) => Some(FileKeys::Built(run.builder.reserve()?)),
+                };
+                self.open.insert(partition.clone(), OpenFile { writer, used: 0, keys });
             }
             let Some(open) = self.open.get_mut(&partition) else { continue };
             open.used = self.clock;
+            match (&mut open.keys, &mut self.keys) {
+                (Some(FileKeys::Hashes(hashes)), _) => hashes.extend(keys),
+                (Some(FileKeys::Built(id)), KeyUse::Built(run)) => {
+                    build(&mut run.builder, *id, row_number(&open.writer)?, &keys)?;
+                }
+                _ => {}
+            }
             open.writer.write(&rows).await?;
-            open.keys.extend(keys);
             if open.writer.bytes() >= self.file_bytes {
                 self.close(&partition).await?;
             }
@@ -178,20 +253,33 @@ impl DataWriters {
         if let Some(open) = self.open.remove(partition) {
             failpoint::hit("delta.stage.close").await?;
             let file = open.writer.finish().await?;
-            let keys = self.hasher.is_some().then_some(open.keys);
-            self.done.push(StagedFile { file, partition: partition.clone(), keys });
+            self.done.push(StagedFile { file, partition: partition.clone(), keys: open.keys });
         }
         Ok(())
     }
 
     /// Closes every file and returns all that were written.
-    pub(crate) async fn finish(mut self) -> Result<Vec<StagedFile>> {
+    pub(crate) async fn finish(self) -> Result<Vec<StagedFile>> {
+        Ok(self.finish_with_keys().await?.0)
+    }
+
+    /// Closes every file and returns all that were written, with the run of their keys where one was built.
+    pub(crate) async fn finish_with_keys(mut self) -> Result<(Vec<StagedFile>, Option<Built>)> {
         let partitions: Vec<_> = self.open.keys().cloned().collect();
         for partition in partitions {
             self.close(&partition).await?;
         }
-        Ok(self.done)
+        let built = match self.keys {
+            KeyUse::Built(run) => Some(run.finish().await?),
+            KeyUse::None | KeyUse::Kept(_) => None,
+        };
+        Ok((self.done, built))
     }
+}
+
+/// The number of the row that is written next.
+fn row_number(writer: &FileWriter) -> Result<u32> {
+    u32::try_from(writer.rows()).map_err(|_| Error::bug("a data file has more rows than the index can name"))
 }
 
 /// Puts each row's key hash beside it, so that it follows its row into its partition.
@@ -333,7 +421,7 @@ impl KeyedStage {
             return Ok(Taken::Straight(to_lake(rows, schema)?));
         }
         if self.straight {
-            return Err(lakehead_core::Error::bug("a round holds a snapshot's rows and changes behind it"));
+            return Err(Error::bug("a round holds a snapshot's rows and changes behind it"));
         }
         self.nets.add(rows)?;
         self.spill = self.netting.overflow(&mut self.nets, schema, &self.folder, 0)?;
@@ -354,7 +442,7 @@ pub(crate) fn refuse_changes(rows: &RecordBatch, table: &str) -> Result<()> {
     let Some(ops) = text_column(rows, OP)? else { return Ok(()) };
     let changes = ops.iter().flatten().any(|op| op == "u" || op == "d");
     if changes || text_column(rows, UNCHANGED)?.is_some_and(|names| names.null_count() < names.len()) {
-        return Err(lakehead_core::Error::incident("R0211", "a row changed in a table that is only appended to")
+        return Err(Error::incident("R0211", "a row changed in a table that is only appended to")
             .with("table", table)
             .help("use `mode = changelog`, which keeps every change, or `mode = upsert` with a key"));
     }

@@ -6,11 +6,12 @@ use lakehead_core::Result;
 
 use crate::blocks::Budget;
 use crate::entry::{ENTRY_BYTES, Entry};
+use crate::files::Numbers;
 use crate::folder::Folder;
 use crate::merge::{Cursor, Merge, Source};
 use crate::run::Run;
 use crate::writer::{Passing, RunWriter};
-use crate::{KeyHash, Place};
+use crate::{FileId, KeyHash, Place, bloom};
 
 /// Sorted parts on disk at most; more are merged into one. It bounds the open files and the memory of the last merge.
 const PARTS_MAX: usize = 64;
@@ -18,7 +19,32 @@ const PARTS_MAX: usize = 64;
 /// A sorted part of a rebuild; its file goes away with it.
 struct Part {
     run: Run,
-    _passing: Passing,
+    passing: Passing,
+}
+
+impl Part {
+    fn new(run: Run) -> Self {
+        Self { passing: Passing::new(run.path.clone()), run }
+    }
+}
+
+/// All that a builder was given, written; it waits to be taken over by
+/// [`KeyIndex::adopt`](crate::KeyIndex::adopt). What is not leaves no file.
+pub struct Built {
+    run: Option<Part>,
+    numbers: Arc<Numbers>,
+}
+
+impl Built {
+    /// Returns the run, unless the index whose numbers it has is another one by now.
+    pub(crate) fn take(self, numbers: &Arc<Numbers>) -> Option<Option<Run>> {
+        Arc::ptr_eq(&self.numbers, numbers).then(|| {
+            self.run.map(|part| {
+                part.passing.keep();
+                part.run
+            })
+        })
+    }
 }
 
 /// Collects the entries of a rebuild: made by [`KeyIndex::builder`](crate::KeyIndex::builder), given back to
@@ -28,15 +54,33 @@ struct Part {
 /// several threads. What is not given back leaves no file.
 pub struct Builder {
     folder: Arc<Folder>,
+    numbers: Arc<Numbers>,
     entries: Vec<Entry>,
     entries_max: usize,
     parts: Vec<Part>,
 }
 
 impl Builder {
-    pub(crate) fn new(folder: Arc<Folder>, memory_bytes: usize) -> Self {
+    pub(crate) fn new(folder: Arc<Folder>, numbers: Arc<Numbers>, memory_bytes: usize) -> Self {
         let entries_max = (memory_bytes / ENTRY_BYTES).max(1);
-        Self { folder, entries: Vec::with_capacity(entries_max), entries_max, parts: Vec::new() }
+        Self { folder, numbers, entries: Vec::new(), entries_max, parts: Vec::new() }
+    }
+
+    /// Takes a number for a file that becomes live later, if at all.
+    pub fn reserve(&self) -> Result<FileId> {
+        self.numbers.take()
+    }
+
+    /// Sorts and writes what it was given: the long part of adding it to the index, for a thread beside.
+    pub fn finish(mut self) -> Result<Built> {
+        let (folder, numbers) = (Arc::clone(&self.folder), Arc::clone(&self.numbers));
+        self.entries.shrink_to_fit();
+        let writer = RunWriter::create(folder.next_run(), bloom::lines_for(self.count()))?;
+        let mut run = merge_builders(vec![self], writer, &folder.budget)?;
+        if let Some(run) = &mut run {
+            run.hold_bloom(true)?;
+        }
+        Ok(Built { run: run.map(Part::new), numbers })
     }
 
     /// Adds the place of a key. A rebuild gives each key's live row once; of several places of one hash, which is
@@ -72,7 +116,7 @@ impl Builder {
     }
 
     fn add_part(&mut self, run: Option<Run>) {
-        self.parts.extend(run.map(|run| Part { _passing: Passing::new(run.path.clone()), run }));
+        self.parts.extend(run.map(Part::new));
     }
 
     /// Returns how many entries it was given, an exact repeat at times counted once.

@@ -2,15 +2,31 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use lakehead_core::{Error, Result};
 
 use crate::FileId;
 
+/// Gives files their numbers, to the index and to builders beside it; another one after the index was cleared.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(AtomicU32);
+
+impl Numbers {
+    /// Returns a number that no other file has had.
+    pub(crate) fn take(&self) -> Result<FileId> {
+        let taken = self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, |next| next.checked_add(1));
+        taken.map(FileId).map_err(|_| {
+            Error::incident("R1106", "the key index has no numbers left for data files")
+                .help("delete the folder of the index while lakehead is stopped: it is built anew from the table")
+        })
+    }
+}
+
 /// The registered files. An id is never given twice, so whatever is not live was dropped.
 #[derive(Default)]
 pub(crate) struct Files {
-    next: u32,
+    numbers: Arc<Numbers>,
     names: BTreeMap<FileId, Arc<str>>,
     ids: HashMap<Arc<str>, FileId>,
     /// A bit for each id from `base` on: every candidate of a lookup is tested.
@@ -22,7 +38,8 @@ impl Files {
     /// Restores what a manifest lists.
     pub(crate) fn restore(next: u32, listed: Vec<(u32, String)>) -> Self {
         let base = listed.iter().map(|(id, _)| *id).min().unwrap_or(next);
-        let mut files = Self { next, base, ..Self::default() };
+        let numbers = Arc::new(Numbers(AtomicU32::new(next)));
+        let mut files = Self { numbers, base, ..Self::default() };
         listed.into_iter().for_each(|(id, name)| files.add(FileId(id), name.into()));
         files
     }
@@ -31,16 +48,18 @@ impl Files {
         if let Some(id) = self.ids.get(name) {
             return Ok(*id);
         }
-        let id = FileId(self.next);
-        self.next = self.next.checked_add(1).ok_or_else(|| {
-            Error::incident("R1106", "the key index has no numbers left for data files")
-                .help("delete the folder of the index while lakehead is stopped: it is built anew from the table")
-        })?;
+        let id = self.numbers.take()?;
         self.add(id, name.into());
         Ok(id)
     }
 
-    fn add(&mut self, id: FileId, name: Arc<str>) {
+    /// Where numbers come from.
+    pub(crate) fn numbers(&self) -> &Arc<Numbers> {
+        &self.numbers
+    }
+
+    /// Makes a file live under a number that was taken for it.
+    pub(crate) fn add(&mut self, id: FileId, name: Arc<str>) {
         let bit = (id.0 - self.base) as usize;
         if self.live.len() <= bit / 64 {
             self.live.resize(bit / 64 + 1, 0);
@@ -77,7 +96,7 @@ impl Files {
     }
 
     pub(crate) fn next(&self) -> u32 {
-        self.next
+        self.numbers.0.load(Ordering::Relaxed)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lakehead_core::{Error, Result};
 
-use crate::builder::{Builder, merge_builders};
+use crate::builder::{Builder, Built, merge_builders};
 use crate::entry::Entry;
 use crate::files::Files;
 use crate::folder::Folder;
@@ -158,7 +158,7 @@ impl KeyIndex {
         batch.sort_unstable_by(Entry::cmp_in_batch);
         batch.dedup();
         self.memory.add(&batch);
-        if self.memory.entries().len() >= self.limits.memory_entries { self.spill() } else { Ok(()) }
+        if self.memory.len() >= self.limits.memory_entries { self.spill() } else { Ok(()) }
     }
 
     /// Turns the memory into a run.
@@ -272,12 +272,12 @@ impl KeyIndex {
         if stamp.len() > STAMP_BYTES_MAX {
             return Err(Error::bug("a stamp is too long").with("bytes", stamp.len()));
         }
-        if self.tail.is_none() && !self.memory.entries().is_empty() {
+        if self.tail.is_none() && self.memory.len() > 0 {
             let (number, path) = self.folder.next_tail();
             self.tail = Some(Tail::create(path, number)?);
         }
         let tail = match &self.tail {
-            Some(tail) => Some((tail.number, tail.append(&self.memory)?)),
+            Some(tail) => Some((tail.number, tail.append(&mut self.memory)?)),
             None => None,
         };
         let manifest = Manifest {
@@ -344,12 +344,30 @@ impl KeyIndex {
 
     /// Returns a builder that puts its sorted parts in this index's folder.
     pub fn builder(&self) -> Builder {
-        Builder::new(Arc::clone(&self.folder), self.limits.builder_bytes)
+        self.builder_within(self.limits.builder_bytes)
+    }
+
+    /// Returns a builder that holds at most so many bytes.
+    pub fn builder_within(&self, bytes: usize) -> Builder {
+        Builder::new(Arc::clone(&self.folder), Arc::clone(self.files.numbers()), bytes)
+    }
+
+    /// Adds what was built beside the index, and makes its files live under the numbers that were reserved for them.
+    /// False says that the index was cleared since, so that the files are not known to it.
+    ///
+    /// It costs no more than naming the files. The run counts as older than what is in memory: its keys may have no
+    /// other live row than the one that it gives, or one that came later.
+    pub fn adopt(&mut self, built: Built, files: &[(FileId, String)]) -> Result<bool> {
+        let Some(run) = built.take(self.files.numbers()) else { return Ok(false) };
+        files.iter().for_each(|(id, name)| self.files.add(*id, name.as_str().into()));
+        self.runs.extend(run);
+        self.fit_blooms()?;
+        Ok(true)
     }
 
     /// Adds all that some builders were given as one run, newer than all before it.
     pub fn insert_built(&mut self, builders: Vec<Builder>) -> Result<()> {
-        if !self.memory.entries().is_empty() {
+        if self.memory.len() > 0 {
             self.spill()?;
         }
         let keys = builders.iter().map(Builder::count).sum();
@@ -372,7 +390,7 @@ impl KeyIndex {
 
     /// Returns what it takes and holds.
     pub fn figures(&self) -> Figures {
-        let in_memory = self.memory.entries().len() as u64;
+        let in_memory = self.memory.len() as u64;
         Figures {
             entries: in_memory + self.runs.iter().map(|run| run.head.count).sum::<u64>(),
             runs: self.runs.len(),

@@ -60,7 +60,7 @@ mod run;
 mod tiers;
 mod writer;
 
-pub use builder::Builder;
+pub use builder::{Builder, Built};
 pub use failure::{DAMAGED, OTHER_FORMAT, means_rebuild};
 pub use index::{Figures, KeyIndex, Limits, Progress};
 pub use open::{Opened, Reason};

@@ -16,41 +16,61 @@ use crate::run::{Visit, Wanted};
 
 const SEGMENT_HEAD_BYTES: usize = 16;
 
+/// Entries that are kept apart from the older ones, in which each batch is put in its place: 200 KB are moved for a small
+/// batch instead of three megabytes.
+const RECENT_MAX: usize = 8 * 1024;
+
 /// The entries that are in no run yet.
 #[derive(Default)]
 pub(crate) struct Memory {
-    entries: Vec<Entry>,
-    /// Those of them that no seal has kept yet.
+    /// The newest.
+    recent: Vec<Entry>,
+    /// All others.
+    settled: Vec<Entry>,
+    /// Those of the settled ones that no seal has kept yet.
     unsealed: Vec<Entry>,
 }
 
 impl Memory {
     /// Adds a batch that is sorted.
     pub(crate) fn add(&mut self, batch: &[Entry]) {
-        add_newer(&mut self.entries, batch);
-        add_newer(&mut self.unsealed, batch);
+        add_newer(&mut self.recent, batch);
+        if self.recent.len() >= RECENT_MAX {
+            self.settle();
+        }
     }
 
-    pub(crate) fn entries(&self) -> &[Entry] {
-        &self.entries
+    fn settle(&mut self) {
+        let recent = std::mem::take(&mut self.recent);
+        add_newer(&mut self.settled, &recent);
+        add_newer(&mut self.unsealed, &recent);
+    }
+
+    /// Returns all entries in their order.
+    pub(crate) fn entries(&mut self) -> &[Entry] {
+        self.settle();
+        &self.settled
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.recent.len() + self.settled.len()
     }
 
     /// Shows every entry of the wanted hashes, newest first; `wanted` is sorted by the high half.
     pub(crate) fn find(&self, wanted: &[Wanted], visit: Visit<'_>) {
-        if self.entries.is_empty() {
-            return;
-        }
-        let mut from = 0;
+        let (mut in_recent, mut in_settled) = (0, 0);
         for wanted in wanted {
-            from = gallop(&self.entries, from, wanted.high);
-            let of_high = self.entries[from..].iter().take_while(|entry| entry.high() == wanted.high);
-            for entry in of_high.filter(|entry| entry.hash() == wanted.hash()) {
-                if visit(wanted.index, entry.place()) {
-                    break;
-                }
-            }
+            let taken = show(&self.recent, &mut in_recent, wanted, visit);
+            let _ = taken || show(&self.settled, &mut in_settled, wanted, visit);
         }
     }
+}
+
+/// Shows the entries of one hash from `from` on, which moves to them; returns whether one was taken.
+fn show(entries: &[Entry], from: &mut usize, wanted: &Wanted, visit: Visit<'_>) -> bool {
+    *from = gallop(entries, *from, wanted.high);
+    let of_high = entries[*from..].iter().take_while(|entry| entry.high() == wanted.high);
+    of_high.filter(|entry| entry.hash() == wanted.hash()).any(|entry| visit(wanted.index, entry.place()))
 }
 
 /// Returns the first entry at or behind `from` whose high half is not less, in steps that double.
@@ -88,13 +108,14 @@ impl Tail {
         }
         let mut kept = vec![0; bytes as usize];
         file.read_exact_at(&mut kept, 0).map_err(|error| read_error(error, &path))?;
-        let entries = segments(&kept, number, &path)?;
-        Ok((Self { number, path, file, bytes }, Memory { entries, unsealed: Vec::new() }))
+        let settled = segments(&kept, number, &path)?;
+        Ok((Self { number, path, file, bytes }, Memory { settled, ..Memory::default() }))
     }
 
     /// Appends what no seal has kept yet and returns how many bytes count then; until [`Tail::keep`] it can be done
     /// again.
-    pub(crate) fn append(&self, memory: &Memory) -> Result<u64> {
+    pub(crate) fn append(&self, memory: &mut Memory) -> Result<u64> {
+        memory.settle();
         if memory.unsealed.is_empty() {
             return Ok(self.bytes);
         }

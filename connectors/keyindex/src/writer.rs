@@ -30,6 +30,11 @@ impl Passing {
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, kept: false }
     }
+
+    /// Lets the file stay.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
 }
 
 impl Drop for Passing {

@@ -18,8 +18,8 @@ use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
 /// The local disk, synchronised after every write.
@@ -125,8 +125,8 @@ impl ObjectStore for DurableDisk {
         let file = self.disk.path_to_filesystem(location)?;
         let unfinished = self.unfinished(&file);
         blocking(move || write(&file, &unfinished, &payload, create).map_err(|error| failed(&file, error))).await?;
-        let meta = self.disk.head(location).await?;
-        Ok(PutResult { e_tag: meta.e_tag, version: meta.version })
+        // A tag would be for an update by tag, which this disk does not know.
+        Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn put_multipart_opts(
@@ -201,6 +201,7 @@ impl MultipartUpload for DurableUpload {
 #[cfg(test)]
 mod tests {
     use futures::TryStreamExt;
+    use object_store::ObjectStoreExt;
 
     use super::*;
 
@@ -210,8 +211,7 @@ mod tests {
         let disk = DurableDisk::new();
         let at = |name: &str| Path::from_absolute_path(folder.path().join(name)).unwrap();
         let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let put = disk.put_opts(&at("a/b/1"), "one".into(), create()).await.unwrap();
-        assert_eq!(put.e_tag, disk.head(&at("a/b/1")).await.unwrap().e_tag);
+        disk.put_opts(&at("a/b/1"), "one".into(), create()).await.unwrap();
         let again = disk.put_opts(&at("a/b/1"), "two".into(), create()).await.unwrap_err();
         assert!(matches!(again, Error::AlreadyExists { .. }), "{again:?}");
         assert_eq!(disk.get(&at("a/b/1")).await.unwrap().bytes().await.unwrap(), "one");

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --workspace --bench keyed -- upserts FOLDER 4000000     rounds of 2,000 and of 100,000 changes
 //! cargo bench --workspace --bench keyed -- files FOLDER 2000          small files merged, whole and with rows gone
+//! cargo bench --workspace --bench keyed -- merge FOLDER whole-copy    the same of a table that `files` left
 //! cargo bench --workspace --bench keyed -- history FOLDER 20000       commits, the first and the last of them
 //! ```
 //!
@@ -30,9 +31,12 @@ async fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["upserts", folder, ..] => upserts(Path::new(folder), number(2, 4_000_000), number(3, 50), number(4, 0)).await,
         ["files", folder, ..] => files(Path::new(folder), number(2, 2_000)).await,
+        ["merge", folder, name] => merge(Path::new(folder), name).await,
         ["history", folder, ..] => history(Path::new(folder), number(2, 20_000)).await,
         // What `cargo test --benches` runs: nothing.
-        _ => eprintln!("upserts FOLDER [ROWS [ROUNDS [CHANGES]]] | files FOLDER [FILES] | history FOLDER [COMMITS]"),
+        _ => eprintln!(
+            "upserts FOLDER [ROWS [ROUNDS [CHANGES]]] | files FOLDER [FILES] | merge FOLDER NAME | history FOLDER [COMMITS]"
+        ),
     }
 }
 
@@ -106,22 +110,26 @@ async fn files(folder: &Path, count: u64) {
             table.commit(Changes::new(count * 1_500).deletes(count * 75)).await;
         }
         drop(table);
-        let before = folder.join(format!("lake/{name}"));
-        table::copy(&before, &folder.join(format!("lake/{name}-copy")));
-        let bytes = table::data_bytes(&before);
-        let mut table = BenchTable::open(folder, name, WriteMode::Upsert, true).await;
-        let meter = Meter::start();
-        while table.tend(Patience::ToEnd).await {}
-        let figures = table.figures();
-        println!(
-            "{}",
-            json!({
-                "step": "merge", "table": name, "files_before": count, "files": figures.files, "bytes": bytes,
-                "read_and_written": figures.merged_bytes, "cpu_s": meter.cpu(), "wall_s": meter.wall(),
-                "mb_per_cpu_s": bytes as f64 / 1e6 / meter.cpu(), "rss_peak_mib": table::rss_peak_mib(),
-            })
-        );
+        table::copy(&folder.join(format!("lake/{name}")), &folder.join(format!("lake/{name}-copy")));
+        merge(folder, name).await;
     }
+}
+
+async fn merge(folder: &Path, name: &str) {
+    let bytes = table::data_bytes(&folder.join(format!("lake/{name}")));
+    let mut table = BenchTable::open(folder, name, WriteMode::Upsert, true).await;
+    let before = table.figures().files;
+    let meter = Meter::start();
+    while table.tend(Patience::ToEnd).await {}
+    let figures = table.figures();
+    println!(
+        "{}",
+        json!({
+            "step": "merge", "table": name, "files_before": before, "files": figures.files, "bytes": bytes,
+            "read_and_written": figures.merged_bytes, "cpu_s": meter.cpu(), "wall_s": meter.wall(),
+            "mb_per_cpu_s": bytes as f64 / 1e6 / meter.cpu(), "rss_peak_mib": table::rss_peak_mib(),
+        })
+    );
 }
 
 /// B11: what a commit costs after many others.

@@ -6,10 +6,11 @@ use object_store::ObjectStoreExt;
 use super::upsert::Keyed;
 use super::{DeltaSink, last_part};
 use crate::actions::{add, kept_rows, remove, with_vector};
+use crate::keyed::Added;
 use crate::live::LiveFile;
 use crate::log::Put;
 use crate::stage::{DataWriters, Staged, StagedFile};
-use crate::upkeep::choose::{STEP_ROWS_MAX, bytes, choose};
+use crate::upkeep::choose::{bytes, choose};
 use crate::upkeep::merge::{Merge, Merged};
 use crate::upkeep::sweep::{self, Sweep};
 use crate::vectors::{self, Descriptor, Vector};
@@ -121,9 +122,8 @@ impl DeltaSink {
             self.upkeep.rest(version, now);
             return false;
         }
-        // The keys of more rows are read from the new files, in steps.
-        let few = files.iter().map(|file| file.rows().unwrap_or(0)).sum::<u64>() <= STEP_ROWS_MAX;
-        let hasher = (self.wants_vectors() && few).then(|| self.hasher(&schema));
+        let hasher = self.wants_vectors().then(|| self.hasher(&schema)).transpose().unwrap_or_default();
+        let keys = hasher.and_then(|hasher| self.rows_by_key.beside(hasher));
         let writers = DataWriters::new(
             &self.location,
             &schema,
@@ -132,8 +132,7 @@ impl DeltaSink {
             Some(self.upkeep.policy.file_bytes),
             &self.own(),
         );
-        let hasher = hasher.transpose().unwrap_or_default();
-        let merge = Merge { location: self.location.clone(), schema, files, writers, hasher };
+        let merge = Merge { location: self.location.clone(), schema, files, writers, keys };
         self.upkeep.merging.spawn(merge.run());
         true
     }
@@ -173,7 +172,8 @@ impl DeltaSink {
                 tracing::debug!(table = %self.location.url(), files = old.len(), into = marks.len(), "files were merged");
                 let live = merged.new.into_iter().zip(marks).filter_map(|(file, mark)| mark.map(|mark| (file, mark)));
                 let (new, marks): (Vec<StagedFile>, Vec<NewMark>) = live.unzip();
-                self.rows_by_key.replaced(version, &old, &new, marks);
+                let added = Added { files: &new, gone: marks, built: merged.keys };
+                self.rows_by_key.replaced(version, &old, added);
                 return Ok(());
             }
         }

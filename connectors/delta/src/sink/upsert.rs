@@ -19,7 +19,7 @@ use crate::keyed::{KeyedTable, Marked, file_keys};
 use crate::live::{LiveFile, LiveTable};
 use crate::merge::{KeyBounds, Merge, add_partition_columns, looked_up};
 use crate::schema::to_lake;
-use crate::stage::{DataWriters, Staged, StagedFile};
+use crate::stage::{DataWriters, FileKeys, Staged, StagedFile};
 
 /// Rows whose unsent values are read at once: the values may be large.
 const FILLED_AT_ONCE: usize = 4096;
@@ -104,7 +104,8 @@ impl DeltaSink {
     /// Keeps the hashes of staged files beside the round: they are not part of its record.
     pub(super) fn keep_hashes(&mut self, staged: &mut Staged) {
         for StagedFile { file, keys, .. } in &mut staged.data {
-            self.hashes.extend(keys.take().map(|keys| (file.name.clone(), keys)));
+            let hashes = keys.take().and_then(FileKeys::hashes);
+            self.hashes.extend(hashes.map(|keys| (file.name.clone(), keys)));
         }
     }
 
@@ -114,7 +115,7 @@ impl DeltaSink {
         let Some(keyed) = keyed else { return };
         staged.data.retain(|staged| !keyed.dropped.contains(&staged.file.name));
         for StagedFile { file, keys, .. } in &mut staged.data {
-            *keys = hashes.remove(&file.name);
+            *keys = hashes.remove(&file.name).map(FileKeys::Hashes);
         }
         staged.data.extend(keyed.filled);
         self.rows_by_key.committed(version, keyed.marks, &staged.data);

@@ -12,8 +12,8 @@ use crate::live::{LiveFile, LiveTable};
 const FAN_IN: usize = 8;
 /// Files below this size are one tier; each further tier is `FAN_IN` times as large.
 const TIER_BYTES: u64 = 256 * 1024;
-/// Rows that one step reads at most, but for one large file: the hashes of so many keys are held, 16 bytes each.
-pub(crate) const STEP_ROWS_MAX: u64 = 4 << 20;
+/// Rows that one step reads at most, but for one large file: some seconds' work, after which the table is better off.
+const STEP_ROWS_MAX: u64 = 4 << 20;
 /// A file is written anew where one row of so many is gone.
 const GONE_SHARE: u64 = 3;
 

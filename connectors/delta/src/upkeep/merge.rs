@@ -6,15 +6,14 @@
 
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Result, failpoint};
-use lakehead_keyindex::KeyHash;
-use lakehead_lakefile::{Location, PartitionValues, read_file, read_whole, splice};
+use lakehead_keyindex::Built;
+use lakehead_lakefile::{Location, read_file, read_whole, splice};
 
-use crate::hash::KeyHasher;
 use crate::keyed::file_keys;
 use crate::live::LiveFile;
 use crate::merge::add_partition_columns;
 use crate::schema::to_lake;
-use crate::stage::{DataWriters, StagedFile};
+use crate::stage::{DataWriters, FileKeys, KeyRun, StagedFile, build};
 use crate::vectors::{self, Vector, live_rows};
 
 use arrow::datatypes::SchemaRef;
@@ -31,8 +30,8 @@ pub(crate) struct Merge {
     pub(crate) schema: SchemaRef,
     pub(crate) files: Vec<LiveFile>,
     pub(crate) writers: DataWriters,
-    /// Hashes keys where the table has an index.
-    pub(crate) hasher: Option<KeyHasher>,
+    /// Builds the keys where the table has an index.
+    pub(crate) keys: Option<KeyRun>,
 }
 
 /// A file that was merged, as it was when the merge began.
@@ -46,10 +45,11 @@ pub(crate) struct OldFile {
 }
 
 /// What a merge came to.
-#[derive(Debug)]
 pub(crate) struct Merged {
     pub(crate) old: Vec<OldFile>,
     pub(crate) new: Vec<StagedFile>,
+    /// The keys of the new files.
+    pub(crate) keys: Option<Built>,
 }
 
 impl Merge {
@@ -59,8 +59,8 @@ impl Merge {
         if let Some(merged) = self.splice().await? {
             return Ok(merged);
         }
-        if let Some(hasher) = self.hasher.take() {
-            self.writers.keep_keys(hasher);
+        if let Some(keys) = self.keys.take() {
+            self.writers.build_keys(keys);
         }
         let mut old = Vec::with_capacity(self.files.len());
         let mut start = 0;
@@ -73,7 +73,8 @@ impl Merge {
             old.push(OldFile { file, gone, start });
             start += rows;
         }
-        Ok(Merged { old, new: self.writers.finish().await? })
+        let (new, keys) = self.writers.finish_with_keys().await?;
+        Ok(Merged { old, new, keys })
     }
 
     /// Puts whole files behind one another without decoding them, where they allow it.
@@ -90,10 +91,20 @@ impl Merge {
             // A statistic that lies: places cannot be told by it.
             return Ok(None);
         }
-        let keys = match &self.hasher {
-            Some(hasher) => Some(keys(&self.location, &file.name, &partition, &self.schema, hasher).await?),
-            None => None,
-        };
+        let (mut id, mut built) = (None, None);
+        if let Some(mut run) = self.keys.take() {
+            let reserved = run.builder.reserve()?;
+            let KeyRun { hasher, builder } = &mut run;
+            let mut batches = Box::pin(file_keys(&self.location, &file.name, &partition, &self.schema, hasher).await?);
+            let mut row = 0;
+            while let Some(hashes) = batches.try_next().await? {
+                build(builder, reserved, row, &hashes)?;
+                row += hashes.len() as u32;
+                tokio::task::yield_now().await;
+            }
+            drop(batches);
+            (id, built) = (Some(FileKeys::Built(reserved)), Some(run.finish().await?));
+        }
         let mut start = 0;
         let files = std::mem::take(&mut self.files).into_iter();
         let old = files.map(|file| {
@@ -101,7 +112,8 @@ impl Merge {
             start += old.file.rows().unwrap_or(0);
             old
         });
-        Ok(Some(Merged { old: old.collect(), new: vec![StagedFile { file, partition, keys }] }))
+        let new = vec![StagedFile { file, partition, keys: id }];
+        Ok(Some(Merged { old: old.collect(), new, keys: built }))
     }
 
     /// Writes the rows of `file` that are not gone; returns how many.
@@ -131,21 +143,6 @@ impl Merge {
         }
         Ok(kept)
     }
-}
-
-async fn keys(
-    location: &Location,
-    name: &str,
-    partition: &PartitionValues,
-    schema: &SchemaRef,
-    hasher: &KeyHasher,
-) -> Result<Vec<KeyHash>> {
-    let mut keys = Vec::new();
-    let mut batches = Box::pin(file_keys(location, name, partition, schema, hasher).await?);
-    while let Some(hashes) = batches.try_next().await? {
-        keys.extend(hashes);
-    }
-    Ok(keys)
 }
 
 impl Merged {
@@ -201,7 +198,8 @@ mod tests {
     #[test]
     fn rows_that_went_meanwhile_are_found_where_they_stand_now() {
         // Ten rows each; three and two were gone: survivors 0..7 and 7..15, in files of 10 and 5 rows.
-        let merged = Merged { old: vec![old(0, &[0, 4, 9]), old(7, &[1, 2])], new: vec![new(10), new(5)] };
+        let new = vec![new(10), new(5)];
+        let merged = Merged { old: vec![old(0, &[0, 4, 9]), old(7, &[1, 2])], new, keys: None };
         let now = [[0_u64, 1, 4, 8, 9].into_iter().collect(), [0_u64, 1, 2, 9].into_iter().collect()];
         let carried: Vec<Vec<u64>> = merged.carried(&now).into_iter().map(|gone| gone.into_iter().collect()).collect();
         // Row 1 is the first survivor, row 8 the last of its file; row 0 of the second is the eighth, row 9 the last.

@@ -63,6 +63,7 @@ impl Bench<'_> {
             75..88 => self.seal(at),
             88..92 => self.crash(),
             92..94 => self.rebuild(),
+            94..98 => self.move_rows(),
             _ => {}
         }
         if at.is_multiple_of(10) {
@@ -151,6 +152,41 @@ impl Bench<'_> {
         self.index.insert_built(builders.into()).unwrap();
     }
 
+    /// The rows of a file move into another one, which is built beside the index while rounds go on.
+    fn move_rows(&mut self) {
+        let Some((old, name)) = self.index.files().map(|(id, name)| (id, name.to_owned())).next() else { return };
+        let mut builder = self.index.builder_within(2_000);
+        let new = builder.reserve().unwrap();
+        let mut moved: Vec<(KeyHash, Place)> = Vec::new();
+        let hashes: HashSet<_> = (0..KEYS).map(self.spread).collect();
+        for hash in hashes {
+            if self.model.expected(hash).is_some_and(|place| place.file == old) {
+                let place = Place { file: new, row: moved.len() as u32 };
+                builder.push(hash, place).unwrap();
+                moved.push((hash, place));
+            }
+        }
+        let built = builder.finish().unwrap();
+        if self.dice.below(2) == 0 {
+            self.insert();
+        }
+        for (hash, place) in &moved {
+            // A key has one live row: the one that moved, or one that came meanwhile.
+            let newest = self.model.expected(*hash);
+            let went = newest.is_none_or(|newest| newest.file != old);
+            let others = self.model.places[hash].iter().copied().filter(|place| !went || Some(*place) != newest);
+            self.model.dead.extend(others.collect::<Vec<_>>());
+            self.model.places.entry(*hash).or_default().push(*place);
+            self.model.dead.extend(went.then_some(*place));
+        }
+        self.next_name += 1;
+        let new_name = format!("moved-{}.parquet", self.next_name);
+        assert!(self.index.adopt(built, &[(new, new_name.clone())]).unwrap());
+        self.model.names.insert(new_name, new);
+        self.index.drop_file(old);
+        self.model.names.remove(&name);
+    }
+
     fn check(&mut self) {
         let mut hashes: Vec<_> = (0..KEYS + 100).map(self.spread).collect();
         hashes.rotate_left(self.dice.below(KEYS) as usize);
@@ -197,4 +233,20 @@ fn hashes_that_are_not_uniform_are_slower_and_not_wrong() {
     check(SMALL, KeyHash::from, 21);
     check(SMALL, |key| KeyHash::from(key) << 64, 22);
     check(SMALL, |key| KeyHash::MAX - KeyHash::from(key % 7), 23);
+}
+
+#[test]
+fn what_was_built_for_an_index_that_was_cleared_is_not_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = create(folder.path(), SMALL);
+    let mut builder = index.builder();
+    let file = builder.reserve().unwrap();
+    (0..1_000).for_each(|row| builder.push(hash(row.into()), Place { file, row }).unwrap());
+    let built = builder.finish().unwrap();
+    index.clear().unwrap();
+    assert_eq!(index.register("a").unwrap(), file, "numbers begin anew");
+    assert!(!index.adopt(built, &[(file, "b".into())]).unwrap());
+    assert_eq!(lookup(&index, &[hash(1)], |_| true), [None]);
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 0, "nothing is left behind");
 }
