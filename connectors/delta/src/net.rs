@@ -156,11 +156,9 @@ impl NetChanges {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.batches.clear();
-        self.nets.clear();
-        self.order.clear();
-        self.left = None;
-        self.bytes = 0;
+        // New ones: those that were grown hold their memory.
+        (self.batches, self.nets, self.order) = (Vec::new(), HashMap::default(), Vec::new());
+        (self.left, self.bytes) = (None, 0);
     }
 
     /// Takes over added columns: what was netted before they came has no value in them.
@@ -179,6 +177,8 @@ impl NetChanges {
         let keys = self.keys.hashes(&data)?;
         let batch = self.batches.len();
         self.bytes += data.get_array_memory_size() + rows.num_rows() * size_of::<Net>() * 2;
+        self.nets.reserve(keys.len());
+        self.order.reserve(keys.len());
         for (row, key) in keys.into_iter().enumerate() {
             let letter = ops.as_ref().filter(|ops| ops.is_valid(row)).map(|ops| ops.value(row));
             let op = Op::parse(letter).ok_or_else(|| Error::bug("a change of an unknown kind reached a sink"))?;

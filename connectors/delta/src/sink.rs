@@ -461,6 +461,21 @@ impl Sink for DeltaSink {
         self.look_after(patience).await;
     }
 
+    fn held_bytes(&self) -> u64 {
+        let writers = self.writers.as_ref().map_or(0, DataWriters::held_bytes);
+        writers + self.keyed.as_ref().map_or(0, KeyedStage::held_bytes)
+    }
+
+    async fn let_go(&mut self) -> Result<()> {
+        if let Some(writers) = &mut self.writers {
+            writers.let_go().await?;
+        }
+        match &mut self.keyed {
+            Some(keyed) => keyed.let_go(&self.schema),
+            None => Ok(()),
+        }
+    }
+
     fn figures(&self) -> Option<TableFigures> {
         self.table_figures()
     }

@@ -107,8 +107,20 @@ impl Netting {
         if nets.bytes() <= self.bytes_max / 2 {
             return Ok(None);
         }
+        self.spill(nets, schema, folder, depth)?.map(Some).ok_or_else(moved_in_part)
+    }
+
+    /// Begins to spill what `nets` hold; none where a changed key holds an unsent value, which only memory can follow.
+    pub(crate) fn spill(
+        &self,
+        nets: &mut NetChanges,
+        schema: &SchemaRef,
+        folder: &Path,
+        depth: u32,
+    ) -> Result<Option<Spill>> {
+        let Some(held) = nets.take_as_changes()? else { return Ok(None) };
         let mut spill = Spill::new(folder, schema, &self.key, depth)?;
-        for changes in nets.take_as_changes()?.ok_or_else(moved_in_part)? {
+        for changes in held {
             spill.add(&changes)?;
         }
         Ok(Some(spill))

@@ -258,6 +258,19 @@ impl DataWriters {
         Ok(())
     }
 
+    /// Returns about how many bytes of memory unfinished row groups take.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.open.values().map(|open| open.writer.memory() as u64).sum()
+    }
+
+    /// Ends the row groups that are open.
+    pub(crate) async fn let_go(&mut self) -> Result<()> {
+        for open in self.open.values_mut() {
+            open.writer.flush().await?;
+        }
+        Ok(())
+    }
+
     /// Closes every file and returns all that were written.
     pub(crate) async fn finish(self) -> Result<Vec<StagedFile>> {
         Ok(self.finish_with_keys().await?.0)
@@ -394,6 +407,20 @@ impl KeyedStage {
             Some(spill) => spill.evolve(schema),
             None => self.nets.evolve(schema),
         }
+    }
+
+    /// Returns about how many bytes of changes it holds.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        if self.spill.is_some() { 0 } else { self.nets.bytes() as u64 }
+    }
+
+    /// Puts the changes that it holds into files, where it can.
+    pub(crate) fn let_go(&mut self, schema: &SchemaRef) -> Result<()> {
+        if self.spill.is_none() && !self.nets.is_empty() {
+            self.nets.compact()?;
+            self.spill = self.netting.spill(&mut self.nets, schema, &self.folder, 0)?;
+        }
+        Ok(())
     }
 
     /// Returns how its changes are netted.

@@ -107,6 +107,7 @@ pub struct TableFigures {
 /// 8. **Meaning of versions**: in `scd2`, each change that changes something opens a version of its key and closes the one
 ///    before, in staging order; the intervals of a key never overlap, and at most one version is current. `truncate`
 ///    closes versions and drops none.
+/// 9. **Letting go changes nothing**: a round of which rows were let go of (`let_go`) comes to the same.
 #[async_trait]
 pub trait Sink: Send {
     /// Creates the table where it is missing, commits `fence`, and returns what the table says. A higher fence in the
@@ -138,6 +139,17 @@ pub trait Sink: Send {
     /// unfinished round of an earlier process, if any, was committed, and never while a round is staged and prepared. It
     /// changes no row, never fails or delays a round, and tells of its own troubles.
     async fn tend(&mut self, _patience: Patience) {}
+
+    /// Returns about how many bytes of memory the staged rows take that [`Sink::let_go`] could free.
+    fn held_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Frees memory that staged rows take, by way of files; the round goes on. Asked of the sink that holds the most,
+    /// when those of a pipeline hold too much together.
+    async fn let_go(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Returns what the table holds, where that is known without reading it.
     fn figures(&self) -> Option<TableFigures> {

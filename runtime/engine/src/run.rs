@@ -19,10 +19,12 @@ use crate::fate::rejected_as_deletes;
 use crate::flow::{Flow, Output};
 use crate::reject::Rejected;
 use crate::source_task::{SourceTask, gone};
+use held::Held;
 use pace::Pace;
 use published::Published;
 
 mod commit;
+mod held;
 mod pace;
 mod parts;
 mod published;
@@ -56,6 +58,9 @@ pub struct Limits {
     pub idle: Duration,
     /// Bytes that a pipeline which needs its whole input may hold.
     pub whole_input_bytes: u64,
+    /// Bytes that staged rows of all tables may take in memory together, on their way to files: a transaction that
+    /// is larger than a round goes on, and the largest table lets go first.
+    pub held_bytes: u64,
 }
 
 impl Default for Limits {
@@ -66,6 +71,7 @@ impl Default for Limits {
             age: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             whole_input_bytes: 4 << 30,
+            held_bytes: 128 << 20,
         }
     }
 }
@@ -138,6 +144,7 @@ struct Run<'a> {
     rejected: Vec<Rejected>,
     rows: u64,
     bytes: u64,
+    held: Held,
     began: Option<Duration>,
     last_idle: Duration,
     /// Whether the round holds rows that a snapshot read: it ends where the snapshot does, so that a sink may take them
@@ -253,6 +260,7 @@ impl<'a> Run<'a> {
             rejected: Vec::new(),
             rows: 0,
             bytes: 0,
+            held: Held::default(),
             began: None,
             last_idle: engine.clock.monotonic(),
             snapshot: false,
@@ -498,9 +506,10 @@ impl<'a> Run<'a> {
 
     async fn stage_rows(&mut self, node: usize, rows: RecordBatch) -> Result<()> {
         self.summary.rows_written += rows.num_rows() as u64;
-        let part = self.sinks.iter_mut().find(|part| part.node == Some(node));
-        let part = part.ok_or_else(|| Error::bug("a sink of the plan was not built"))?;
-        part.sink.stage(rows).await
+        let number = self.sinks.iter().position(|part| part.node == Some(node));
+        let number = number.ok_or_else(|| Error::bug("a sink of the plan was not built"))?;
+        self.sinks[number].sink.stage(rows).await?;
+        self.held.settle(&mut self.sinks, number, self.limits.held_bytes).await
     }
 
     fn set_aside(&mut self, rejected: Vec<Rejected>) -> Result<()> {

@@ -8,6 +8,7 @@ use lakehead_core::{Error, Mark, Outcome, Patience, Prepared, Result, failpoint}
 use lakehead_plan::NodeKind;
 
 use super::Run;
+use super::held::Held;
 use crate::chain::Progress;
 use crate::event::Event;
 use crate::reject::to_batch;
@@ -38,6 +39,7 @@ impl Run<'_> {
             self.commit(prepared).await?;
         }
         (self.rows, self.bytes, self.began, self.snapshot) = (0, 0, None, false);
+        self.held = Held::default();
         Ok(())
     }
 
