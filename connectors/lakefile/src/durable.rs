@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
@@ -14,13 +14,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
+
+/// Bytes of a file that is read with one call.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
 
 /// The local disk, synchronised after every write.
 #[derive(Debug)]
@@ -60,6 +64,7 @@ fn failed(file: &FsPath, error: std::io::Error) -> Error {
     let path = file.display().to_string();
     match error.kind() {
         std::io::ErrorKind::AlreadyExists => Error::AlreadyExists { path, source: error.into() },
+        std::io::ErrorKind::NotFound => Error::NotFound { path, source: error.into() },
         _ => Error::Generic { store: "local", source: error.into() },
     }
 }
@@ -108,6 +113,31 @@ fn write(file: &FsPath, unfinished: &FsPath, payload: &PutPayload, create: bool)
     sync_folder(file)
 }
 
+fn asks_for_all(options: &GetOptions) -> bool {
+    let GetOptions { if_match, if_none_match, if_modified_since, if_unmodified_since, range, version, head, .. } =
+        options;
+    let conditions = if_match.is_some() || if_none_match.is_some();
+    let times = if_modified_since.is_some() || if_unmodified_since.is_some();
+    !conditions && !times && !head && range.is_none() && version.is_none()
+}
+
+/// Reads a small file whole: on one thread, where opening and reading would be two changes of it, which cost more than
+/// the reading. None where it is larger; what goes wrong is for the usual way to say.
+fn read_small(file: &FsPath, location: Path) -> std::io::Result<Option<GetResult>> {
+    let mut source = File::open(file)?;
+    let metadata = source.metadata()?;
+    if !metadata.is_file() || metadata.len() > WHOLE_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    source.read_to_end(&mut bytes)?;
+    let size = bytes.len() as u64;
+    let last_modified = metadata.modified()?.into();
+    let meta = ObjectMeta { location, last_modified, size, e_tag: None, version: None };
+    let payload = GetResultPayload::Stream(futures::stream::once(async move { Ok(bytes.into()) }).boxed());
+    Ok(Some(GetResult { payload, meta, range: 0..size, attributes: Attributes::default() }))
+}
+
 impl fmt::Display for DurableDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.disk.fmt(f)
@@ -140,6 +170,16 @@ impl ObjectStore for DurableDisk {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if asks_for_all(&options) {
+            let (file, name) = (self.disk.path_to_filesystem(location)?, location.clone());
+            let read = move || match read_small(&file, name) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(failed(&file, error)),
+                read => Ok(read.ok().flatten()),
+            };
+            if let Some(found) = blocking(read).await? {
+                return Ok(found);
+            }
+        }
         self.disk.get_opts(location, options).await
     }
 
@@ -216,6 +256,16 @@ mod tests {
         assert!(matches!(again, Error::AlreadyExists { .. }), "{again:?}");
         assert_eq!(disk.get(&at("a/b/1")).await.unwrap().bytes().await.unwrap(), "one");
         disk.put(&at("a/b/1"), "three".into()).await.unwrap();
+        let large = vec![7; 2 << 20];
+        disk.put(&at("a/large"), large.clone().into()).await.unwrap();
+        assert_eq!(disk.get(&at("a/large")).await.unwrap().bytes().await.unwrap(), large);
+        disk.delete(&at("a/large")).await.unwrap();
+        for missing in ["a/large", "a", "none/1"] {
+            let error = disk.get(&at(missing)).await.unwrap_err();
+            assert!(matches!(error, Error::NotFound { .. }), "{missing}: {error:?}");
+        }
+        let part = disk.get_range(&at("a/b/1"), 1..3).await.unwrap();
+        assert_eq!(part, "hr");
         assert_eq!(disk.get(&at("a/b/1")).await.unwrap().bytes().await.unwrap(), "three");
         disk.copy(&at("a/b/1"), &at("a/2")).await.unwrap();
         std::fs::write(folder.path().join("a/b/1#7000001"), "half").unwrap();

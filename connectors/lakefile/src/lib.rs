@@ -2,6 +2,7 @@
 //! and the records beside the tables. Shared by every lake sink.
 
 mod durable;
+mod encoding;
 mod keys;
 mod location;
 mod orc;
@@ -19,7 +20,7 @@ pub use partition::{
 };
 pub use reader::{cast_exactly, conform, read_file, read_rows, read_schema, read_whole, whole_times};
 pub use records::ObjectRecords;
-pub use splice::splice;
+pub use splice::{SpliceInput, splice};
 pub use statistics::{ColumnStatistics, FileStatistics};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 

@@ -21,16 +21,29 @@ use crate::{FileStatistics, Location, WrittenFile, parquet_error, reader::Object
 /// Rows of a group on average below which readers are better served by larger ones.
 const GROUP_ROWS_MIN: i64 = 64 * 1024;
 
+/// A file that is to be put behind another, and what is known of it: small ones are not even opened.
+#[derive(Clone, Debug)]
+pub struct SpliceInput {
+    /// The name in its location.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Rows.
+    pub rows: u64,
+}
+
 /// Writes the row groups of `inputs`, in their order, into the file `name`; `None`, and nothing written, where their columns
 /// or encodings differ in kind, or their groups are too small to be kept.
-pub async fn splice(location: &Location, name: &str, inputs: &[String]) -> Result<Option<WrittenFile>> {
+pub async fn splice(location: &Location, name: &str, inputs: &[SpliceInput]) -> Result<Option<WrittenFile>> {
+    let rows = inputs.iter().map(|input| input.rows).sum::<u64>();
+    if rows < GROUP_ROWS_MIN.unsigned_abs().saturating_mul(inputs.len() as u64) {
+        return Ok(None);
+    }
     let mut heads = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        let size =
-            location.store().head(&location.path(input)).await.map_err(|error| storage_error(error, input))?.size;
+    for SpliceInput { name: input, size, .. } in inputs {
         let mut reader = ObjectReader::new(location, input);
         let head = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Optional);
-        heads.push(head.load_and_finish(&mut reader, size).await.map_err(|error| parquet_error(error, input))?);
+        heads.push(head.load_and_finish(&mut reader, *size).await.map_err(|error| parquet_error(error, input))?);
     }
     if !fit(&heads) {
         return Ok(None);
@@ -46,7 +59,7 @@ pub async fn splice(location: &Location, name: &str, inputs: &[String]) -> Resul
     let mut writer = SerializedFileWriter::new(buffer.clone(), schema, Arc::new(properties)).map_err(failed)?;
     let mut object = location.begin(name);
     let mut written = 0;
-    for (input, head) in inputs.iter().zip(&heads) {
+    for (SpliceInput { name: input, .. }, head) in inputs.iter().zip(&heads) {
         for (number, group) in head.row_groups().iter().enumerate() {
             let window = Window::read(location, input, group).await?;
             append(&mut writer, head, number, &window).map_err(failed)?;
@@ -188,14 +201,20 @@ mod tests {
         writer.finish().await.unwrap()
     }
 
+    fn input(file: &WrittenFile) -> SpliceInput {
+        SpliceInput { name: file.name.clone(), size: file.size, rows: file.statistics.rows }
+    }
+
     #[tokio::test]
     async fn spliced_files_hold_what_their_inputs_held() {
         let folder = tempfile::tempdir().unwrap();
         let location = Location::open("t", folder.path(), &Settings::default()).unwrap();
-        file(&location, "a", &rows(0, 300_000)).await;
-        file(&location, "b", &rows(300_000, 200_000)).await;
+        let inputs = [
+            input(&file(&location, "a", &rows(0, 300_000)).await),
+            input(&file(&location, "b", &rows(300_000, 200_000)).await),
+        ];
         let whole = file(&location, "whole", &rows(0, 500_000)).await;
-        let spliced = splice(&location, "c", &["a".into(), "b".into()]).await.unwrap().unwrap();
+        let spliced = splice(&location, "c", &inputs).await.unwrap().unwrap();
         assert_eq!(spliced.statistics, whole.statistics);
         let read: Vec<RecordBatch> = read_file(&location, "c", None).await.unwrap().try_collect().await.unwrap();
         let read = arrow::compute::concat_batches(&read[0].schema(), &read).unwrap();
@@ -213,11 +232,11 @@ mod tests {
     async fn what_does_not_fit_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let location = Location::open("t", folder.path(), &Settings::default()).unwrap();
-        file(&location, "a", &rows(0, 100_000)).await;
-        file(&location, "small", &rows(0, 10)).await;
+        let large = input(&file(&location, "a", &rows(0, 100_000)).await);
+        let small = input(&file(&location, "small", &rows(0, 10)).await);
         let other = rows(0, 100_000).project(&[0]).unwrap();
-        file(&location, "other", &other).await;
-        for inputs in [["small".to_owned(), "small".into()], ["a".into(), "other".into()]] {
+        let other = input(&file(&location, "other", &other).await);
+        for inputs in [[small.clone(), small], [large, other]] {
             assert!(splice(&location, "c", &inputs).await.unwrap().is_none());
         }
         assert!(location.store().head(&location.path("c")).await.is_err(), "nothing was written");

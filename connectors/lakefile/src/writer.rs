@@ -14,6 +14,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
+use crate::encoding::without_dictionary;
 use crate::orc::OrcBody;
 use crate::{FileStatistics, Location, parquet_error, storage_error};
 
@@ -100,7 +101,7 @@ pub struct FileIndexes {
 }
 
 impl FileIndexes {
-    fn apply(&self, mut properties: WriterPropertiesBuilder, schema: &SchemaRef) -> WriterProperties {
+    fn apply(&self, mut properties: WriterPropertiesBuilder, schema: &SchemaRef) -> WriterPropertiesBuilder {
         for key in self.filtered(schema) {
             let path = ColumnPath::new(vec![key.clone()]);
             properties = properties
@@ -111,7 +112,6 @@ impl FileIndexes {
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .set_sorting_columns(self.sorting_columns(schema))
-            .build()
     }
 
     /// Returns the keys that get a bloom filter in a file of these columns.
@@ -158,14 +158,18 @@ pub struct FileWriter {
 }
 
 enum Body {
+    /// Before the first rows: they say how the columns are encoded.
+    Begun(Box<(BufWriter, WriterPropertiesBuilder)>),
     Parquet(Box<AsyncArrowWriter<BufWriter>>),
     Orc(Box<OrcBody>),
+    /// Between two of the others.
+    None,
 }
 
 impl FileWriter {
     /// Begins the file `name` in `location`. Nothing is visible before [`FileWriter::finish`].
     pub fn create(location: &Location, name: &str, schema: &SchemaRef, format: FileFormat) -> Result<Self> {
-        Self::begin(location, name, schema, format, &FileIndexes::default(), format.properties().build())
+        Self::begin(location, name, schema, format, &FileIndexes::default(), format.properties())
     }
 
     /// Begins a file as [`FileWriter::create`] does, with indexes for readers that look for few of its rows.
@@ -185,15 +189,12 @@ impl FileWriter {
         schema: &SchemaRef,
         format: FileFormat,
         indexes: &FileIndexes,
-        properties: WriterProperties,
+        properties: WriterPropertiesBuilder,
     ) -> Result<Self> {
         let buffer = location.begin(name);
         let body = match format.kind {
             FileKind::Orc => Body::Orc(Box::new(OrcBody::new(buffer, schema, format.compression, indexes)?)),
-            FileKind::Parquet => {
-                let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(schema), Some(properties));
-                Body::Parquet(Box::new(writer.map_err(|error| parquet_error(error, name))?))
-            }
+            FileKind::Parquet => Body::Begun(Box::new((buffer, properties))),
         };
         Ok(Self { location: location.clone(), name: name.to_owned(), schema: Arc::clone(schema), body, rows: 0 })
     }
@@ -201,10 +202,28 @@ impl FileWriter {
     /// Adds rows; the batch has the file's schema.
     pub async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.rows += rows.num_rows() as u64;
+        self.choose_encodings(rows)?;
         match &mut self.body {
             Body::Parquet(writer) => writer.write(rows).await.map_err(|error| parquet_error(error, &self.name)),
             Body::Orc(writer) => writer.write(rows).await,
+            Body::Begun(_) | Body::None => Err(Error::bug("a file is written to that was not begun")),
         }
+    }
+
+    /// Begins the body of a Parquet file, by its first rows.
+    fn choose_encodings(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.body = match std::mem::replace(&mut self.body, Body::None) {
+            Body::Begun(begun) => {
+                let (buffer, mut properties) = *begun;
+                for column in without_dictionary(rows)? {
+                    properties = properties.set_column_dictionary_enabled(column, false);
+                }
+                let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(&self.schema), Some(properties.build()));
+                Body::Parquet(Box::new(writer.map_err(|error| parquet_error(error, &self.name))?))
+            }
+            body => body,
+        };
+        Ok(())
     }
 
     /// Returns the rows written so far.
@@ -217,6 +236,7 @@ impl FileWriter {
         match &self.body {
             Body::Parquet(writer) => (writer.bytes_written() + writer.in_progress_size()) as u64,
             Body::Orc(writer) => writer.bytes(),
+            Body::Begun(_) | Body::None => 0,
         }
     }
 
@@ -225,6 +245,7 @@ impl FileWriter {
         match &self.body {
             Body::Parquet(writer) => writer.memory_size(),
             Body::Orc(writer) => writer.memory(),
+            Body::Begun(_) | Body::None => 0,
         }
     }
 
@@ -233,17 +254,20 @@ impl FileWriter {
         match &mut self.body {
             Body::Parquet(writer) => writer.flush().await.map_err(|error| parquet_error(error, &self.name)),
             Body::Orc(writer) => writer.flush().await,
+            Body::Begun(_) | Body::None => Ok(()),
         }
     }
 
     /// Closes the file and reads its size back: a store that says yes to half an object is not believed.
-    pub async fn finish(self) -> Result<WrittenFile> {
+    pub async fn finish(mut self) -> Result<WrittenFile> {
+        self.choose_encodings(&RecordBatch::new_empty(Arc::clone(&self.schema)))?;
         let (written, statistics) = match self.body {
             Body::Parquet(mut writer) => {
                 let metadata = writer.finish().await.map_err(|error| parquet_error(error, &self.name))?;
                 (writer.bytes_written() as u64, FileStatistics::of(&metadata, &self.schema))
             }
             Body::Orc(writer) => writer.finish().await?,
+            Body::Begun(_) | Body::None => return Err(Error::bug("a file is closed that was not begun")),
         };
         let path = self.location.path(&self.name);
         let found = self.location.store().head(&path).await.map_err(|error| storage_error(error, path.as_ref()))?;

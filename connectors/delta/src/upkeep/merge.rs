@@ -7,8 +7,9 @@
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Result, failpoint};
 use lakehead_keyindex::Built;
-use lakehead_lakefile::{Location, read_file, read_whole, splice};
+use lakehead_lakefile::{Location, SpliceInput, read_file, read_whole, splice};
 
+use super::choose::bytes;
 use crate::keyed::file_keys;
 use crate::live::LiveFile;
 use crate::merge::add_partition_columns;
@@ -16,13 +17,16 @@ use crate::schema::to_lake;
 use crate::stage::{DataWriters, FileKeys, KeyRun, StagedFile, build};
 use crate::vectors::{self, Vector, live_rows};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 /// Rows that are encoded before others may go on.
 const ROWS_AT_ONCE: usize = 16 * 1024;
 
-/// Bytes up to which a file is read at once.
-const WHOLE_BYTES_MAX: u64 = 4 << 20;
+/// Bytes up to which a file is read at once, ahead of its turn.
+const WHOLE_BYTES_MAX: u64 = 1 << 20;
+/// Small files that are read while one is written.
+const READ_AHEAD: usize = 4;
 
 /// What is to be merged, and how it is written.
 pub(crate) struct Merge {
@@ -64,15 +68,15 @@ impl Merge {
         }
         let mut old = Vec::with_capacity(self.files.len());
         let mut start = 0;
-        for file in std::mem::take(&mut self.files) {
-            let gone = match &file.vector {
-                Some(descriptor) => vectors::read(&self.location, descriptor).await?,
-                None => Vector::new(),
-            };
-            let rows = self.copy(&file, &gone).await?;
+        let location = self.location.clone();
+        let loads = std::mem::take(&mut self.files).into_iter().map(|file| Loaded::of(&location, file));
+        let mut loads = futures::stream::iter(loads).buffered(READ_AHEAD).boxed();
+        while let Some(Loaded { file, gone, rows }) = loads.try_next().await? {
+            let kept = self.copy(&file, &gone, rows).await?;
             old.push(OldFile { file, gone, start });
-            start += rows;
+            start += kept;
         }
+        drop(loads);
         let (new, keys) = self.writers.finish_with_keys().await?;
         Ok(Merged { old, new, keys })
     }
@@ -84,9 +88,14 @@ impl Merge {
         let Some(partition) = self.files.first().filter(|_| whole).map(|file| file.partition.clone()) else {
             return Ok(None);
         };
-        let names: Vec<String> = self.files.iter().map(|file| file.name.clone()).collect();
+        let input = |file: &LiveFile| SpliceInput {
+            name: file.name.clone(),
+            size: bytes(file),
+            rows: file.rows().unwrap_or(0),
+        };
+        let inputs: Vec<SpliceInput> = self.files.iter().map(input).collect();
         let name = self.writers.new_name(&partition);
-        let Some(file) = splice(&self.location, &name, &names).await? else { return Ok(None) };
+        let Some(file) = splice(&self.location, &name, &inputs).await? else { return Ok(None) };
         if self.files.iter().filter_map(LiveFile::rows).sum::<u64>() != file.statistics.rows {
             // A statistic that lies: places cannot be told by it.
             return Ok(None);
@@ -117,14 +126,11 @@ impl Merge {
     }
 
     /// Writes the rows of `file` that are not gone; returns how many.
-    async fn copy(&mut self, file: &LiveFile, gone: &Vector) -> Result<u64> {
+    async fn copy(&mut self, file: &LiveFile, gone: &Vector, rows: Option<Vec<RecordBatch>>) -> Result<u64> {
         let (mut row, mut kept) = (0, 0);
-        let small = u64::try_from(file.size).is_ok_and(|size| size <= WHOLE_BYTES_MAX);
-        let mut batches = if small {
-            let batches = read_whole(&self.location, &file.name).await?;
-            futures::stream::iter(batches.into_iter().map(Ok)).boxed()
-        } else {
-            read_file(&self.location, &file.name, None).await?.boxed()
+        let mut batches = match rows {
+            Some(rows) => futures::stream::iter(rows.into_iter().map(Ok)).boxed(),
+            None => read_file(&self.location, &file.name, None).await?.boxed(),
         };
         while let Some(batch) = batches.try_next().await? {
             for from in (0..batch.num_rows()).step_by(ROWS_AT_ONCE) {
@@ -142,6 +148,26 @@ impl Merge {
             }
         }
         Ok(kept)
+    }
+}
+
+/// A file whose turn is near.
+struct Loaded {
+    file: LiveFile,
+    gone: Vector,
+    /// All its rows, where it is small.
+    rows: Option<Vec<RecordBatch>>,
+}
+
+impl Loaded {
+    async fn of(location: &Location, file: LiveFile) -> Result<Self> {
+        let gone = match &file.vector {
+            Some(descriptor) => vectors::read(location, descriptor).await?,
+            None => Vector::new(),
+        };
+        let small = bytes(&file) <= WHOLE_BYTES_MAX;
+        let rows = if small { Some(read_whole(location, &file.name).await?) } else { None };
+        Ok(Self { file, gone, rows })
     }
 }
 

@@ -1,0 +1,54 @@
+//! How columns are encoded, by their first rows.
+
+use std::collections::HashSet;
+
+use arrow::array::RecordBatch;
+use arrow::row::{RowConverter, SortField};
+use lakehead_core::Result;
+use parquet::schema::types::ColumnPath;
+
+/// Rows that are looked at.
+const SAMPLE_ROWS: usize = 512;
+
+/// Returns the columns for which a dictionary would not pay: more than half of the first values differ. Each value would be
+/// hashed, and stand in the dictionary and as a number beside it, until the encoder gave up at a megabyte.
+pub(crate) fn without_dictionary(rows: &RecordBatch) -> Result<Vec<ColumnPath>> {
+    let sample = rows.slice(0, rows.num_rows().min(SAMPLE_ROWS));
+    let mut columns = Vec::new();
+    for (field, column) in sample.schema_ref().fields().iter().zip(sample.columns()) {
+        // The leaves of a nested column keep theirs.
+        if field.data_type().is_nested() {
+            continue;
+        }
+        let converter = RowConverter::new(vec![SortField::new(field.data_type().clone())])?;
+        let values = converter.convert_columns(std::slice::from_ref(column))?;
+        let different: HashSet<&[u8]> = values.iter().map(|value| value.data()).collect();
+        if different.len() * 2 > sample.num_rows() {
+            columns.push(ColumnPath::new(vec![field.name().clone()]));
+        }
+    }
+    Ok(columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn what_repeats_itself_gets_a_dictionary() {
+        let numbers: ArrayRef = Arc::new((0..1000).collect::<Int64Array>());
+        let words: ArrayRef = Arc::new((0..1000).map(|n| Some(["red", "green"][n % 2])).collect::<StringArray>());
+        let sparse: ArrayRef = Arc::new((0..1000).map(|n| (n % 3 == 0).then_some(n)).collect::<Int64Array>());
+        let rows = [("numbers", numbers), ("words", words), ("sparse", sparse)];
+        let rows = RecordBatch::try_from_iter_with_nullable(rows.map(|(name, column)| (name, column, true))).unwrap();
+        let names =
+            |rows: &RecordBatch| without_dictionary(rows).unwrap().iter().map(ColumnPath::string).collect::<Vec<_>>();
+        assert_eq!(names(&rows), ["numbers"]);
+        assert!(names(&rows.slice(0, 0)).is_empty(), "nothing is known of no rows");
+        assert_eq!(names(&rows.slice(0, 1)).len(), 3, "one row needs none");
+    }
+}
