@@ -5,7 +5,7 @@
 //! so that it is brought up to any version by comparing names: files it does not know are read (their key columns), files
 //! that are gone are dropped. A foreign append, OPTIMIZE or RESTORE is followed in the same way.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -58,6 +58,12 @@ impl Marked {
     /// Bytes of the vectors that were written.
     pub(crate) fn bytes(&self) -> u64 {
         self.vectors.iter().map(|(_, descriptor, _)| descriptor.bytes()).sum()
+    }
+
+    /// Files that the vectors lie in.
+    pub(crate) fn files(&self) -> u64 {
+        let files: HashSet<_> = self.vectors.iter().filter_map(|(_, descriptor, _)| descriptor.file()).collect();
+        files.len() as u64
     }
 }
 

@@ -71,7 +71,7 @@ static SOURCE: [OptionSpec; 2] = [
     OptionSpec::new("refresh", OptionKind::Duration, "read a reference table again after this long"),
 ];
 
-static SINK: [OptionSpec; 7] = [
+static SINK: [OptionSpec; 8] = [
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
@@ -95,6 +95,11 @@ static SINK: [OptionSpec; 7] = [
         "changes of one round of an upsert that are held; what goes beyond is netted by way of files on this machine",
     )
     .default("64MB"),
+    OptionSpec::new(
+        "requests_per_hour",
+        OptionKind::Int,
+        "objects that rounds may write and look at in an hour: they get as old as that asks for, up to an hour",
+    ),
 ];
 
 /// Readers that know no vectors would see rows that are gone, or refuse the table (docs/readers.md).

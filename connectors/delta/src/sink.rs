@@ -59,6 +59,7 @@ pub(crate) struct DeltaSink {
     pending: HashSet<String>,
     /// Bytes of data, and of log and vectors, that rounds wrote.
     payload_bytes: u64,
+    requests: u64,
     overhead_bytes: u64,
     rows: u64,
 }
@@ -94,6 +95,7 @@ impl DeltaSink {
             prepares: false,
             pending: HashSet::new(),
             payload_bytes: 0,
+            requests: 0,
             overhead_bytes: 0,
             rows: 0,
         })
@@ -441,6 +443,7 @@ impl Sink for DeltaSink {
             if self.log.put(version, operation(self.spec.mode), &actions).await? == Put::Ours {
                 self.log.restored &= !staged.truncate;
                 self.payload_bytes += prepared.bytes;
+                self.requests += requests(&staged, keyed.as_ref());
                 self.overhead_bytes +=
                     self.log.written - logged + keyed.as_ref().map_or(0, |keyed| keyed.marks.bytes());
                 self.note_vectors(keyed.as_ref());
@@ -479,6 +482,13 @@ impl Sink for DeltaSink {
     fn figures(&self) -> Option<TableFigures> {
         self.table_figures()
     }
+}
+
+/// Objects that a round of one attempt writes and looks at: each file and its size read back, files of vectors, the log's
+/// end and its entry.
+fn requests(staged: &Staged, keyed: Option<&Keyed>) -> u64 {
+    let filled = keyed.map_or(0, |keyed| 2 * keyed.filled.len() as u64 + keyed.marks.files());
+    2 * staged.files().count() as u64 + filled + 2
 }
 
 fn fenced(table: &str, fence: u64) -> Error {

@@ -171,6 +171,7 @@ fn lower_table(
     versions::check_settings(lowering, stage, settings, mode);
     let name = table_names::of_sink(lowering, stage, settings, &stream)?;
     check_overwrite(lowering, stage, settings, &layout);
+    check_requests(lowering, stage, settings);
     check_sequence(lowering, stage, settings, mode, &stream);
     check_columns(lowering, &stage.settings, settings, &schema, &stream.schema);
     buckets::check_columns(lowering, &stage.settings, settings, &schema, &layout);
@@ -206,6 +207,16 @@ fn lower_table(
         span: stage.node_name().span,
         settings,
     })
+}
+
+/// A budget of none would stop the pipeline for good.
+fn check_requests(lowering: &mut Lowering<'_>, stage: &ast::Sink, settings: &Settings) {
+    let Some(written) = stage.settings.get("requests_per_hour") else { return };
+    if settings.int_or("requests_per_hour", 1) < 1 {
+        lowering
+            .error("E0530", "a table cannot be written without a request".into(), written.value.span, "less than one")
+            .help_last("requests_per_hour = 1000   or leave it out");
+    }
 }
 
 pub(crate) fn no_column(lowering: &mut Lowering<'_>, column: &str, schema: &Schema, span: Span) {

@@ -18,7 +18,7 @@ static PARQUET: Connector = lake(
         OptionSpec::new("sort_by", OptionKind::Columns, "order"),
     ],
 );
-static DELTA: Connector = lake("delta", &[]);
+static DELTA: Connector = lake("delta", &[OptionSpec::new("requests_per_hour", OptionKind::Int, "bound")]);
 /// Plans a pipeline whose sink has these settings.
 fn planned(kind: &str, settings: &str) -> (Planned, String) {
     let text = format!(
@@ -43,6 +43,7 @@ fn what_has_no_buckets_or_other_ones_is_refused_with_place_and_cure() {
         ("parquet", "bucket_by = [id, id], bucket_count = 8", "E0519", "[id, id]", "leave one of them out"),
         ("parquet", "partition_by = [day], bucket_by = [day], bucket_count = 8", "E0519", "[day]", "bucket_by = [id]"),
         ("parquet", "partition_by = [day(at)], bucket_by = [at_day], bucket_count = 8", "E0519", "[at_day]", ""),
+        ("delta", "requests_per_hour = 0", "E0530", "0", "requests_per_hour = 1000"),
         ("parquet", "sort_by = [prise]", "E0301", "[prise]", ""),
         ("parquet", "partition_by = [truncate(price, 2)]", "E0510", "[truncate(price, 2)]", ""),
         ("parquet", "partition_by = [truncate(code)]", "E0510", "[truncate(code)]", "truncate(code, 3)"),

@@ -85,6 +85,9 @@ pub struct TableFigures {
     pub payload_bytes: u64,
     /// Bytes of log entries and deletion vectors that rounds wrote beside it.
     pub overhead_bytes: u64,
+    /// Objects that rounds wrote and looked at in the store: what it bills them for.
+    #[serde(default)]
+    pub requests: u64,
     /// Bytes that merging files wrote.
     pub merged_bytes: u64,
     /// When files that no version needs are looked for again.

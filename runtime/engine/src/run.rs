@@ -234,12 +234,20 @@ impl Engine {
     }
 }
 
+/// What a sink's author said of its requests.
+fn requests_per_hour(plan: &Plan, part: &SinkPart) -> Option<u64> {
+    let NodeKind::Sink(sink) = &plan.nodes.get(part.node?)?.kind else { return None };
+    u64::try_from(sink.settings.int_or("requests_per_hour", 0)).ok().filter(|budget| *budget > 0)
+}
+
 impl<'a> Run<'a> {
     fn new(engine: &'a Engine, flow: Flow, run: RunContext, limits: Limits, sinks: Vec<SinkPart>) -> Self {
         let plan = flow.plan();
         let whole_runs = sink_plans(plan).any(|sink| sink.mode == lakehead_core::WriteMode::Overwrite);
         let collect = !flow.is_row_wise();
-        let pace = Pace::new(limits.age, sink_plans(plan).filter_map(|sink| sink.commit_every).min());
+        let budgets =
+            sinks.iter().enumerate().filter_map(|(number, part)| Some((number, requests_per_hour(plan, part)?)));
+        let pace = Pace::new(limits.age, sink_plans(plan).filter_map(|sink| sink.commit_every).min()).within(budgets);
         Self {
             engine,
             run,

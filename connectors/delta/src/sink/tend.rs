@@ -267,6 +267,7 @@ impl DeltaSink {
             rows: totals.rows.saturating_sub(totals.gone),
             rows_gone: totals.gone,
             payload_bytes: self.payload_bytes,
+            requests: self.requests,
             overhead_bytes: self.overhead_bytes,
             merged_bytes: self.upkeep.merged_bytes,
             sweep_at: self.upkeep.sweep_at,

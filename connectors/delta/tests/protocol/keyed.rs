@@ -223,7 +223,10 @@ async fn rounds_leave_what_the_model_holds_and_rewrite_no_file() {
     assert!(live < 40, "small files were merged: {live} are live");
     let figures = sink.figures().unwrap();
     assert_eq!((figures.files, figures.rows), (live as u64, shadow.rows.len() as u64));
-    assert!(figures.overhead_bytes > 0 && figures.payload_bytes > 0 && figures.merged_bytes > 0, "{figures:?}");
+    assert!(
+        figures.overhead_bytes > 0 && figures.payload_bytes > 0 && figures.requests > 0 && figures.merged_bytes > 0,
+        "{figures:?}"
+    );
 }
 
 /// Rounds go on while files are merged: rows that change meanwhile are gone from the merged files too.
