@@ -12,6 +12,7 @@ mod retire;
 mod rows;
 mod sink;
 mod source;
+mod windows;
 
 use std::sync::Arc;
 

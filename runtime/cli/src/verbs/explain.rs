@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 15] = [
+static PAGES: [Page; 19] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -106,6 +106,13 @@ static PAGES: [Page; 15] = [
         right: "source crm { capture = cdc, … }\nsink lake { mode = scd2, key = [id], sequence_by = updated_at }",
     },
     Page {
+        code: "E0520",
+        title: "an interval whose inputs are moved away",
+        why: "an interval is made again from its recorded inputs when a late object comes; moved, they are not there",
+        wrong: "source small = landing { interval = run, done_prefix = \"done/\" }\nsink raw { mode = overwrite, overwrite_by = run_interval }",
+        right: "source small = landing { interval = run, after_success = delete, keep_inputs = 1d }",
+    },
+    Page {
         code: "E0602",
         title: "a secret in a text",
         why: "texts are stored in catalogs, logs and plans",
@@ -118,6 +125,27 @@ static PAGES: [Page; 15] = [
         why: "another process took the pipeline over; the table refuses the older one, so nothing is doubled",
         wrong: "two `lakehead serve` over one directory",
         right: "stop one of them",
+    },
+    Page {
+        code: "R0420",
+        title: "inputs of an interval are gone",
+        why: "the interval's rows were made of files that are not there any more; made again, they would be fewer",
+        wrong: "lakehead backfill compactor   of an interval whose `keep_inputs` is over, or whose inputs somebody removed",
+        right: "leave the interval as it is; or bring the recorded files back, or keep inputs for longer: keep_inputs = 7d",
+    },
+    Page {
+        code: "R0421",
+        title: "intervals that overlap",
+        why: "rows of one file would be in the table under two intervals, and neither replaces the other",
+        wrong: "trigger every 5m, later changed to   trigger every 1h, over the same files",
+        right: "write into a new table with the new trigger, or backfill by the old one",
+    },
+    Page {
+        code: "R0422",
+        title: "a record of inputs cannot be read",
+        why: "it says what an interval's rows come from; without it nothing is replaced and nothing is removed",
+        wrong: "a file below `_lakehead/<pipeline>/inputs` that was edited or cut short",
+        right: "bring it back from a backup of the bucket",
     },
 ];
 
