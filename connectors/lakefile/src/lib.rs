@@ -19,7 +19,7 @@ pub use partition::{
 };
 pub use reader::{cast_exactly, conform, read_file, read_rows, read_schema, read_whole, whole_times};
 pub use records::ObjectRecords;
-pub use splice::splice;
+pub use splice::{splice, splice_into};
 pub use statistics::{ColumnStatistics, FileStatistics};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 

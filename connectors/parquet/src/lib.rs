@@ -12,6 +12,7 @@
 //! Who reads manifests sees one commit or the next. Who lists the folder sees whole files only, a round's files from
 //! shortly before its commit on, and files that a commit took out until shortly after it.
 
+mod compact;
 mod files;
 mod layout;
 mod manifest;
@@ -108,7 +109,7 @@ static CONNECTION: [OptionSpec; 7] = [
 static SOURCE: [OptionSpec; 1] =
     [OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required()];
 
-static SINK: [OptionSpec; 8] = [
+static SINK: [OptionSpec; 9] = [
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
@@ -117,6 +118,7 @@ static SINK: [OptionSpec; 8] = [
     OptionSpec::new("bucket_count", OptionKind::Int, "number of buckets, 1 to 100000"),
     OptionSpec::new("bucket_hash", OptionKind::Word(&["hive2", "hive1", "spark"]), "engine whose buckets they are")
         .default("hive2"),
+    OptionSpec::new("compact", OptionKind::Map, "small files merged beside the rounds: { every, file_size, enabled }"),
     OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),
     OptionSpec::new("sort_by", OptionKind::Columns, "order of the rows in a file, rising, NULL first"),
 ];

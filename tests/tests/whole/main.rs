@@ -11,6 +11,7 @@ mod history;
 mod intervals;
 mod lakehead;
 mod lifecycle;
+mod merging;
 mod mirror;
 mod model;
 mod orc;

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 19] = [
+static PAGES: [Page; 21] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -146,6 +146,20 @@ static PAGES: [Page; 19] = [
         why: "it says what an interval's rows come from; without it nothing is replaced and nothing is removed",
         wrong: "a file below `_lakehead/<pipeline>/inputs` that was edited or cut short",
         right: "bring it back from a backup of the bucket",
+    },
+    Page {
+        code: "R0423",
+        title: "`compact` holds something else",
+        why: "it takes a duration, a size and a truth: every, file_size, enabled",
+        wrong: "compact = { evry = 1h }",
+        right: "compact = { every = 1h, file_size = 256MB }",
+    },
+    Page {
+        code: "R0424",
+        title: "a merge would move rows",
+        why: "merged files must hold as many rows, in the same partition and bucket; the old files stay as they are",
+        wrong: "a file put into a bucketed table by another program, with rows of other buckets",
+        right: "write such rows through the pipeline, or into a table of their own",
     },
 ];
 
