@@ -2,6 +2,7 @@
 //! and the records beside the tables. Shared by every lake sink.
 
 mod durable;
+mod head;
 mod keys;
 mod location;
 mod orc;
@@ -12,6 +13,7 @@ mod splice;
 mod statistics;
 mod writer;
 
+pub use head::{FileHead, FileOrder, read_head};
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
 pub use partition::{

@@ -86,7 +86,7 @@ pub async fn read_schema(location: &Location, name: &str) -> Result<SchemaRef> {
     Ok(Arc::clone(builder.schema()))
 }
 
-async fn open(
+pub(crate) async fn open(
     location: &Location,
     name: &str,
 ) -> parquet::errors::Result<ParquetRecordBatchStreamBuilder<ObjectReader>> {

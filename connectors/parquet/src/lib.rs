@@ -13,7 +13,9 @@
 //! shortly before its commit on, and files that a commit took out until shortly after it.
 
 mod compact;
+mod compactor;
 mod files;
+mod foreign;
 mod layout;
 mod manifest;
 mod merge;
@@ -27,7 +29,7 @@ mod stage;
 use std::sync::Arc;
 
 use lakehead_core::{
-    Connector, OptionKind, OptionSpec, RecordStore, Result, Settings, SinkRole, SinkSpec, SourceRole, WriteMode,
+    Connector, OptionKind, OptionSpec, RecordStore, Result, Settings, Sink, SinkRole, SinkSpec, SourceRole, WriteMode,
 };
 use lakehead_lakefile::{FileKind, Location, ObjectRecords};
 
@@ -50,8 +52,8 @@ pub static CONNECTOR: Connector = Connector {
     }),
     sink: Some(SinkRole {
         options: &SINK,
-        modes: &[WriteMode::Append, WriteMode::Overwrite],
-        build: |spec| Ok(Box::new(sink::ParquetSink::new(spec, FileKind::Parquet)?)),
+        modes: &[WriteMode::Append, WriteMode::Overwrite, WriteMode::Compact],
+        build: |spec| build(spec, FileKind::Parquet),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         query: |location| {
@@ -73,8 +75,8 @@ pub static ORC: Connector = Connector {
     source: CONNECTOR.source,
     sink: Some(SinkRole {
         options: &SINK,
-        modes: &[WriteMode::Append, WriteMode::Overwrite],
-        build: |spec| Ok(Box::new(sink::ParquetSink::new(spec, FileKind::Orc)?)),
+        modes: &[WriteMode::Append, WriteMode::Overwrite, WriteMode::Compact],
+        build: |spec| build(spec, FileKind::Orc),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         query: |location| {
@@ -122,6 +124,13 @@ static SINK: [OptionSpec; 9] = [
     OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),
     OptionSpec::new("sort_by", OptionKind::Columns, "order of the rows in a file, rising, NULL first"),
 ];
+
+fn build(spec: SinkSpec, kind: FileKind) -> Result<Box<dyn Sink>> {
+    match spec.mode {
+        WriteMode::Compact => Ok(Box::new(compactor::Compactor::new(spec, kind)?)),
+        _ => Ok(Box::new(sink::ParquetSink::new(spec, kind)?)),
+    }
+}
 
 async fn exists(spec: &SinkSpec) -> Result<bool> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;

@@ -201,6 +201,9 @@ impl Engine {
             state.acknowledge_again(plan, parts.sources).await?;
             return Ok(state.summary);
         }
+        if sink_plans(plan).any(|sink| sink.mode == lakehead_core::WriteMode::Compact) {
+            return state.compact().await;
+        }
         if state.progress.anew {
             state.empty_tables().await?;
         }

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::ParquetSink;
 use crate::compact::{FAN_IN, Merge, Merged, Policy, choose};
+use crate::foreign::STEPS_MAX;
 use crate::manifest::{Manifest, ManifestFile};
 use crate::publish::{merged_files, publish, remove};
 use crate::schema::parse_columns;
@@ -92,6 +93,25 @@ impl ParquetSink {
                 false
             }
         }
+    }
+
+    /// Merges whatever is small until nothing is, and fails where it cannot: a person has asked for it.
+    pub(crate) async fn merge_all(&mut self) -> Result<()> {
+        for _ in 0..STEPS_MAX {
+            let newest = self.newest().await?;
+            let chosen = choose(&newest.files, self.upkeep.policy.file_bytes, 2);
+            if chosen.is_empty() {
+                return Ok(());
+            }
+            let merged = self.merge_of(chosen, &newest)?.run().await?;
+            if merged.new.files.len() >= merged.old.len() {
+                discard(&self.staging, &merged.new.files.iter().map(|file| file.name.clone()).collect::<Vec<_>>())
+                    .await;
+                return Ok(());
+            }
+            self.take_over(merged).await?;
+        }
+        Ok(())
     }
 
     fn merge_of(&self, files: Vec<ManifestFile>, newest: &Manifest) -> Result<Merge> {

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 21] = [
+static PAGES: [Page; 23] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -113,6 +113,13 @@ static PAGES: [Page; 21] = [
         right: "source small = landing { interval = run, after_success = delete, keep_inputs = 1d }",
     },
     Page {
+        code: "E0521",
+        title: "a compaction that changes rows",
+        why: "the same rows in fewer files: no step, no other source and no other sink belongs to it",
+        wrong: "source a = lake { table = \"x\" }\ntransform { where { id > 5 } }\nsink lake { table = \"x\", mode = compact }",
+        right: "source a = lake { table = \"x\" }\nsink lake { table = \"x\", mode = compact }",
+    },
+    Page {
         code: "E0602",
         title: "a secret in a text",
         why: "texts are stored in catalogs, logs and plans",
@@ -160,6 +167,13 @@ static PAGES: [Page; 21] = [
         why: "merged files must hold as many rows, in the same partition and bucket; the old files stay as they are",
         wrong: "a file put into a bucketed table by another program, with rows of other buckets",
         right: "write such rows through the pipeline, or into a table of their own",
+    },
+    Page {
+        code: "R0425",
+        title: "no column to order by",
+        why: "`sort_by` of a compaction holds for every file of the folder",
+        wrong: "sort_by = [customer]   over files that have `customer_id`",
+        right: "sort_by = [customer_id]   or leave it out: the order that the files say is kept",
     },
 ];
 

@@ -1,9 +1,9 @@
 //! Inputs that are no rows: what cannot be read, came too late, or was read by a run that is complete.
 
-use lakehead_core::{Error, Micros, Result, format_micros};
+use lakehead_core::{Error, Micros, Patience, Result, format_micros};
 use lakehead_plan::{NodeKind, OnMisfit, Plan};
 
-use super::{Run, SourcePart, sink_plans};
+use super::{Run, SourcePart, Summary, sink_plans};
 use crate::event::Event;
 use crate::reject::Rejected;
 
@@ -19,6 +19,13 @@ impl Run<'_> {
             source.close().await?;
         }
         Ok(())
+    }
+
+    /// The tables hold what they held, in fewer files: no source is read.
+    pub(super) async fn compact(&mut self) -> Result<Summary> {
+        self.cut(true, false).await?;
+        self.tend(Patience::ToEnd).await;
+        Ok(std::mem::take(&mut self.summary))
     }
 
     pub(super) fn input_rejected(&mut self, number: usize, origin: String, reason: String) -> Result<()> {
