@@ -7,6 +7,7 @@ mod infer;
 mod json;
 mod listing;
 mod load;
+mod object;
 mod pattern;
 mod retire;
 mod rows;
@@ -15,6 +16,8 @@ mod source;
 mod windows;
 
 use std::sync::Arc;
+
+pub use object::TextObject;
 
 use arrow::datatypes::DataType;
 use lakehead_core::{

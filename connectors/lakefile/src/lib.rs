@@ -9,6 +9,7 @@ mod orc;
 mod partition;
 mod reader;
 mod records;
+mod selective;
 mod splice;
 mod statistics;
 mod writer;
@@ -19,8 +20,9 @@ pub use location::Location;
 pub use partition::{
     PartitionValues, decode_partition_value, file_schema, partition_path, partition_texts, split_by_partition,
 };
-pub use reader::{cast_exactly, conform, read_file, read_rows, read_schema, read_whole, whole_times};
+pub use reader::{cast_exactly, conform, object_size, read_file, read_rows, read_schema, read_whole, whole_times};
 pub use records::ObjectRecords;
+pub use selective::{Condition, Extremes, Holds, Keeps, SelectiveFile};
 pub use splice::{splice, splice_into};
 pub use statistics::{ColumnStatistics, FileStatistics};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};

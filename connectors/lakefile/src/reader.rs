@@ -135,6 +135,19 @@ impl ObjectReader {
     pub(crate) fn new(location: &Location, name: &str) -> Self {
         Self { store: Arc::clone(location.store()), path: location.path(name) }
     }
+
+    pub(crate) async fn size(&self) -> parquet::errors::Result<u64> {
+        Ok(self.store.head(&self.path).await.map_err(external)?.size)
+    }
+}
+
+/// Returns the bytes of an object; `None` where there is none.
+pub async fn object_size(location: &Location, name: &str) -> Result<Option<u64>> {
+    match location.store().head(&location.path(name)).await {
+        Ok(found) => Ok(Some(found.size)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(storage_error(error, name)),
+    }
 }
 
 fn external(error: object_store::Error) -> ParquetError {

@@ -150,7 +150,7 @@ impl Folder {
         let merge = Merge {
             location: self.location.clone(),
             staging: self.staging.clone(),
-            schema: file_schema(&schema, &[]).into(),
+            schema: file_schema(&schema, &[]),
             layout,
             spec: self.spec.clone(),
             fence: self.fence,

@@ -15,6 +15,7 @@ mod merging;
 mod mirror;
 mod model;
 mod orc;
+mod peek;
 mod rejects;
 #[path = "../../../connectors/postgres/tests/server/mod.rs"]
 #[allow(dead_code, reason = "the postgres crate's tests use more of it")]

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 23] = [
+static PAGES: [Page; 25] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -174,6 +174,20 @@ static PAGES: [Page; 23] = [
         why: "`sort_by` of a compaction holds for every file of the folder",
         wrong: "sort_by = [customer]   over files that have `customer_id`",
         right: "sort_by = [customer_id]   or leave it out: the order that the files say is kept",
+    },
+    Page {
+        code: "R0429",
+        title: "an object cannot be read",
+        why: "its name says what it holds, and it holds something else; or its name says nothing",
+        wrong: "lakehead peek export",
+        right: "lakehead peek export.csv.gz",
+    },
+    Page {
+        code: "R0430",
+        title: "not a condition",
+        why: "behind the object comes `where` and one expression that is true or false",
+        wrong: "lakehead peek a.parquet \"id = 5\"",
+        right: "lakehead peek a.parquet \"where { id = 5 }\"",
     },
 ];
 
