@@ -20,14 +20,15 @@ pipeline orders {
 
 /// Prints rows, sum of ids and amounts, and files of the Parquet table by DuckDB, then of the ORC table by pyarrow.
 pub(crate) const SUMS: &str = r#"
-import sys, glob, duckdb, pyarrow.dataset as d, pyarrow.compute as c
+import sys, os, glob, duckdb, pyarrow.dataset as d, pyarrow.compute as c
 files = [file for file in glob.glob(f"{sys.argv[1]}/lake/orders/**/*.parquet", recursive=True)]
 print(*duckdb.sql(f"select count(*), sum(id), sum(amount) from read_parquet({files})").fetchone(), "files", len(files))
 for file in files:
     ids = [row[0] for row in duckdb.sql(f"select id from read_parquet('{file}')").fetchall()]
     assert ids == sorted(ids), file
 rows = d.dataset(f"{sys.argv[1]}/orcs/orders", format="orc").to_table()
-print(len(rows), c.sum(rows["id"]), c.sum(rows["amount"]), "files", len(glob.glob(f"{sys.argv[1]}/orcs/orders/*.orc")))
+print(len(rows), c.sum(rows["id"]), c.sum(rows["amount"]), "files", len(glob.glob(f"{sys.argv[1]}/orcs/orders/*.orc")), flush=True)
+os._exit(0)   # threads of libraries do not always end well
 "#;
 
 /// Returns what the readers say, without the files, and the files of each table.
@@ -87,10 +88,11 @@ for n in range(12):
 for n in range(24):
     t = rows(n, "").select(["id", "amount"]).append_column("day", a.array([n % 2] * 50))
     deltalake.write_deltalake(f"{root}/deltas/legacy", t, mode="append", partition_by=["day"])
+os._exit(0)
 "#;
 
 const FOREIGN_SUMS: &str = r#"
-import sys, glob, duckdb, pyarrow.dataset as d, pyarrow.compute as c, deltalake
+import sys, os, glob, duckdb, pyarrow.dataset as d, pyarrow.compute as c, deltalake
 root = sys.argv[1]
 files = sorted(glob.glob(f"{root}/plain/legacy/**/*.parquet", recursive=True))
 print(*duckdb.sql(f"select count(*), sum(id), sum(amount), count(distinct tags[1]), sum(small), sum(day) from read_parquet({files}, hive_partitioning=true)").fetchone(), "files", len(files))
@@ -102,7 +104,8 @@ rows = d.dataset(f"{root}/orcs/legacy", format="orc", partitioning="hive").to_ta
 print(len(rows), c.sum(rows["id"]), c.sum(rows["amount"]), c.sum(rows["day"]), "files", len(glob.glob(f"{root}/orcs/legacy/**/*.orc", recursive=True)))
 table = deltalake.DeltaTable(f"{root}/deltas/legacy")
 rows = table.to_pyarrow_table()
-print(len(rows), c.sum(rows["id"]), c.sum(rows["amount"]), c.sum(rows["day"]), "files", len(table.file_uris()))
+print(len(rows), c.sum(rows["id"]), c.sum(rows["amount"]), c.sum(rows["day"]), "files", len(table.file_uris()), flush=True)
+os._exit(0)
 "#;
 
 const UPKEEP: &str = r#"connection plain parquet { path = "plain" }
@@ -190,4 +193,29 @@ fn a_table_with_manifests_is_compacted_as_they_lay_it_out() {
     std::fs::write(folder.path().join("p.lake"), other).unwrap();
     let said = super::lakehead::fail(folder.path(), &["check"], 1);
     assert!(said.contains("error[E0521]"), "{said}");
+}
+
+#[test]
+fn plan_says_how_a_table_is_laid_out_and_what_its_size_suggests() {
+    let rules = "lifecycle colder {\n  transition to infrequent after 30d\n  expire after 2y\n}\n\npipeline";
+    let laid_out = PIPELINES
+        .replacen("pipeline", rules, 1)
+        .replace("sort_by = [id]COMPACT", "sort_by = [id], partition_by = [month(at)], lifecycle = colder");
+    let folder = project(&PIPELINES.replace("COMPACT", ""));
+    for _ in 0..9 {
+        succeed(folder.path(), &["run", "orders"]);
+    }
+    std::fs::write(folder.path().join("p.lake"), laid_out.replace("COMPACT", "")).unwrap();
+    let said = succeed(folder.path(), &["plan"]);
+    for line in [
+        "in 4 buckets by id, hash hive2",
+        "ordered by id",
+        "lifecycle colder: infrequent after 30d, expires after 730d",
+        "lakehead lifecycle emit orders",
+        "measured: 36 files, ",
+        "propose  bucket_count = 1   4 buckets are ",
+        "propose  compact = {}   9 files at one place, ",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
 }

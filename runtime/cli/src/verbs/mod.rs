@@ -13,6 +13,7 @@ mod lock;
 mod object;
 mod peek;
 mod plan;
+mod propose;
 mod resync;
 pub(crate) mod run;
 mod serve;
