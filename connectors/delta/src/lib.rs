@@ -46,7 +46,14 @@ pub static CONNECTOR: Connector = Connector {
     }),
     sink: Some(SinkRole {
         options: &SINK,
-        modes: &[WriteMode::Append, WriteMode::Upsert, WriteMode::Overwrite, WriteMode::Changelog, WriteMode::Scd2],
+        modes: &[
+            WriteMode::Append,
+            WriteMode::Upsert,
+            WriteMode::Overwrite,
+            WriteMode::Changelog,
+            WriteMode::Scd2,
+            WriteMode::Compact,
+        ],
         build: |spec| Ok(Box::new(sink::DeltaSink::new(spec)?)),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),

@@ -298,9 +298,18 @@ impl Sink for DeltaSink {
         self.fence = fence;
         loop {
             if self.log.refresh().await?.is_none() {
+                if self.spec.mode == WriteMode::Compact {
+                    return Err(Error::user("R0216", "there is no Delta table at this place")
+                        .with("table", self.location.url())
+                        .help("correct `table`, or wait until somebody has written it"));
+                }
                 self.create().await?;
             }
             let state = self.state().await?;
+            if self.spec.mode == WriteMode::Compact {
+                self.spec.partition_by.clone_from(&state.partition_by);
+                self.schema = Arc::clone(&state.schema);
+            }
             self.log.check_protocol()?;
             self.check_partitions(&state)?;
             self.refuse_other_rows(&state.schema)?;
@@ -379,6 +388,10 @@ impl Sink for DeltaSink {
     }
 
     async fn prepare(&mut self) -> Result<Option<Prepared>> {
+        if self.spec.mode == WriteMode::Compact {
+            self.look_after(Patience::ToEnd).await;
+            return Ok(None);
+        }
         self.write_netted().await?;
         let mut staged = std::mem::take(&mut self.spilled);
         if let Some(history) = self.history.take() {

@@ -7,13 +7,17 @@ mod infer;
 mod json;
 mod listing;
 mod load;
+mod object;
 mod pattern;
 mod retire;
 mod rows;
 mod sink;
 mod source;
+mod windows;
 
 use std::sync::Arc;
+
+pub use object::TextObject;
 
 use arrow::datatypes::DataType;
 use lakehead_core::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
-use lakehead_core::{Checkpoint, Error, Result, Settings};
+use lakehead_core::{Checkpoint, Error, Micros, Result, Settings};
 use lakehead_lakefile::{Location, storage_error};
 use object_store::ObjectStore as _;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,12 @@ pub(crate) struct Ledger {
     /// Files that could not be read: they stay where they are, and are read once they are others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) rejected: BTreeMap<String, String>,
+    /// The run's interval, where what it read is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) interval: Option<(Micros, Micros)>,
+    /// Objects that came after their interval was closed, and that this run tells of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) late: BTreeMap<String, String>,
 }
 
 impl Ledger {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use lakehead_core::{Error, Micros, Result, RunContext};
 use regex::Regex;
 
@@ -81,6 +81,22 @@ impl Pattern {
         }
         Some(self.stars.iter().map(|n| group(*n).to_owned()).collect())
     }
+
+    /// Returns the time that a path names, as the half-open minute, hour or day; `None` where it names none.
+    pub(crate) fn time_of(&self, path: &str) -> Option<(Micros, Micros)> {
+        if self.times.is_empty() {
+            return None;
+        }
+        let found = self.regex.captures(path)?;
+        let number = |letter: char, missing: u32| {
+            let place = self.times.iter().find(|(_, time)| *time == letter);
+            place.map_or(Some(missing), |(n, _)| found.get(*n)?.as_str().parse::<u32>().ok())
+        };
+        let date = NaiveDate::from_ymd_opt(i32::try_from(number('Y', 1970)?).ok()?, number('m', 1)?, number('d', 1)?)?;
+        let time = date.and_hms_opt(number('H', 0)?, number('M', 0)?, 0)?;
+        let start = time.and_utc().timestamp_micros();
+        Some((start, start + step(&self.times)))
+    }
 }
 
 #[derive(Default)]
@@ -147,14 +163,7 @@ impl Translation {
 
 /// Returns one time for each minute, hour or day of the run, whichever is the finest that the path names.
 fn times(letters: &[(usize, char)], run: &RunContext) -> Option<Vec<DateTime<Utc>>> {
-    let has = |letter: char| letters.iter().any(|(_, found)| *found == letter);
-    let step = if has('M') {
-        MINUTE
-    } else if has('H') {
-        60 * MINUTE
-    } else {
-        24 * 60 * MINUTE
-    };
+    let step = step(letters);
     let mut at = run.start.div_euclid(step) * step;
     let mut times = Vec::new();
     while at < run.end {
@@ -165,6 +174,18 @@ fn times(letters: &[(usize, char)], run: &RunContext) -> Option<Vec<DateTime<Utc
         at += step;
     }
     Some(times)
+}
+
+/// Returns the length of the finest time that the path names.
+fn step(letters: &[(usize, char)]) -> Micros {
+    let has = |letter: char| letters.iter().any(|(_, found)| *found == letter);
+    if has('M') {
+        MINUTE
+    } else if has('H') {
+        60 * MINUTE
+    } else {
+        24 * 60 * MINUTE
+    }
 }
 
 fn written(letters: &[char], time: &DateTime<Utc>) -> String {
@@ -225,6 +246,10 @@ mod tests {
         }
         assert_eq!(pattern.folders().count(), 5);
         assert!(pattern.folders().any(|folder| folder == "logs/2026/05/01/1004"));
+        let any = Pattern::any_time("logs/%Y/%m/%d/%H%M/*.json.gz").unwrap();
+        let minute = parse_micros("2026-05-01T10:04:00Z").unwrap();
+        assert_eq!(any.time_of("logs/2026/05/01/1004/a.json.gz"), Some((minute, minute + MINUTE)));
+        assert_eq!(any.time_of("logs/2026/05/41/1004/a.json.gz"), None);
         let hours = Pattern::of_run("x/%Y%m%d%H.csv", &run).unwrap();
         assert!(hours.matches("x/2026050110.csv").is_some() && hours.matches("x/2026050111.csv").is_none());
     }

@@ -54,10 +54,11 @@ impl Retirement {
                     .help("leave out `done_prefix` or `after_success = delete`"));
             }
             Some(prefix) => Fate::Move(prefix.trim_matches('/').to_owned()),
+            // What an interval was made of is recorded, and goes when the interval is closed.
+            None if removes && settings.bool_or(lakehead_core::RECORDED, false) => Fate::Stay,
             None if removes => {
                 let folder = location.child(&format!("_lakehead/{pipeline}/inputs/{node}"))?;
-                let keep = settings.duration("keep_inputs").unwrap_or(KEEP_INPUTS);
-                Fate::Remove(keep, ObjectRecords::new(folder))
+                Fate::Remove(keep_inputs(settings), ObjectRecords::new(folder))
             }
             None => Fate::Stay,
         };
@@ -76,7 +77,7 @@ impl Retirement {
             }
             Fate::Remove(keep, _) if keep.is_zero() => {
                 for file in &files {
-                    self.remove(&file.path, &file.identity).await?;
+                    remove(&self.location, &file.path, &file.identity).await?;
                 }
             }
             Fate::Remove(keep, records) => {
@@ -103,40 +104,46 @@ impl Retirement {
                 continue;
             }
             for (path, identity) in &due.files {
-                self.remove(path, identity).await?;
+                remove(&self.location, path, identity).await?;
             }
             records.delete(&name).await?;
         }
         Ok(())
     }
 
-    async fn remove(&self, path: &str, identity: &str) -> Result<()> {
-        if !self.is_still(path, identity).await? {
-            return Ok(());
-        }
-        match self.location.store().delete(&self.location.path(path)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(storage_error(error, path)),
-        }
-    }
-
     async fn relocate(&self, file: &Entry, prefix: &str) -> Result<()> {
-        if !self.is_still(&file.path, &file.identity).await? {
+        if !is_still(&self.location, &file.path, &file.identity).await? {
             return Ok(());
         }
         copy_below(&self.location, &file.path, prefix).await?;
-        self.remove(&file.path, &file.identity).await
+        remove(&self.location, &file.path, &file.identity).await
     }
+}
 
-    async fn is_still(&self, path: &str, identity: &str) -> Result<bool> {
-        match self.location.store().head(&self.location.path(path)).await {
-            Ok(meta) => {
-                let version = meta.e_tag.unwrap_or_else(|| meta.last_modified.timestamp_micros().to_string());
-                Ok(format!("{}/{}", version.trim_matches('"'), meta.size) == identity)
-            }
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(storage_error(error, path)),
+/// Returns how long inputs stay after the commit.
+pub(crate) fn keep_inputs(settings: &Settings) -> Duration {
+    settings.duration("keep_inputs").unwrap_or(KEEP_INPUTS)
+}
+
+/// Removes a file that is still what was read.
+pub(crate) async fn remove(location: &Location, path: &str, identity: &str) -> Result<()> {
+    if !is_still(location, path, identity).await? {
+        return Ok(());
+    }
+    match location.store().delete(&location.path(path)).await {
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(storage_error(error, path)),
+    }
+}
+
+async fn is_still(location: &Location, path: &str, identity: &str) -> Result<bool> {
+    match location.store().head(&location.path(path)).await {
+        Ok(meta) => {
+            let version = meta.e_tag.unwrap_or_else(|| meta.last_modified.timestamp_micros().to_string());
+            Ok(format!("{}/{}", version.trim_matches('"'), meta.size) == identity)
         }
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(storage_error(error, path)),
     }
 }
 

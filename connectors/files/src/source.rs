@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use lakehead_core::{
-    BatchBudget, ChangeBatch, Checkpoint, Discovery, Error, Result, Settings, Source, SourceEvent, SourceSpec,
+    Arrived, BatchBudget, ChangeBatch, Checkpoint, Discovery, Error, Result, Settings, Source, SourceEvent, SourceSpec,
     TableSpec, Value, parse_column_type,
 };
 use lakehead_lakefile::Location;
@@ -19,6 +19,7 @@ use crate::load::{Contents, load, load_rows};
 use crate::pattern::Pattern;
 use crate::retire::{Retirement, copy_below};
 use crate::rows::{Chunk, Column, Layout, RowReader, check_types};
+use crate::windows::{Opened, Windows, look};
 
 /// A position is written after each file while it is short, and then after so many that all positions together stay
 /// below a thousand times the last one.
@@ -42,6 +43,8 @@ pub(crate) struct FilesSource {
     announced: bool,
     read: Vec<Entry>,
     retirement: Retirement,
+    /// What runs have read, where their files are read again.
+    windows: Option<Windows>,
 }
 
 impl FilesSource {
@@ -53,6 +56,7 @@ impl FilesSource {
             if reads_interval(&spec.settings) { Pattern::of_run(&path, &spec.run)? } else { Pattern::any_time(&path)? };
         let layout = Arc::new(layout(&spec)?);
         let retirement = Retirement::new(&location, &spec.settings, &spec.pipeline, &spec.node)?;
+        let windows = Windows::new(&location, &spec.settings, &spec.pipeline, &spec.node)?;
         Ok(Self {
             versions: spec.settings.text("on_changed") == Some("version"),
             location,
@@ -66,6 +70,7 @@ impl FilesSource {
             announced: false,
             read: Vec::new(),
             retirement,
+            windows,
             spec,
         })
     }
@@ -123,6 +128,31 @@ impl FilesSource {
         Ok(())
     }
 
+    /// Opens the interval of this run: all its files are read, whether a run has read them before or not.
+    async fn open_window(&mut self, before: Ledger, run: String) -> Result<()> {
+        let Some(windows) = &mut self.windows else { return Ok(()) };
+        let now = self.spec.clock.now();
+        // The process may have died between the commit and this.
+        windows.write_down(&before, now).await?;
+        windows.remove_due(now).await?;
+        if before.run == run {
+            self.ledger = before;
+            return Ok(());
+        }
+        let pattern = Pattern::any_time(&pattern_text(&self.spec.connection, &self.spec.settings)?)?;
+        let listed = list(&self.location, &pattern, &excluded(&self.spec.settings)).await?;
+        let Opened { waiting, late } = windows.open(&self.spec.run, listed, &pattern, self.versions).await?;
+        let interval = Some((self.spec.run.start, self.spec.run.end));
+        self.ledger = Ledger { run, interval, ..Ledger::default() };
+        for (entry, interval) in late {
+            self.events.push_back(SourceEvent::WindowClosed { origin: entry.path.clone(), interval });
+            self.ledger.late.insert(entry.path, entry.identity);
+            self.unannounced += 1;
+        }
+        self.waiting = waiting.into();
+        Ok(())
+    }
+
     /// Files of the checkpoint that are still where they were: their rows are durable, and what was to become of them
     /// may have been cut short.
     async fn catch_up(&mut self, listed: &[Entry]) -> Result<()> {
@@ -139,6 +169,9 @@ impl Source for FilesSource {
     async fn open(&mut self, from: &Checkpoint) -> Result<()> {
         let run = if reads_interval(&self.spec.settings) { self.spec.run.id.clone() } else { String::new() };
         let ledger = Ledger::read(from)?;
+        if self.windows.is_some() {
+            return self.open_window(ledger, run).await;
+        }
         // A run that reads its own interval starts anew; the files of other runs are no concern of its.
         self.ledger = if ledger.run == run { ledger } else { Ledger { run, ..Ledger::default() } };
         let listed = list(&self.location, &self.pattern, &excluded(&self.spec.settings)).await?;
@@ -178,6 +211,11 @@ impl Source for FilesSource {
         if ledger.run != self.ledger.run {
             return Ok(());
         }
+        if let Some(windows) = &self.windows {
+            let now = self.spec.clock.now();
+            windows.write_down(&ledger, now).await?;
+            return windows.remove_due(now).await;
+        }
         let is_durable = |entry: &Entry| ledger.seen.get(&entry.path) == Some(&entry.identity);
         let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.read).into_iter().partition(is_durable);
         self.read = kept;
@@ -196,8 +234,8 @@ impl Source for FilesSource {
     }
 }
 
-/// Returns a text that changes with the files that a source would read.
-pub(crate) async fn arrivals(spec: &SourceSpec) -> Result<Option<String>> {
+/// Looks for files that a source would read, and for intervals that have gained some since they were read.
+pub(crate) async fn arrivals(spec: &SourceSpec) -> Result<Arrived> {
     let location = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
     let pattern = Pattern::any_time(&pattern_text(&spec.connection, &spec.settings)?)?;
     let listed = list(&location, &pattern, &excluded(&spec.settings)).await?;
@@ -205,7 +243,9 @@ pub(crate) async fn arrivals(spec: &SourceSpec) -> Result<Option<String>> {
     for entry in &listed {
         (&entry.path, &entry.identity).hash(&mut hasher);
     }
-    Ok((!listed.is_empty()).then(|| format!("{} {:x}", listed.len(), hasher.finish())))
+    let fingerprint = (!listed.is_empty()).then(|| format!("{} {:x}", listed.len(), hasher.finish()));
+    let windows = Windows::new(&location, &spec.settings, &spec.pipeline, &spec.node)?;
+    look(windows.as_ref(), &listed, &pattern, spec.clock.now(), fingerprint).await
 }
 
 fn reads_interval(settings: &Settings) -> bool {

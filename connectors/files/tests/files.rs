@@ -15,6 +15,9 @@ use lakehead_core::{
 };
 use lakehead_files::CONNECTOR;
 
+#[path = "files/windows.rs"]
+mod windows;
+
 /// Failpoints are the process's, so the tests take turns.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -31,6 +34,7 @@ struct Delivered {
     rows: Vec<RecordBatch>,
     misfits: Vec<(String, String, String)>,
     rejected: Vec<(String, String)>,
+    closed: Vec<String>,
     progress: Vec<(usize, Checkpoint)>,
 }
 
@@ -61,6 +65,10 @@ impl Landing {
     }
 
     fn source(&self, settings: &[(&str, Value)], run: &RunContext) -> Box<dyn Source> {
+        (CONNECTOR.source.unwrap().build)(self.spec(settings, run)).unwrap()
+    }
+
+    fn spec(&self, settings: &[(&str, Value)], run: &RunContext) -> SourceSpec {
         let mut all = Settings::new([
             ("path".to_owned(), Value::Text("in/*/*.{csv,json,csv.gz,json.zst,parquet}".into())),
             (
@@ -75,8 +83,7 @@ impl Landing {
         for (name, value) in settings {
             all.set(*name, value.clone());
         }
-        let role = CONNECTOR.source.unwrap();
-        (role.build)(SourceSpec {
+        SourceSpec {
             pipeline: "p".into(),
             node: "drops".into(),
             connection: Self::connection(),
@@ -85,8 +92,7 @@ impl Landing {
             root: self.folder.path().into(),
             run: run.clone(),
             clock: self.clock.clone(),
-        })
-        .unwrap()
+        }
     }
 
     async fn read(&self, settings: &[(&str, Value)], from: &Checkpoint) -> Delivered {
@@ -133,6 +139,7 @@ async fn drain(source: &mut Box<dyn Source>) -> Delivered {
             }
             SourceEvent::Misfits { rows, .. } => delivered.misfits.extend(rows),
             SourceEvent::Rejected { origin, reason } => delivered.rejected.push((origin, reason)),
+            SourceEvent::WindowClosed { origin, .. } => delivered.closed.push(origin),
             SourceEvent::Progress(checkpoint) => delivered.progress.push((delivered.ids.len(), checkpoint)),
             SourceEvent::End => return delivered,
             other => panic!("{other:?}"),

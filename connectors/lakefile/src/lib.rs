@@ -3,24 +3,28 @@
 
 mod durable;
 mod encoding;
+mod head;
 mod keys;
 mod location;
 mod orc;
 mod partition;
 mod reader;
 mod records;
+mod selective;
 mod splice;
 mod statistics;
 mod writer;
 
+pub use head::{FileHead, FileOrder, read_head};
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
 pub use partition::{
     PartitionValues, decode_partition_value, file_schema, partition_path, partition_texts, split_by_partition,
 };
-pub use reader::{cast_exactly, conform, read_file, read_rows, read_schema, read_whole, whole_times};
+pub use reader::{cast_exactly, conform, object_size, read_file, read_rows, read_schema, read_whole, whole_times};
 pub use records::ObjectRecords;
-pub use splice::{SpliceInput, splice};
+pub use selective::{Condition, Extremes, Holds, Keeps, SelectiveFile};
+pub use splice::{SpliceInput, splice, splice_into};
 pub use statistics::{ColumnStatistics, FileStatistics};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 

@@ -86,7 +86,7 @@ pub async fn read_schema(location: &Location, name: &str) -> Result<SchemaRef> {
     Ok(Arc::clone(builder.schema()))
 }
 
-async fn open(
+pub(crate) async fn open(
     location: &Location,
     name: &str,
 ) -> parquet::errors::Result<ParquetRecordBatchStreamBuilder<ObjectReader>> {
@@ -134,6 +134,19 @@ pub(crate) struct ObjectReader {
 impl ObjectReader {
     pub(crate) fn new(location: &Location, name: &str) -> Self {
         Self { store: Arc::clone(location.store()), path: location.path(name) }
+    }
+
+    pub(crate) async fn size(&self) -> parquet::errors::Result<u64> {
+        Ok(self.store.head(&self.path).await.map_err(external)?.size)
+    }
+}
+
+/// Returns the bytes of an object; `None` where there is none.
+pub async fn object_size(location: &Location, name: &str) -> Result<Option<u64>> {
+    match location.store().head(&location.path(name)).await {
+        Ok(found) => Ok(Some(found.size)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(storage_error(error, name)),
     }
 }
 

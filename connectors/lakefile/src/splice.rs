@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{FieldRef, Schema};
 use bytes::Bytes;
 use lakehead_core::{Error, Result};
 use object_store::ObjectStoreExt;
@@ -35,6 +35,18 @@ pub struct SpliceInput {
 /// Writes the row groups of `inputs`, in their order, into the file `name`; `None`, and nothing written, where their columns
 /// or encodings differ in kind, or their groups are too small to be kept.
 pub async fn splice(location: &Location, name: &str, inputs: &[SpliceInput]) -> Result<Option<WrittenFile>> {
+    splice_into(location, inputs, location, name, None).await
+}
+
+/// Does what [`splice`] does, with the file in another folder; `None` too where the inputs have other columns than
+/// `columns`.
+pub async fn splice_into(
+    location: &Location,
+    inputs: &[SpliceInput],
+    to: &Location,
+    name: &str,
+    columns: Option<&Schema>,
+) -> Result<Option<WrittenFile>> {
     let rows = inputs.iter().map(|input| input.rows).sum::<u64>();
     if rows < GROUP_ROWS_MIN.unsigned_abs().saturating_mul(inputs.len() as u64) {
         return Ok(None);
@@ -42,13 +54,20 @@ pub async fn splice(location: &Location, name: &str, inputs: &[SpliceInput]) -> 
     let mut heads = Vec::with_capacity(inputs.len());
     for SpliceInput { name: input, size, .. } in inputs {
         let mut reader = ObjectReader::new(location, input);
-        let head = ParquetMetaDataReader::new().with_offset_index_policy(PageIndexPolicy::Optional);
+        let head = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
         heads.push(head.load_and_finish(&mut reader, *size).await.map_err(|error| parquet_error(error, input))?);
     }
     if !fit(&heads) {
         return Ok(None);
     }
     let failed = |error| parquet_error(error, name);
+    if let Some(columns) = columns {
+        let found = arrow_schema(&heads[0]).map_err(failed)?;
+        let same = |(a, b): (&FieldRef, &FieldRef)| a.name() == b.name() && a.data_type() == b.data_type();
+        if found.fields().len() != columns.fields().len() || !found.fields().iter().zip(columns.fields()).all(same) {
+            return Ok(None);
+        }
+    }
     let first = heads[0].file_metadata();
     let properties = WriterProperties::builder()
         .set_key_value_metadata(first.key_value_metadata().cloned())
@@ -57,7 +76,7 @@ pub async fn splice(location: &Location, name: &str, inputs: &[SpliceInput]) -> 
     let buffer = Buffer::default();
     let schema = first.schema_descr().root_schema_ptr();
     let mut writer = SerializedFileWriter::new(buffer.clone(), schema, Arc::new(properties)).map_err(failed)?;
-    let mut object = location.begin(name);
+    let mut object = to.begin(name);
     let mut written = 0;
     for (SpliceInput { name: input, .. }, head) in inputs.iter().zip(&heads) {
         for (number, group) in head.row_groups().iter().enumerate() {
@@ -69,8 +88,8 @@ pub async fn splice(location: &Location, name: &str, inputs: &[SpliceInput]) -> 
     let metadata = writer.finish().map_err(failed)?;
     written += buffer.drain_into(&mut object, name).await?;
     object.shutdown().await.map_err(|error| parquet_error(ParquetError::External(Box::new(error)), name))?;
-    let path = location.path(name);
-    let found = location.store().head(&path).await.map_err(|error| storage_error(error, name))?;
+    let path = to.path(name);
+    let found = to.store().head(&path).await.map_err(|error| storage_error(error, name))?;
     if found.size != written {
         return Err(Error::external("R0408", "the store holds another size than was written")
             .with("file", name)
@@ -109,7 +128,7 @@ fn append(
             rows_written: u64::try_from(group.num_rows()).unwrap_or(0),
             metadata: column.clone(),
             bloom_filter: None,
-            column_index: None,
+            column_index: head.column_index().map(|index| index[number][place].clone()),
             offset_index: head.offset_index().map(|index| index[number][place].clone()),
         };
         to.append_column(window, close)?;

@@ -12,7 +12,10 @@
 //! Who reads manifests sees one commit or the next. Who lists the folder sees whole files only, a round's files from
 //! shortly before its commit on, and files that a commit took out until shortly after it.
 
+mod compact;
+mod compactor;
 mod files;
+mod foreign;
 mod layout;
 mod manifest;
 mod merge;
@@ -26,7 +29,7 @@ mod stage;
 use std::sync::Arc;
 
 use lakehead_core::{
-    Connector, OptionKind, OptionSpec, RecordStore, Result, Settings, SinkRole, SinkSpec, SourceRole, WriteMode,
+    Connector, OptionKind, OptionSpec, RecordStore, Result, Settings, Sink, SinkRole, SinkSpec, SourceRole, WriteMode,
 };
 use lakehead_lakefile::{FileKind, Location, ObjectRecords};
 
@@ -49,8 +52,8 @@ pub static CONNECTOR: Connector = Connector {
     }),
     sink: Some(SinkRole {
         options: &SINK,
-        modes: &[WriteMode::Append, WriteMode::Overwrite],
-        build: |spec| Ok(Box::new(sink::ParquetSink::new(spec, FileKind::Parquet)?)),
+        modes: &[WriteMode::Append, WriteMode::Overwrite, WriteMode::Compact],
+        build: |spec| build(spec, FileKind::Parquet),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         query: |location| {
@@ -72,8 +75,8 @@ pub static ORC: Connector = Connector {
     source: CONNECTOR.source,
     sink: Some(SinkRole {
         options: &SINK,
-        modes: &[WriteMode::Append, WriteMode::Overwrite],
-        build: |spec| Ok(Box::new(sink::ParquetSink::new(spec, FileKind::Orc)?)),
+        modes: &[WriteMode::Append, WriteMode::Overwrite, WriteMode::Compact],
+        build: |spec| build(spec, FileKind::Orc),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         query: |location| {
@@ -108,7 +111,7 @@ static CONNECTION: [OptionSpec; 7] = [
 static SOURCE: [OptionSpec; 1] =
     [OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required()];
 
-static SINK: [OptionSpec; 8] = [
+static SINK: [OptionSpec; 9] = [
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
@@ -117,9 +120,17 @@ static SINK: [OptionSpec; 8] = [
     OptionSpec::new("bucket_count", OptionKind::Int, "number of buckets, 1 to 100000"),
     OptionSpec::new("bucket_hash", OptionKind::Word(&["hive2", "hive1", "spark"]), "engine whose buckets they are")
         .default("hive2"),
+    OptionSpec::new("compact", OptionKind::Map, "small files merged beside the rounds: { every, file_size, enabled }"),
     OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),
     OptionSpec::new("sort_by", OptionKind::Columns, "order of the rows in a file, rising, NULL first"),
 ];
+
+fn build(spec: SinkSpec, kind: FileKind) -> Result<Box<dyn Sink>> {
+    match spec.mode {
+        WriteMode::Compact => Ok(Box::new(compactor::Compactor::new(spec, kind)?)),
+        _ => Ok(Box::new(sink::ParquetSink::new(spec, kind)?)),
+    }
+}
 
 async fn exists(spec: &SinkSpec) -> Result<bool> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;

@@ -103,6 +103,11 @@ impl ManifestLog {
         Self { location: location.clone(), records: ObjectRecords::new(location.clone()), newest: None }
     }
 
+    /// Returns the newest manifest that was read or written.
+    pub(crate) fn known(&self) -> Option<&Manifest> {
+        self.newest.as_ref()
+    }
+
     /// Returns the newest manifest; `None` where there is no table.
     pub(crate) async fn refresh(&mut self) -> Result<Option<Manifest>> {
         for _ in 0..READ_ATTEMPTS_MAX {

@@ -47,6 +47,39 @@ pub(crate) fn final_files(staged: &Staged, pipeline: &str, mark: Mark, buckets: 
     staged.files.iter().enumerate().map(file).collect()
 }
 
+/// Returns the start of a name that only merges of `pipeline` give.
+pub(crate) fn own_name(pipeline: &str, of: &str) -> String {
+    format!("{}m{of}", owner_prefix(pipeline))
+}
+
+/// Returns merged files as the manifest names them. The names come from those of the files they take the place of, so
+/// that a merge that is made again writes over its own file.
+pub(crate) fn merged_files(
+    old: &[ManifestFile],
+    new: &Staged,
+    pipeline: &str,
+    fence: u64,
+    buckets: Option<&Buckets>,
+) -> Vec<ManifestFile> {
+    let hash = buckets.and_then(Buckets::rule);
+    let names: Vec<&str> = old.iter().map(|file| file.name.as_str()).collect();
+    let of = Uuid::new_v5(&Uuid::NAMESPACE_OID, names.join("\n").as_bytes()).simple().to_string();
+    let file = |(n, staged): (usize, &crate::stage::StagedFile)| {
+        let own = own_name(pipeline, &format!("{}-{fence:05}-{n:04}", &of[..16]));
+        let ending = FileKind::of_name(&staged.name).extension();
+        let name = file_name(&own, hash.zip(staged.bucket), ending);
+        ManifestFile {
+            name: format!("{}{name}", partition_path(&staged.partition)),
+            size: staged.size,
+            rows: staged.rows,
+            partition: staged.partition.clone(),
+            bucket: staged.bucket,
+            run: new.run.clone(),
+        }
+    };
+    new.files.iter().enumerate().map(file).collect()
+}
+
 /// Returns a file's name. Readers take the bucket from it: Hive, Trino and Athena by `(0?\d+)_\d+.*`, Spark by
 /// `.*_(\d+)(?:\..*)?$`; neither form may hold what the other one looks for.
 fn file_name(own: &str, bucket: Option<(BucketHash, u32)>, ending: &str) -> String {
@@ -82,7 +115,7 @@ pub(crate) async fn publish(
     failpoint::hit("parquet.published").await
 }
 
-async fn copy(store: Arc<dyn ObjectStore>, from: Path, to: Path, size: u64) -> Result<()> {
+pub(crate) async fn copy(store: Arc<dyn ObjectStore>, from: Path, to: Path, size: u64) -> Result<()> {
     let failed = |error| storage_error(error, to.as_ref());
     // A hard link over itself leaves the link's temporary name behind, so the file of an earlier attempt goes first.
     match store.head(&to).await {

@@ -6,12 +6,15 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lakehead_core::{
-    Created, Error, LIFECYCLE_TAG, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint,
-    format_micros,
+    Created, Error, LIFECYCLE_TAG, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec,
+    TableFigures, WriteMode, failpoint, format_micros,
 };
 use lakehead_lakefile::{FileKind, Location};
 use uuid::Uuid;
 
+mod tend;
+
+use crate::compact::Policy;
 use crate::layout::{Buckets, TableLayout};
 use crate::manifest::{Manifest, ManifestFile, ManifestLog};
 use crate::publish::{final_files, publish, remove, sweep, sweep_staging};
@@ -33,6 +36,7 @@ pub(crate) struct ParquetSink {
     rows: u64,
     /// Whether staged files of earlier daemons may still lie around.
     unswept: bool,
+    upkeep: tend::Upkeep,
 }
 
 impl ParquetSink {
@@ -54,6 +58,7 @@ impl ParquetSink {
         let schema = table_schema(&spec.schema, kind)?;
         let log = ManifestLog::new(&location);
         let layout = TableLayout::of(&spec, kind)?;
+        let upkeep = tend::Upkeep::new(Policy::from_settings(&spec.settings)?);
         Ok(Self {
             spec,
             location,
@@ -67,6 +72,7 @@ impl ParquetSink {
             staged: Staged::default(),
             rows: 0,
             unswept: true,
+            upkeep,
         })
     }
 
@@ -335,5 +341,13 @@ impl Sink for ParquetSink {
         self.rows = 0;
         discard(&self.staging, &names).await;
         Ok(())
+    }
+
+    async fn tend(&mut self, patience: Patience) {
+        self.look_after(patience).await;
+    }
+
+    fn figures(&self) -> Option<TableFigures> {
+        self.table_figures()
     }
 }

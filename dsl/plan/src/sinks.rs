@@ -277,6 +277,9 @@ fn check_mode(lowering: &mut Lowering<'_>, sink: &SinkPlan) {
                 .help("mode = upsert   keeps the newest row per key;   mode = changelog   keeps every change"),
         );
     }
+    if sink.mode == WriteMode::Compact {
+        check_compaction(lowering, sink);
+    }
     if sink.mode == WriteMode::Overwrite && stream.changes {
         lowering.found.push(
             Diagnostic::error("E0504", "a change stream cannot overwrite a table")
@@ -284,6 +287,29 @@ fn check_mode(lowering: &mut Lowering<'_>, sink: &SinkPlan) {
                 .help("mode = upsert   or   mode = changelog"),
         );
     }
+}
+
+/// A table is compacted by a pipeline that does nothing else: it reads the table that it writes, and every row of it.
+fn check_compaction(lowering: &mut Lowering<'_>, sink: &SinkPlan) {
+    let alone = lowering.nodes.len() == 2;
+    let reads_itself = lowering.nodes.iter().any(|node| match &node.kind {
+        NodeKind::Source(source) => {
+            let table = source.settings.text("table");
+            source.connection_name == sink.connection_name && table == Some(sink.table.as_str())
+        }
+        _ => false,
+    });
+    if alone && reads_itself {
+        return;
+    }
+    lowering.found.push(
+        Diagnostic::error("E0521", "`mode = compact` keeps every row of the table it reads")
+            .primary(lowering.file, sink.span, "reads something else, or changes it")
+            .help(format!(
+                "source rows = {0} {{ table = \"{1}\" }}   and   sink {0} {{ table = \"{1}\", mode = compact }}   alone",
+                sink.connection_name, sink.table
+            )),
+    );
 }
 
 fn check_overwrite(lowering: &mut Lowering<'_>, stage: &ast::Sink, settings: &Settings, layout: &[Layout]) {

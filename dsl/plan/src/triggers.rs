@@ -3,9 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use lakehead_core::{OptionKind as K, OptionSpec, Settings, WriteMode};
+use lakehead_core::{OptionKind as K, OptionSpec, RECORDED, Settings, Value, WriteMode};
 use lakehead_syntax::ast;
-use lakehead_syntax::{Diagnostic, FileId};
+use lakehead_syntax::{Diagnostic, FileId, Span};
 
 use crate::lowering::Lowering;
 use crate::model::{AlertPlan, Catchup, NodeKind, Outcome, Overlap, RetryPlan, Trigger, When};
@@ -172,7 +172,7 @@ pub(crate) fn lower_alert(lowering: &mut Lowering<'_>, stage: &ast::Alert) -> Op
 
 /// A trigger must fit the sources: `continuous` needs one without end, `arrival` needs files.
 pub(crate) fn check_against_sources(lowering: &mut Lowering<'_>, trigger: &Trigger) {
-    refuse_taken_inputs(lowering);
+    record_taken_inputs(lowering);
     let place = lowering.tree.stages.iter().find_map(|stage| match stage {
         ast::Stage::Trigger(stage) => Some(stage.when_span),
         _ => None,
@@ -212,18 +212,53 @@ pub(crate) fn check_against_sources(lowering: &mut Lowering<'_>, trigger: &Trigg
 }
 
 /// A run that is made again replaces what it wrote: where its inputs were moved or removed meanwhile, it would replace
-/// them by nothing. Runs do not keep what they read yet.
-fn refuse_taken_inputs(lowering: &mut Lowering<'_>) {
-    let takes_away = |settings: &Settings| {
-        settings.text("interval") == Some("run")
-            && (settings.text("after_success") == Some("delete") || settings.get("done_prefix").is_some())
-    };
-    let is_source = |node: &&crate::model::Node| matches!(&node.kind, NodeKind::Source(s) if takes_away(&s.settings));
-    let overwrites =
-        |node: &crate::model::Node| matches!(&node.kind, NodeKind::Sink(sink) if sink.mode == WriteMode::Overwrite);
-    let Some(source) = lowering.nodes.iter().find(is_source).map(|node| node.name.clone()) else { return };
-    if lowering.nodes.iter().any(overwrites) {
-        let what = "mode = overwrite of runs whose inputs are taken away (after_success, done_prefix)";
-        lowering.not_yet.push((what.into(), format!("source {source}")));
+/// them by nothing. So a source whose inputs go records what each interval was read from.
+fn record_taken_inputs(lowering: &mut Lowering<'_>) {
+    let sinks: Vec<_> = lowering
+        .nodes
+        .iter()
+        .filter_map(|node| match &node.kind {
+            NodeKind::Sink(sink) => Some((node.name.clone(), sink.mode, sink.settings.texts("overwrite_by"))),
+            _ => None,
+        })
+        .collect();
+    if !sinks.iter().any(|(_, mode, _)| *mode == WriteMode::Overwrite) {
+        return;
     }
+    let once = sinks.iter().find(|(_, mode, by)| *mode != WriteMode::Overwrite || *by != ["run_interval"]);
+    let mut found = Vec::new();
+    let mut not_yet = Vec::new();
+    for node in &mut lowering.nodes {
+        let NodeKind::Source(source) = &mut node.kind else { continue };
+        if source.settings.text("interval") != Some("run") {
+            continue;
+        }
+        let span = setting_span(lowering.tree, &node.name, "done_prefix");
+        if let Some(span) = span.filter(|_| source.settings.get("done_prefix").is_some()) {
+            found.push(
+                Diagnostic::error("E0520", "an interval whose inputs are moved away cannot be overwritten")
+                    .primary(lowering.file, span, "moves them as soon as they are read")
+                    .help("after_success = delete, keep_inputs = 1d   keeps them until no late object is waited for"),
+            );
+        } else if source.settings.text("after_success") == Some("delete") {
+            match once {
+                None => source.settings.set(RECORDED, Value::Bool(true)),
+                Some((sink, ..)) => not_yet.push((
+                    "inputs taken away beside `mode = overwrite` without `overwrite_by = run_interval`".to_owned(),
+                    format!("sink {sink}"),
+                )),
+            }
+        }
+    }
+    lowering.found.append(&mut found);
+    lowering.not_yet.append(&mut not_yet);
+}
+
+fn setting_span(tree: &ast::Pipeline, node: &str, name: &str) -> Option<Span> {
+    let sources = tree.stages.iter().filter_map(|stage| match stage {
+        ast::Stage::Source(source) => Some(source),
+        _ => None,
+    });
+    let source = sources.into_iter().find(|source| source.node_name().text == node)?;
+    source.settings.get(name).map(|setting| setting.value.span)
 }

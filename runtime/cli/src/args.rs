@@ -74,6 +74,8 @@ pub(crate) enum Verb {
     Lifecycle(Lifecycle),
     /// Compares source and lake: counts and checksums per key range
     Verify(Verify),
+    /// Shows rows of one file, and reads no more of it than they need
+    Peek(Peek),
     /// Asks the sources for their columns and keeps them in lakehead.lock
     Lock(Lock),
     /// Explains an error code
@@ -258,6 +260,25 @@ pub(crate) struct Verify {
     /// One table of the source
     #[arg(long)]
     pub(crate) table: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "lakehead peek lake/orders/part-0.parquet \"where { id = 7 }\" --columns id,amount\n\
+    lakehead peek s3://lake/raw/logs.json.gz --limit 5\n\n\
+    Of a Parquet file, row groups and pages that cannot hold such rows are not read, and of the other columns only what\n\
+    stands beside the rows that are shown. The last line says what was read.")]
+pub(crate) struct Peek {
+    /// A Parquet, ORC, CSV or JSON file (.gz, .zst): a path, or a URL of any store
+    pub(crate) object: String,
+    /// Which rows: where { SQL }
+    #[arg(value_name = "where { SQL }", allow_negative_numbers = true)]
+    pub(crate) condition: Vec<String>,
+    /// Columns to show, in this order
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub(crate) columns: Option<Vec<String>>,
+    /// Rows to show at most
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
 }
 
 #[derive(Debug, Args)]

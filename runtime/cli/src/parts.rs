@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lakehead_core::{
-    Clock, Error, RecordStore, Result, RunContext, Settings, SinkRole, SinkSpec, SourceSpec, TableSpec, Value,
+    Arrived, Clock, Error, RecordStore, Result, RunContext, Settings, SinkRole, SinkSpec, SourceSpec, TableSpec, Value,
 };
 use lakehead_engine::{Parts, Reopen, SinkPart, SourcePart};
 use lakehead_plan::{NodeKind, Plan, SinkPlan, SourcePlan, expand_run, is_of_some_run, names_run};
@@ -27,6 +27,19 @@ pub(crate) fn refuse_not_yet(plan: &Plan) -> Result<()> {
         .with("setting", setting)
         .with("at", place)
         .help("leave it out to run the pipeline today"))
+}
+
+/// Between a pipeline's identity and the number of a worker that fills intervals for it.
+const WORKER: &str = "-backfill-";
+
+/// Returns the plan of one worker: it owns a chain of its own, so that workers do not fence each other.
+pub(crate) fn of_worker(plan: &Plan, worker: usize) -> Plan {
+    Plan { id: format!("{}{WORKER}{worker}", plan.id), ..plan.clone() }
+}
+
+/// Returns the identity of the pipeline that a worker works for.
+fn owner(id: &str) -> &str {
+    id.split_once(WORKER).map_or(id, |(owner, _)| owner)
 }
 
 impl Building<'_> {
@@ -67,7 +80,8 @@ impl Building<'_> {
             })
             .collect();
         SourceSpec {
-            pipeline: self.plan.id.clone(),
+            // The workers of a backfill read what the pipeline reads.
+            pipeline: owner(&self.plan.id).to_owned(),
             node: node.to_owned(),
             connection: source.connection.clone(),
             settings: self.expand(&source.settings),
@@ -76,6 +90,21 @@ impl Building<'_> {
             run: self.run.clone(),
             clock: Arc::clone(self.clock),
         }
+    }
+
+    /// Looks at the inputs of all sources.
+    pub(crate) async fn arrivals(&self) -> Result<Arrived> {
+        let mut fingerprints = Vec::new();
+        let mut late = Vec::new();
+        for node in &self.plan.nodes {
+            let NodeKind::Source(source) = &node.kind else { continue };
+            let role = lakehead_registry::connector(&source.connector).and_then(|connector| connector.source);
+            let Some(arrivals) = role.and_then(|role| role.arrivals) else { continue };
+            let found = arrivals(&self.source_spec(&node.name, source)).await?;
+            fingerprints.extend(found.fingerprint);
+            late.extend(found.late);
+        }
+        Ok(Arrived { fingerprint: (!fingerprints.is_empty()).then(|| fingerprints.join(" ")), late })
     }
 
     fn add_sink(&self, parts: &mut Parts, node: Option<usize>, sink: &SinkPlan) -> Result<()> {

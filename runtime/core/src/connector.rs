@@ -218,9 +218,32 @@ pub type Discover = for<'a> fn(&'a Discovery) -> Boxed<'a, Result<Vec<TableSpec>
 /// Returns the place for a pipeline's records in a sink's connection.
 pub type Records = fn(&SinkSpec) -> Result<Option<Arc<dyn RecordStore>>>;
 
-/// Returns a text that changes when inputs arrive that the source would read; `None` where there are none. Reads no
-/// input, only its name, size and time.
-pub type Arrivals = for<'a> fn(&'a SourceSpec) -> Boxed<'a, Result<Option<String>>>;
+/// The setting by which a plan tells a source that its runs replace what they wrote before: what an interval was read
+/// from is recorded, and read again as a whole.
+pub const RECORDED: &str = "recorded";
+
+/// What a look at a source's inputs finds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrived {
+    /// Changes when inputs arrive that the source would read; `None` where there are none.
+    pub fingerprint: Option<String>,
+    /// Intervals that have gained inputs since they were read, in order.
+    pub late: Vec<LateInterval>,
+}
+
+/// An interval that is to be made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateInterval {
+    /// Its start, inclusive.
+    pub start: Micros,
+    /// Its end, exclusive.
+    pub end: Micros,
+    /// Changes with its inputs: one that could not be made again is tried again when they are others.
+    pub fingerprint: String,
+}
+
+/// Looks at a source's inputs. Reads none of them, only their names, sizes and times.
+pub type Arrivals = for<'a> fn(&'a SourceSpec) -> Boxed<'a, Result<Arrived>>;
 
 /// Returns whether the table is there. Writes nothing.
 pub type Exists = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<bool>>;

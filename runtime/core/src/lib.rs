@@ -22,8 +22,8 @@ pub use checkpoint::{Checkpoint, PartitionName, Position};
 pub use clock::{Clock, ManualClock, Micros, SystemClock, format_micros, parse_micros};
 pub use column_type::{BUCKETS_MAX, column_type_name, has_bucket_hash, parse_column, parse_column_type};
 pub use connector::{
-    Alert, Arrivals, Boxed, Connector, Discover, Discovery, Exists, OptionKind, OptionSpec, Records, RunContext,
-    SinkRole, SinkSpec, SourceRole, SourceSpec, TableSpec, WriteMode,
+    Alert, Arrivals, Arrived, Boxed, Connector, Discover, Discovery, Exists, LateInterval, OptionKind, OptionSpec,
+    RECORDED, Records, RunContext, SinkRole, SinkSpec, SourceRole, SourceSpec, TableSpec, WriteMode,
 };
 pub use error::{Blame, Error, Result, Retry};
 pub use lifecycle::{LIFECYCLE_TAG, Lifecycle, Replica, StorageClass, Transition};

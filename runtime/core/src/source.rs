@@ -73,6 +73,14 @@ pub enum SourceEvent {
         /// Why, in a sentence without row values.
         reason: String,
     },
+    /// An input came after its interval was closed: what the interval was made of is gone, so that it cannot be made
+    /// again. It is not read.
+    WindowClosed {
+        /// The input: a file name.
+        origin: String,
+        /// The time that its name stands for, half-open.
+        interval: (crate::Micros, crate::Micros),
+    },
     /// Rows that do not fit the declared columns. Each is the raw text with the reason, for the dead letters.
     Misfits {
         /// The table's name.

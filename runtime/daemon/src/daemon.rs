@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakehead_core::{Clock, Error, Micros, Result, Settings, format_micros};
+use lakehead_core::{Arrived, Clock, Error, Micros, Result, Settings, format_micros};
 use lakehead_engine::Summary;
 use lakehead_plan::{Plan, When};
 use lakehead_state::Ledger;
@@ -43,6 +43,8 @@ pub struct Limits {
     pub directory_poll: Duration,
     /// Pause between two looks for arrivals; longer where a look takes long, see [`Limits::arrival_share`].
     pub arrival_poll: Duration,
+    /// Pause between two looks for intervals that have gained inputs since they were read.
+    pub late_poll: Duration,
     /// Looks for arrivals take at most one part in so many of the time: listing a large bucket costs requests.
     pub arrival_share: u32,
     /// A continuous pipeline whose work waits for longer than this is not ready.
@@ -55,6 +57,7 @@ impl Default for Limits {
             batch_runs_max: 4,
             directory_poll: Duration::from_secs(2),
             arrival_poll: Duration::from_secs(5),
+            late_poll: Duration::from_secs(60),
             arrival_share: 20,
             stalled_after: Duration::from_secs(15 * 60),
         }
@@ -82,7 +85,7 @@ pub enum Ended {
 /// Work beside the runs.
 enum Chore {
     Looked(directory::Look),
-    Arrivals { plan: Arc<Plan>, found: Result<Option<String>>, took: Duration },
+    Arrivals { plan: Arc<Plan>, found: Result<Arrived>, took: Duration },
     Alerted { pipeline: String, sent: Result<()> },
 }
 
@@ -267,7 +270,8 @@ impl Daemon {
 
     fn look_for_arrivals(&mut self, ticks: Duration) {
         for pipeline in self.pipelines.values_mut() {
-            let waits = pipeline.plan.trigger.when == When::Arrival
+            let looks = pipeline.plan.trigger.when == When::Arrival || pipeline.records_inputs();
+            let waits = looks
                 && pipeline.plan.trigger.enabled
                 && matches!(pipeline.phase, Phase::Idle)
                 && pipeline.waiting.is_empty();
@@ -285,14 +289,17 @@ impl Daemon {
         }
     }
 
-    fn arrivals_seen(&mut self, plan: &Plan, found: Result<Option<String>>, took: Duration) {
+    fn arrivals_seen(&mut self, plan: &Plan, found: Result<Arrived>, took: Duration) {
         let (now, ticks) = (self.clock.now(), self.clock.monotonic());
         let Some(pipeline) = self.pipelines.get_mut(&plan.name) else { return };
-        pipeline.look = Some(ticks + self.limits.arrival_poll.max(took * self.limits.arrival_share));
+        let by_arrival = pipeline.plan.trigger.when == When::Arrival;
+        let pause = if by_arrival { self.limits.arrival_poll } else { self.limits.late_poll };
+        pipeline.look = Some(ticks + pause.max(took * self.limits.arrival_share));
         let settle = pipeline.plan.trigger.within;
         match found {
-            Ok(fingerprint) => {
-                let starts = pipeline.arrivals.seen(fingerprint, settle, ticks);
+            Ok(Arrived { fingerprint, late }) => {
+                pipeline.late.seen(late);
+                let starts = by_arrival && pipeline.arrivals.seen(fingerprint, settle, ticks);
                 if let Some(why) = starts.then(|| pipeline.take_occasion(now, None)).flatten() {
                     self.left_out(&plan.name, now, now, why);
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lakehead_core::{Result, RunContext};
+use lakehead_core::{Arrived, Result, RunContext};
 use lakehead_engine::{Observer, Stop, Summary};
 use lakehead_plan::{AlertPlan, Plan};
 use lakehead_state::RunState;
@@ -24,8 +24,8 @@ pub trait Host: Send + Sync + 'static {
     /// Runs one attempt of a plan, until its sources end or `stop` is set. Retries are not its business.
     async fn run(&self, plan: &Plan, run: RunContext, stop: Stop, observer: Arc<dyn Observer>) -> Result<Summary>;
 
-    /// Returns a text that changes when objects arrive that an `arrival` pipeline reads; `None` where there are none.
-    async fn arrivals(&self, plan: &Plan) -> Result<Option<String>>;
+    /// Looks for objects that an `arrival` pipeline reads, and for intervals that have gained some since they were read.
+    async fn arrivals(&self, plan: &Plan) -> Result<Arrived>;
 
     /// Sends an alert.
     async fn alert(&self, plan: &Plan, alert: &AlertPlan, text: &str) -> Result<()>;

@@ -8,6 +8,7 @@ mod daemon;
 mod freshness;
 mod host;
 pub mod http;
+mod late;
 mod occasion;
 mod pipeline;
 pub mod schedule;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakehead_core::{Micros, RunContext, format_micros};
+use lakehead_core::{Micros, RECORDED, RunContext, format_micros};
 use lakehead_plan::{Catchup, NodeKind, Outcome, Overlap, Plan, When};
 use lakehead_state::{RunRecord, RunState};
 use serde_json::Value;
@@ -14,6 +14,7 @@ use crate::arrival::Arrivals;
 use crate::board::{Counters, Counting, PipelineState, PipelineStatus};
 use crate::freshness::Freshness;
 use crate::host::LeftOut;
+use crate::late::Late;
 use crate::occasion::{Due, Standing, due};
 use crate::schedule::{Schedule, micros};
 
@@ -37,10 +38,18 @@ pub(crate) struct Run {
     pub(crate) context: RunContext,
     pub(crate) fire: Micros,
     pub(crate) started: Micros,
+    /// Whether it makes an interval again that has gained inputs: it is no occasion of the trigger.
+    pub(crate) again: bool,
     /// Attempts that failed.
     pub(crate) retries: u32,
     /// Rows read, written and set aside by the attempts that failed.
     pub(crate) rows: [u64; 3],
+}
+
+impl Run {
+    pub(crate) fn new(context: RunContext, fire: Micros, started: Micros) -> Self {
+        Self { context, fire, started, again: false, retries: 0, rows: [0; 3] }
+    }
 }
 
 /// What is on.
@@ -87,6 +96,8 @@ pub(crate) struct Pipeline {
     pub(crate) last_error: Option<(String, String)>,
     pub(crate) parents: BTreeMap<String, ParentEnd>,
     pub(crate) arrivals: Arrivals,
+    /// Intervals that have gained inputs.
+    pub(crate) late: Late,
     /// When its arrivals are looked at next; `None` while somebody looks.
     pub(crate) look: Option<Duration>,
     pub(crate) counters: Arc<Counters>,
@@ -113,6 +124,7 @@ impl Pipeline {
             last_error: None,
             parents: BTreeMap::new(),
             arrivals: Arrivals::default(),
+            late: Late::default(),
             look: Some(Duration::ZERO),
             counters,
             moved: false,
@@ -152,7 +164,9 @@ impl Pipeline {
 
     /// Lets a run that was cut short be the next one.
     pub(crate) fn wait_again(&mut self, run: &Run) {
-        if !self.is_continuous() {
+        if run.again {
+            self.late.forget();
+        } else if !self.is_continuous() {
             self.waiting.push_front(Waiting { fire: run.fire, ready: run.fire, run: Some(run.context.clone()) });
         }
     }
@@ -182,8 +196,17 @@ impl Pipeline {
         matches!(self.phase, Phase::Running { .. })
     }
 
+    /// Returns whether its runs replace what they wrote, and read again what they read.
+    pub(crate) fn records_inputs(&self) -> bool {
+        self.plan
+            .nodes
+            .iter()
+            .any(|node| matches!(&node.kind, NodeKind::Source(source) if source.settings.bool_or(RECORDED, false)))
+    }
+
     fn is_busy(&self) -> bool {
-        matches!(self.phase, Phase::Running { .. } | Phase::Retrying { .. }) || !self.waiting.is_empty()
+        let occasion = matches!(&self.phase, Phase::Running { run, .. } | Phase::Retrying { run, .. } if !run.again);
+        occasion || !self.waiting.is_empty()
     }
 
     /// Takes the occasions of its schedule that are due; returns those that are left out, first and last, and why.

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use lakehead_core::{
     Checkpoint, Clock, Error, Patience, Result, RunContext, Sink, SourceEvent, TableFigures, failpoint,
 };
-use lakehead_plan::{NodeKind, OnMisfit, Plan, SinkPlan, SourcePlan, StreamId};
+use lakehead_plan::{NodeKind, Plan, SinkPlan, SourcePlan, StreamId};
 use lakehead_sql::{Parameters, Sql};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +25,7 @@ use published::Published;
 
 mod commit;
 mod held;
+mod inputs;
 mod pace;
 mod parts;
 mod published;
@@ -204,7 +205,11 @@ impl Engine {
         state.reopen = parts.reopen;
         state.take_over(parts.records).await?;
         if state.progress.run == state.run.id && !state.run.id.is_empty() {
+            state.acknowledge_again(plan, parts.sources).await?;
             return Ok(state.summary);
+        }
+        if sink_plans(plan).any(|sink| sink.mode == lakehead_core::WriteMode::Compact) {
+            return state.compact().await;
         }
         if state.progress.anew {
             state.empty_tables().await?;
@@ -450,13 +455,8 @@ impl<'a> Run<'a> {
             }
             SourceEvent::Truncate { table } => self.truncate(number, &table).await,
             SourceEvent::Schema { table, schema } => self.evolve(number, &table, &schema).await,
-            SourceEvent::Rejected { origin, reason } => {
-                self.summary.inputs_rejected += 1;
-                self.tell(Event::InputRejected { origin: origin.clone(), reason: reason.clone() });
-                let node = self.readings[number].node.clone();
-                self.readings[number].boundary = false;
-                self.set_aside(vec![misfit(&node, String::new(), reason, Some(origin))])
-            }
+            SourceEvent::Rejected { origin, reason } => self.input_rejected(number, origin, reason),
+            SourceEvent::WindowClosed { origin, interval } => self.window_closed(number, origin, interval),
             SourceEvent::Misfits { rows, .. } => self.misfits(number, rows),
         }
     }
@@ -533,28 +533,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn misfits(&mut self, number: usize, rows: Vec<(String, String, String)>) -> Result<()> {
-        let (node, policy) = (self.readings[number].node.clone(), self.readings[number].plan.on_misfit);
-        self.readings[number].boundary = false;
-        match (policy, rows.first()) {
-            (OnMisfit::Fail, Some((_, reason, origin))) => {
-                Err(Error::user("R0106", "a row does not fit the declared columns")
-                    .with("node", node)
-                    .with("at", origin)
-                    .with("reason", reason)
-                    .help("on_misfit = dead_letter   sets such rows aside; or correct `columns`"))
-            }
-            (OnMisfit::DeadLetter, _) => {
-                // What does not fit has no key that could be read.
-                let deletes = sink_plans(self.flow.plan()).any(|sink| sink.deletes_rejected);
-                let more = if deletes { "; its key is not known: no row is deleted" } else { "" };
-                let letter = |(raw, reason, origin)| misfit(&node, raw, format!("{reason}{more}"), Some(origin));
-                self.set_aside(rows.into_iter().map(letter).collect())
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Looks after the tables, between two rounds.
     async fn tend(&mut self, patience: Patience) {
         for number in 0..self.sinks.len() {
@@ -576,19 +554,6 @@ impl<'a> Run<'a> {
             part.sink.abort().await?;
         }
         Ok(())
-    }
-}
-
-fn misfit(node: &str, raw: String, reason: String, source: Option<String>) -> Rejected {
-    Rejected {
-        node: node.to_owned(),
-        reason: "misfit",
-        expectation: None,
-        error: Some(reason),
-        source,
-        position: None,
-        op: None,
-        raw,
     }
 }
 

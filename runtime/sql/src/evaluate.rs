@@ -121,6 +121,10 @@ impl Predicate {
         &self.columns
     }
 
+    pub(crate) fn expr(&self) -> &Arc<dyn PhysicalExpr> {
+        &self.expr
+    }
+
     /// Returns TRUE, FALSE or NULL for each row.
     pub fn evaluate(&self, rows: &RecordBatch) -> Result<BooleanArray> {
         let array = self.expr.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(row_error)?;

@@ -8,10 +8,12 @@ mod evaluate;
 mod functions;
 mod normal;
 mod parse;
+mod prune;
 mod query;
 mod sum;
 
 pub use evaluate::{Parameters, Predicate, Projection};
+pub use prune::{Extremes, Pruner};
 
 use std::sync::Arc;
 

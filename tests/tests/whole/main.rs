@@ -5,14 +5,17 @@
 mod acceptance;
 mod arrows;
 mod buckets;
+mod compactor;
 mod errors;
 mod history;
 mod intervals;
 mod lakehead;
 mod lifecycle;
+mod merging;
 mod mirror;
 mod model;
 mod orc;
+mod peek;
 mod rejects;
 #[path = "../../../connectors/postgres/tests/server/mod.rs"]
 #[allow(dead_code, reason = "the postgres crate's tests use more of it")]

@@ -341,24 +341,3 @@ fn what_is_checked_and_not_built_is_refused_by_run() {
     let output = fail(folder.path(), &["run", "split"], 1);
     assert!(output.contains("R0971") && output.contains("sort_by"), "{output}");
 }
-
-/// A run that is made again would replace what it wrote by nothing: its inputs are gone.
-#[test]
-fn an_overwrite_of_runs_whose_inputs_are_taken_away_is_refused() {
-    let pipeline = |fate: &str| {
-        format!(
-            "connection drops files {{ path = \"in\" }}\nconnection lake parquet {{ path = \"lake\" }}\npipeline p {{\n  trigger every 5m\n  \
-             source rows = drops {{ path = \"%Y%m%d%H%M.csv\", interval = run, columns = {{ id = bigint }}{fate} }}\n  sink lake {{ table = \
-             \"t\", mode = overwrite, overwrite_by = run_interval }}\n}}\n"
-        )
-    };
-    for (fate, refused) in [("", false), (", after_success = delete", true), (", done_prefix = \"done\"", true)] {
-        let folder = project(&pipeline(fate));
-        succeed(folder.path(), &["check"]);
-        let backfill = ["backfill", "p", "--from", "2026-05-01", "--to", "2026-05-01T00:05:00Z"];
-        let output = super::lakehead::run(folder.path(), &backfill);
-        let said = text(&output.stderr) + &text(&output.stdout);
-        assert_eq!(output.status.success(), !refused, "{fate}\n{said}");
-        assert_eq!(said.contains("R0971"), refused, "{said}");
-    }
-}

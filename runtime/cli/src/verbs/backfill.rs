@@ -1,9 +1,9 @@
 //! `lakehead backfill`: a pipeline once for each interval of a span, resumable and idempotent.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lakehead_core::{Error, Result, RunContext, WriteMode, format_micros, parse_micros};
+use lakehead_core::{Error, RECORDED, Result, RunContext, WriteMode, format_micros, parse_micros};
 use lakehead_engine::{Silent, Until};
 use lakehead_plan::{NodeKind, Plan, SinkPlan};
 use lakehead_sql::Sql;
@@ -11,7 +11,7 @@ use lakehead_sql::Sql;
 use super::run::{Runner, stop_on_signal};
 use super::{Ended, find_plan};
 use crate::args::{Backfill, Common, Format};
-use crate::parts::refuse_not_yet;
+use crate::parts::{Building, of_worker, refuse_not_yet};
 use crate::project::load;
 use crate::show::grouped;
 
@@ -31,11 +31,16 @@ pub(crate) async fn backfill(arguments: &Backfill, common: &Common) -> Result<En
     }
     let intervals = lakehead_daemon::schedule::intervals(&plan.trigger, from, to)?;
     let runner = Arc::new(Runner::new(&loaded, sql, Arc::new(Silent))?);
+    crate::environment::fill_secrets(&mut plan, &loaded.planned.secrets)?;
+    let late = late_intervals(&runner, &plan).await?;
     let mut waiting = VecDeque::new();
     let mut done = 0_usize;
     for (start, end) in intervals {
         let run = RunContext { id: format!("backfill {}", format_micros(start)), start, end };
-        if runner.ledger.succeeded(&plan.name, &run.id)? {
+        if late.contains(&(start, end)) {
+            let id = format!("{} again {}", run.id, format_micros(runner.engine.clock.now()));
+            waiting.push_back(RunContext { id, ..run });
+        } else if runner.ledger.succeeded(&plan.name, &run.id)? {
             done += 1;
         } else {
             waiting.push_back(run);
@@ -58,8 +63,19 @@ pub(crate) async fn backfill(arguments: &Backfill, common: &Common) -> Result<En
         }
         return Ok(Ended::Done);
     }
-    crate::environment::fill_secrets(&mut plan, &loaded.planned.secrets)?;
     run_all(&runner, &plan, waiting, arguments.workers.clamp(1, WORKERS_MAX), common).await
+}
+
+/// Returns the intervals that have gained inputs since they were read: done or not, they are made again.
+async fn late_intervals(runner: &Runner, plan: &Plan) -> Result<HashSet<(i64, i64)>> {
+    let run = RunContext::default();
+    let building = Building { plan, root: &runner.root, state: &runner.state, run: &run, clock: &runner.engine.clock };
+    let recorded = plan
+        .nodes
+        .iter()
+        .any(|node| matches!(&node.kind, NodeKind::Source(source) if source.settings.bool_or(RECORDED, false)));
+    let found = if recorded { building.arrivals().await?.late } else { Vec::new() };
+    Ok(found.into_iter().map(|late| (late.start, late.end)).collect())
 }
 
 fn say_plan(common: &Common, all: usize, waiting: usize, done: usize) {
@@ -141,8 +157,8 @@ async fn run_all(
     let mut tasks = tokio::task::JoinSet::new();
     for worker in 0..workers.min(all.max(1)) {
         let (runner, queue, stop) = (Arc::clone(runner), Arc::clone(&queue), stop.clone());
-        // Each worker owns a chain of its own, so that they do not fence each other; a repeated interval replaces itself.
-        let plan = Plan { id: format!("{}-backfill-{worker}", plan.id), ..plan.clone() };
+        // A repeated interval replaces itself.
+        let plan = of_worker(plan, worker);
         let quiet = common.quiet || common.format == Format::Json;
         tasks.spawn(async move {
             let mut failed = 0_usize;

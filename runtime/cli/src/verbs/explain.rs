@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 15] = [
+static PAGES: [Page; 25] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -106,6 +106,20 @@ static PAGES: [Page; 15] = [
         right: "source crm { capture = cdc, … }\nsink lake { mode = scd2, key = [id], sequence_by = updated_at }",
     },
     Page {
+        code: "E0520",
+        title: "an interval whose inputs are moved away",
+        why: "an interval is made again from its recorded inputs when a late object comes; moved, they are not there",
+        wrong: "source small = landing { interval = run, done_prefix = \"done/\" }\nsink raw { mode = overwrite, overwrite_by = run_interval }",
+        right: "source small = landing { interval = run, after_success = delete, keep_inputs = 1d }",
+    },
+    Page {
+        code: "E0521",
+        title: "a compaction that changes rows",
+        why: "the same rows in fewer files: no step, no other source and no other sink belongs to it",
+        wrong: "source a = lake { table = \"x\" }\ntransform { where { id > 5 } }\nsink lake { table = \"x\", mode = compact }",
+        right: "source a = lake { table = \"x\" }\nsink lake { table = \"x\", mode = compact }",
+    },
+    Page {
         code: "E0602",
         title: "a secret in a text",
         why: "texts are stored in catalogs, logs and plans",
@@ -118,6 +132,62 @@ static PAGES: [Page; 15] = [
         why: "another process took the pipeline over; the table refuses the older one, so nothing is doubled",
         wrong: "two `lakehead serve` over one directory",
         right: "stop one of them",
+    },
+    Page {
+        code: "R0420",
+        title: "inputs of an interval are gone",
+        why: "the interval's rows were made of files that are not there any more; made again, they would be fewer",
+        wrong: "lakehead backfill compactor   of an interval whose `keep_inputs` is over, or whose inputs somebody removed",
+        right: "leave the interval as it is; or bring the recorded files back, or keep inputs for longer: keep_inputs = 7d",
+    },
+    Page {
+        code: "R0421",
+        title: "intervals that overlap",
+        why: "rows of one file would be in the table under two intervals, and neither replaces the other",
+        wrong: "trigger every 5m, later changed to   trigger every 1h, over the same files",
+        right: "write into a new table with the new trigger, or backfill by the old one",
+    },
+    Page {
+        code: "R0422",
+        title: "a record of inputs cannot be read",
+        why: "it says what an interval's rows come from; without it nothing is replaced and nothing is removed",
+        wrong: "a file below `_lakehead/<pipeline>/inputs` that was edited or cut short",
+        right: "bring it back from a backup of the bucket",
+    },
+    Page {
+        code: "R0423",
+        title: "`compact` holds something else",
+        why: "it takes a duration, a size and a truth: every, file_size, enabled",
+        wrong: "compact = { evry = 1h }",
+        right: "compact = { every = 1h, file_size = 256MB }",
+    },
+    Page {
+        code: "R0424",
+        title: "a merge would move rows",
+        why: "merged files must hold as many rows, in the same partition and bucket; the old files stay as they are",
+        wrong: "a file put into a bucketed table by another program, with rows of other buckets",
+        right: "write such rows through the pipeline, or into a table of their own",
+    },
+    Page {
+        code: "R0425",
+        title: "no column to order by",
+        why: "`sort_by` of a compaction holds for every file of the folder",
+        wrong: "sort_by = [customer]   over files that have `customer_id`",
+        right: "sort_by = [customer_id]   or leave it out: the order that the files say is kept",
+    },
+    Page {
+        code: "R0429",
+        title: "an object cannot be read",
+        why: "its name says what it holds, and it holds something else; or its name says nothing",
+        wrong: "lakehead peek export",
+        right: "lakehead peek export.csv.gz",
+    },
+    Page {
+        code: "R0430",
+        title: "not a condition",
+        why: "behind the object comes `where` and one expression that is true or false",
+        wrong: "lakehead peek a.parquet \"id = 5\"",
+        right: "lakehead peek a.parquet \"where { id = 5 }\"",
     },
 ];
 

@@ -10,8 +10,10 @@ mod init;
 mod init_postgres;
 mod lifecycle;
 mod lock;
+mod object;
 mod peek;
 mod plan;
+mod propose;
 mod resync;
 pub(crate) mod run;
 mod serve;
@@ -66,6 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Verb::Status(arguments) => status::status(&arguments, &common),
         Verb::Cut(arguments) => Box::pin(cut::cut(&arguments, &common)).await,
         Verb::Verify(arguments) => Box::pin(verify::verify(&arguments, &common)).await,
+        Verb::Peek(arguments) => Box::pin(object::peek(&arguments, &common)).await,
         Verb::Lock(arguments) => lock::lock(&arguments, &common).await,
         Verb::Explain(arguments) => explain::explain(&arguments, &common),
         Verb::Completions(arguments) => {

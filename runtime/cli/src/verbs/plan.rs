@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lakehead_core::{Clock, Result, RunContext, SystemClock, column_type_name};
+use lakehead_core::{Clock, OptionSpec, Result, RunContext, SystemClock, column_type_name};
 use lakehead_plan::{LayoutTransform, NodeKind, Plan, SinkPlan, SourcePlan};
 use lakehead_sql::Sql;
 
+use super::propose::{Measured, layout_lines};
 use super::run::table_location;
 use super::{Ended, find_plan};
 use crate::args::{Common, Format, PlanArguments};
@@ -77,12 +78,12 @@ async fn show(plan: &Plan, look: &Look<'_>, seen: &mut Seen) {
     for (node, filled) in plan.nodes.iter().zip(&look.filled.nodes) {
         match (&node.kind, &filled.kind) {
             (NodeKind::Source(source), _) => show_source(&node.name, source, plan),
-            (NodeKind::Sink(_), NodeKind::Sink(sink)) => show_sink(sink, look, seen).await,
+            (NodeKind::Sink(_), NodeKind::Sink(sink)) => show_sink(&plan.name, sink, look, seen).await,
             _ => {}
         }
     }
     if let Some(sink) = &look.filled.dead_letter {
-        show_sink(sink, look, seen).await;
+        show_sink(&plan.name, sink, look, seen).await;
     }
     for (setting, place) in &plan.not_yet {
         println!("   ! {setting} ({place}) is checked, and this version does not carry it out: `run` refuses");
@@ -103,7 +104,7 @@ fn show_source(name: &str, source: &SourcePlan, plan: &Plan) {
     }
 }
 
-async fn show_sink(sink: &SinkPlan, look: &Look<'_>, seen: &mut Seen) {
+async fn show_sink(pipeline: &str, sink: &SinkPlan, look: &Look<'_>, seen: &mut Seen) {
     let location = table_location(look.root, sink);
     let there = look.exists(sink).await;
     let mark = match &there {
@@ -134,9 +135,25 @@ async fn show_sink(sink: &SinkPlan, look: &Look<'_>, seen: &mut Seen) {
     if !partitions.is_empty() {
         println!("      partitioned by {}", partitions.join(", "));
     }
-    if !matches!(there, Some(Ok(true))) {
+    let role = lakehead_registry::connector(&sink.connector).and_then(|connector| connector.sink);
+    let options = role.map_or(&[][..], |role| role.options);
+    layout_lines(sink, options, pipeline).iter().for_each(|line| println!("      {line}"));
+    if matches!(there, Some(Ok(true))) {
+        show_measured(sink, options, look).await;
+    } else {
         for field in sink.schema.fields() {
             println!("      {:<24} {}", field.name(), column_type_name(field.data_type()));
         }
     }
+}
+
+/// Says what the table measures, and what its layout might be instead. A table that cannot be listed is passed over: `plan`
+/// has said that it is there.
+async fn show_measured(sink: &SinkPlan, options: &[OptionSpec], look: &Look<'_>) {
+    let Ok(measured) = Measured::of(sink, look.root).await else { return };
+    if measured.files == 0 {
+        return;
+    }
+    println!("      {}", measured.line());
+    measured.proposals(sink, options).iter().for_each(|proposal| println!("      propose  {proposal}"));
 }

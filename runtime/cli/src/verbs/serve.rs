@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use lakehead_core::{Boxed, Clock, Error, Result, RunContext, SystemClock, format_micros};
+use lakehead_core::{Arrived, Boxed, Clock, Error, Result, RunContext, SystemClock, format_micros};
 use lakehead_daemon::{Change, Daemon, Host, LeftOut, Limits, Notice, Request};
 use lakehead_engine::{Engine, Event, Observer, Stop, Summary, Until};
-use lakehead_plan::{AlertPlan, NodeKind, Plan, SecretSource};
+use lakehead_plan::{AlertPlan, Plan, SecretSource};
 use lakehead_sql::Sql;
 use lakehead_state::{Ledger, RunState};
 use lakehead_syntax::{Diagnostic, render_text};
@@ -193,20 +193,13 @@ impl Host for Program {
         Box::pin(runner.attempt(&filled, &run, Until::Stopped, stop)).await
     }
 
-    async fn arrivals(&self, plan: &Plan) -> Result<Option<String>> {
+    async fn arrivals(&self, plan: &Plan) -> Result<Arrived> {
         let secrets = locked(&self.known).secrets.clone();
         let mut filled = plan.clone();
         fill_secrets(&mut filled, &secrets)?;
         let run = RunContext::default();
         let building = Building { plan: &filled, root: &self.root, state: &self.state, run: &run, clock: &self.clock };
-        let mut found = Vec::new();
-        for node in &filled.nodes {
-            let NodeKind::Source(source) = &node.kind else { continue };
-            let role = lakehead_registry::connector(&source.connector).and_then(|connector| connector.source);
-            let Some(arrivals) = role.and_then(|role| role.arrivals) else { continue };
-            found.extend(arrivals(&building.source_spec(&node.name, source)).await?);
-        }
-        Ok((!found.is_empty()).then(|| found.join(" ")))
+        building.arrivals().await
     }
 
     async fn alert(&self, plan: &Plan, alert: &AlertPlan, text: &str) -> Result<()> {

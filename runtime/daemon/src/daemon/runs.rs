@@ -27,13 +27,14 @@ impl Daemon {
             match &pipeline.phase {
                 Phase::Idle if continuous && pipeline.plan.trigger.enabled => {
                     let context = RunContext { id: format_micros(now), start: now, end: now };
-                    self.start(&name, Run { context, fire: now, started: now, retries: 0, rows: [0; 3] });
+                    self.start(&name, Run::new(context, now, now));
                 }
                 Phase::Retrying { until, .. } if *until <= ticks && continuous => self.start_again(&name),
                 Phase::Retrying { run, until } if *until <= ticks => batch.push((run.fire, name)),
                 Phase::Idle => {
                     let ready = pipeline.waiting.front().filter(|waiting| waiting.ready <= now);
-                    batch.extend(ready.map(|waiting| (waiting.ready, name)));
+                    let ready = ready.map(|waiting| waiting.ready).or((!pipeline.late.is_empty()).then_some(now));
+                    batch.extend(ready.map(|ready| (ready, name)));
                 }
                 _ => {}
             }
@@ -49,7 +50,9 @@ impl Daemon {
                 self.start_again(&name);
             } else if let Some((context, fire)) = pipeline.take_ready(now) {
                 self.note_fired(&name, fire);
-                self.start(&name, Run { context, fire, started: now, retries: 0, rows: [0; 3] });
+                self.start(&name, Run::new(context, fire, now));
+            } else if let Some(context) = pipeline.late.take(now) {
+                self.start(&name, Run { again: true, ..Run::new(context, now, now) });
             }
         }
     }
@@ -186,6 +189,7 @@ impl Daemon {
                 }
                 if error.is_some_and(|error| error.retry() == Retry::Backoff) {
                     pipeline.arrivals.forget();
+                    pipeline.late.forget();
                 }
             }
             RunState::Stopped if pipeline.replacement.is_some() => pipeline.wait_again(&run),

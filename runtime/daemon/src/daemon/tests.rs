@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use lakehead_core::{ManualClock, RunContext, Settings, Value, parse_micros};
+use lakehead_core::{LateInterval, ManualClock, RECORDED, RunContext, Settings, Value, parse_micros};
 use lakehead_engine::{Event, Observer, Stop};
 use lakehead_plan::{AlertPlan, Catchup, Outcome, Overlap, RetryPlan, Trigger};
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ mod chains;
 mod changes;
 mod failures;
 mod freshness;
+mod late;
 mod stopping;
 mod triggers;
 
@@ -47,6 +48,7 @@ struct FakeHost {
     held: Mutex<HashMap<String, watch::Sender<bool>>>,
     runs: Mutex<Vec<(String, RunContext)>>,
     objects: Mutex<Option<String>>,
+    late: Mutex<Vec<LateInterval>>,
     alerts: Mutex<Vec<String>>,
     notices: Mutex<Vec<Notice>>,
 }
@@ -90,8 +92,8 @@ impl Host for FakeHost {
         }
     }
 
-    async fn arrivals(&self, _plan: &Plan) -> Result<Option<String>> {
-        Ok(self.objects.lock().unwrap().clone())
+    async fn arrivals(&self, _plan: &Plan) -> Result<Arrived> {
+        Ok(Arrived { fingerprint: self.objects.lock().unwrap().clone(), late: self.late.lock().unwrap().clone() })
     }
 
     async fn alert(&self, _plan: &Plan, _alert: &AlertPlan, text: &str) -> Result<()> {

@@ -1,0 +1,130 @@
+//! `lakehead peek`: rows of one object of any kind, and of a large one little more than they are.
+
+use std::path::{Path, PathBuf};
+
+use super::buckets::Bucket;
+use super::lakehead::{command, fail, project, run, succeed, text};
+
+const TABLES: &str = r#"connection lake parquet { path = "lake" }
+connection orcs orc { path = "orcs" }
+connection files files { path = "files" }
+
+pipeline orders {
+  source orders = generate {
+    rows    = 700000
+    columns = { id = sequence(), customer = name(), amount = money(1, 900), note = sentence(6) }
+  }
+  sink lake from orders { table = "orders", mode = append, sort_by = [id] }
+}
+pipeline few {
+  source orders = generate { rows = 300, columns = { id = sequence(), customer = name(), amount = money(1, 900) } }
+  sink a = orcs from orders { table = "few", mode = append }
+  sink b = files from orders { path = "json", format = json, compression = gzip }
+  sink c = files from orders { path = "csv", format = csv }
+}
+"#;
+
+fn only_file(folder: &Path) -> PathBuf {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.is_file()).max().unwrap()
+}
+
+/// Peeks, and returns the rows and the bytes read and of how many.
+#[track_caller]
+fn peek(folder: &Path, arguments: &[&str]) -> (String, u64, u64) {
+    let output = run(folder, &[&["peek"], arguments].concat());
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let (_, line) = said.lines().last().unwrap().split_once(" rows, ").unwrap();
+    let (read, of) = line.trim_end_matches(" bytes read").split_once(" of ").unwrap();
+    let number = |text: &str| text.replace(',', "").parse::<u64>().unwrap();
+    (text(&output.stdout), number(read), number(of))
+}
+
+#[test]
+fn a_selective_condition_reads_a_small_part_of_a_large_file() {
+    let folder = project(TABLES);
+    succeed(folder.path(), &["run", "orders"]);
+    let file = only_file(&folder.path().join("lake/orders"));
+    let object = file.to_str().unwrap();
+    let (rows, read, of) = peek(folder.path(), &[object, "where { id = 654321 }", "--columns", "amount,id"]);
+    assert!(rows.contains("| amount | id     |") && rows.contains("| 654321 |"), "{rows}");
+    assert!(of > 10_000_000 && read * 20 < of, "{read} of {of}");
+    let (rows, read, _) = peek(
+        folder.path(),
+        &[object, "where", "id", "between", "5", "and", "6", "--format", "json", "--columns", "id"],
+    );
+    assert_eq!(rows, "{\"id\":5}\n{\"id\":6}\n");
+    assert!(read * 20 < of, "{read} of {of}");
+    // What is in no row group costs the footer.
+    let (rows, read, _) = peek(folder.path(), &[object, "where { id < 0 }"]);
+    assert!(rows.is_empty() && read * 20 < of, "{read} of {of}");
+    let (rows, ..) =
+        peek(folder.path(), &[object, "where { amount > 500 or id = 1 }", "--limit", "3", "--format", "json"]);
+    assert_eq!(rows.lines().count(), 3);
+    let (rows, ..) = peek(folder.path(), &[object, "where { true }", "--limit", "2", "--format", "json"]);
+    assert_eq!(rows.lines().count(), 2);
+}
+
+#[test]
+fn every_kind_of_file_is_shown_and_mistakes_are_told() {
+    let folder = project(TABLES);
+    succeed(folder.path(), &["run", "few"]);
+    for table in ["orcs/few", "files/json", "files/csv"] {
+        let file = only_file(&folder.path().join(table));
+        let object = file.strip_prefix(folder.path()).unwrap().to_str().unwrap().to_owned();
+        let (rows, ..) = peek(folder.path(), &[&object, "--format", "json"]);
+        assert_eq!(rows.lines().count(), 20, "{table}");
+        let asked =
+            [object.as_str(), "where { id > 298 and customer is not null }", "--columns", "id", "--format", "json"];
+        assert_eq!(peek(folder.path(), &asked).0, "{\"id\":299}\n{\"id\":300}\n", "{table}");
+        for (arguments, code) in [
+            (&["where { idd = 1 }"][..], "E0301"),
+            (&["where { id }"], "R0430"),
+            (&["where { id = 'x }"], "E03"),
+            (&["id = 1"], "R0430"),
+            (&["--columns", "idd"], "R0431"),
+        ] {
+            let said = fail(folder.path(), &[&["peek", &object], arguments].concat(), 1);
+            assert!(said.contains(code), "{table} {arguments:?} {said}");
+        }
+    }
+    std::fs::write(folder.path().join("broken.parquet"), "PAR1 not really PAR1").unwrap();
+    std::fs::write(folder.path().join("broken.orc"), "ORC not really").unwrap();
+    std::fs::write(folder.path().join("broken.json.gz"), "not gzip").unwrap();
+    std::fs::write(folder.path().join("what"), "ever").unwrap();
+    std::fs::write(folder.path().join("empty.csv"), "").unwrap();
+    for (object, code) in [
+        ("none.parquet", "R0428"),
+        ("lake", "R0428"),
+        ("broken.parquet", "R0405"),
+        ("broken.orc", "error["),
+        ("broken.json.gz", "R0429"),
+        ("what", "R0429"),
+        ("ftp://x/y.csv", "R0406"),
+    ] {
+        let said = fail(folder.path(), &["peek", object], 1);
+        assert!(said.contains(code), "{object}: {said}");
+    }
+    assert!(run(folder.path(), &["peek", "empty.csv"]).status.code().is_some_and(|code| code < 2));
+}
+
+#[test]
+fn an_object_may_lie_in_a_bucket() {
+    let Some(bucket) = Bucket::start() else {
+        println!("skipped: an S3 server is absent");
+        return;
+    };
+    bucket.put("in/a.csv", "id,note\n1,a\n2,b\n");
+    let folder = tempfile::tempdir().unwrap();
+    let output = command(folder.path())
+        .args(["peek", "s3://lake/in/a.csv", "where { id = 2 }", "--format", "json"])
+        .envs([("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "k"), ("AWS_REGION", "us-east-1")])
+        .envs([
+            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", bucket.port)),
+            ("AWS_ALLOW_HTTP", "true".to_owned()),
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "{\"id\":2,\"note\":\"b\"}\n", "{}", text(&output.stderr));
+}
