@@ -14,6 +14,7 @@
 
 mod files;
 mod layout;
+mod listing;
 mod manifest;
 mod merge;
 mod publish;
@@ -26,7 +27,8 @@ mod stage;
 use std::sync::Arc;
 
 use lakehead_core::{
-    Connector, OptionKind, OptionSpec, RecordStore, Result, Settings, SinkRole, SinkSpec, SourceRole, WriteMode,
+    Connector, Listing, OptionKind, OptionSpec, RecordStore, Result, Settings, SinkRole, SinkSpec, SourceRole,
+    WriteMode,
 };
 use lakehead_lakefile::{FileKind, Location, ObjectRecords};
 
@@ -53,6 +55,7 @@ pub static CONNECTOR: Connector = Connector {
         build: |spec| Ok(Box::new(sink::ParquetSink::new(spec, FileKind::Parquet)?)),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
+        describe: Some(|spec| Box::pin(describe(spec))),
         query: |location| {
             Some(format!(
                 "duckdb -c \"from read_parquet('{location}/**/[!_]*.parquet', hive_partitioning=true) limit 5\""
@@ -76,6 +79,7 @@ pub static ORC: Connector = Connector {
         build: |spec| Ok(Box::new(sink::ParquetSink::new(spec, FileKind::Orc)?)),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
+        describe: Some(|spec| Box::pin(describe(spec))),
         query: |location| {
             Some(format!(
                 "python -c \"import pyarrow.dataset as d; print(d.dataset('{location}', format='orc', \
@@ -98,7 +102,7 @@ fn readers(_: WriteMode, _: &Settings) -> Option<&'static str> {
 static CONNECTION: [OptionSpec; 7] = [
     OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),
     OptionSpec::new("prefix", OptionKind::Text, "put before every table's name").default("\"\""),
-    OptionSpec::new("catalog", OptionKind::Reference, "catalog that lists the tables"),
+    OptionSpec::new("catalog", OptionKind::References, "catalogs that list the tables"),
     OptionSpec::new("region", OptionKind::Text, "region of the bucket"),
     OptionSpec::new("endpoint", OptionKind::Text, "address of an S3-compatible store"),
     OptionSpec::new("access_key_id", OptionKind::Secret, "key id, where the environment holds none"),
@@ -108,7 +112,8 @@ static CONNECTION: [OptionSpec; 7] = [
 static SOURCE: [OptionSpec; 1] =
     [OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required()];
 
-static SINK: [OptionSpec; 8] = [
+static SINK: [OptionSpec; 9] = [
+    OptionSpec::new("catalog", OptionKind::References, "catalogs that list the table, instead of the connection's"),
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
@@ -125,6 +130,13 @@ async fn exists(spec: &SinkSpec) -> Result<bool> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
     let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
     table.holds("_manifest").await
+}
+
+async fn describe(spec: &SinkSpec) -> Result<Option<Listing>> {
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let found = manifest::ManifestLog::new(&table).refresh().await?;
+    found.map(|manifest| listing::of_manifest(&manifest, &spec.settings.texts("sort_by"))).transpose()
 }
 
 fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {

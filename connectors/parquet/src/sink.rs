@@ -1,18 +1,20 @@
 //! One plain Parquet table as a sink.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lakehead_core::{
-    Created, Error, LIFECYCLE_TAG, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode, failpoint,
-    format_micros,
+    Created, Error, LIFECYCLE_TAG, Listing, Mark, Outcome, Prepared, Result, Sink, SinkPosition, SinkSpec, WriteMode,
+    failpoint, format_micros,
 };
 use lakehead_lakefile::{FileKind, Location};
 use uuid::Uuid;
 
 use crate::layout::{Buckets, TableLayout};
+use crate::listing;
 use crate::manifest::{Manifest, ManifestFile, ManifestLog};
 use crate::publish::{final_files, publish, remove, sweep, sweep_staging};
 use crate::schema::{is_dead_letters, manifest_columns, merge_schemas, parse_columns, table_schema, to_lake};
@@ -33,6 +35,8 @@ pub(crate) struct ParquetSink {
     rows: u64,
     /// Whether staged files of earlier daemons may still lie around.
     unswept: bool,
+    /// What catalogs must know of the newest manifest.
+    listed: Option<Arc<Listing>>,
 }
 
 impl ParquetSink {
@@ -67,6 +71,7 @@ impl ParquetSink {
             staged: Staged::default(),
             rows: 0,
             unswept: true,
+            listed: None,
         })
     }
 
@@ -198,6 +203,16 @@ impl ParquetSink {
         Box::new(move |file| touched.contains(&of(&file.partition)))
     }
 
+    /// Notes what catalogs must know. A round into partitions that are listed costs as much as the round.
+    fn list(&mut self, before: &Manifest, after: &Manifest, added: &[ManifestFile]) -> Result<()> {
+        let same = before.columns == after.columns && after.removed.is_empty();
+        let listed = self.listed.as_ref().filter(|listed| same && listing::covers(listed, added));
+        if listed.is_none() {
+            self.listed = Some(Arc::new(listing::of_manifest(after, &self.layout.sort_by)?));
+        }
+        Ok(())
+    }
+
     /// What is done once a round is in the table; nothing of it can fail a commit.
     async fn clean_up(&mut self, staged: &Staged, manifest: &Manifest, mark: Mark) {
         self.log.tidy().await;
@@ -225,6 +240,7 @@ impl Sink for ParquetSink {
                 self.log.tidy().await;
                 sweep(&self.location, &self.spec.pipeline, &manifest).await?;
                 self.identity.clone_from(&identity);
+                self.listed = Some(Arc::new(listing::of_manifest(&manifest, &self.layout.sort_by)?));
                 return Ok(SinkPosition { identity, version, mark });
             }
         }
@@ -321,6 +337,7 @@ impl Sink for ParquetSink {
             let (version, manifest) = (next.version, next.clone());
             if self.log.put(next).await? == Created::Ours {
                 failpoint::hit("parquet.committed").await?;
+                self.list(&newest, &manifest, &files)?;
                 self.clean_up(&staged, &manifest, mark).await;
                 return Ok(Outcome::Committed(version));
             }
@@ -335,5 +352,9 @@ impl Sink for ParquetSink {
         self.rows = 0;
         discard(&self.staging, &names).await;
         Ok(())
+    }
+
+    fn listing(&self) -> Option<Arc<Listing>> {
+        self.listed.clone()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
-use lakehead_core::{Connector, Value};
+use lakehead_core::{CatalogKind, Connector, Value};
 use lakehead_syntax::ast::{self, Item, Stage};
 use lakehead_syntax::{Diagnostic, FileId, Span};
 use uuid::Uuid;
@@ -23,6 +23,8 @@ pub struct Input<'a> {
     pub lock: &'a Lock,
     /// The connectors that are built in.
     pub connectors: &'a [&'static Connector],
+    /// The kinds of catalogs that are built in.
+    pub catalogs: &'a [&'static CatalogKind],
     /// Reads SQL.
     pub analyzer: &'a dyn SqlAnalyzer,
     /// The profile chosen.
@@ -56,7 +58,8 @@ pub(crate) type Written = BTreeMap<(String, String), SchemaRef>;
 /// Plans every pipeline of the files.
 pub fn plan(input: &Input<'_>) -> Planned {
     let mut diagnostics = Vec::new();
-    let definitions = collect(input.files, input.connectors, input.profile, input.variables, &mut diagnostics);
+    let definitions =
+        collect(input.files, input.connectors, input.catalogs, input.profile, input.variables, &mut diagnostics);
     let mut planned = Planned { secrets: definitions.secrets.clone(), ..Planned::default() };
     planned.names = definitions.pipelines.keys().cloned().collect();
     let mut written = Written::new();

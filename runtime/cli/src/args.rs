@@ -66,6 +66,11 @@ pub(crate) enum Verb {
     Serve(Serve),
     /// Shows runs and tables
     Status(Status),
+    /// Lists tables by name, or prints views of them for DuckDB
+    Tables(Tables),
+    /// Compares tables with their catalogs and mends what differs
+    #[command(subcommand)]
+    Catalog(CatalogVerb),
     /// Shows which versions of a pipeline's tables belong together
     #[command(subcommand)]
     Cut(Cut),
@@ -105,6 +110,35 @@ pub(crate) enum Cut {
     Show {
         /// The pipeline
         pipeline: String,
+        #[arg(long, default_value = ".")]
+        path: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "lakehead tables --duckdb | duckdb lake.db    makes a view of each table")]
+pub(crate) struct Tables {
+    /// As statements that make a view of each table
+    #[arg(long)]
+    pub(crate) duckdb: bool,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+}
+
+/// What may be asked of catalogs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CatalogVerb {
+    /// Has every catalog list the tables as they are
+    #[command(
+        after_help = "Tables are registered after their commits by themselves, and what fails is tried again. This is for entries that\n\
+        somebody changed or dropped, and for tables that were there before their catalog was named."
+    )]
+    Sync {
+        /// One pipeline; all where left out
+        pipeline: Option<String>,
+        /// Shows what differs and writes nothing; exits with 4 where something does
+        #[arg(long)]
+        check: bool,
         #[arg(long, default_value = ".")]
         path: PathBuf,
     },

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use lakehead_core::{
-    Checkpoint, Clock, Error, Patience, Result, RunContext, Sink, SourceEvent, TableFigures, failpoint,
+    Checkpoint, Clock, Error, Listing, Patience, Result, RunContext, Sink, SourceEvent, TableFigures, failpoint,
 };
 use lakehead_plan::{NodeKind, OnMisfit, Plan, SinkPlan, SourcePlan, StreamId};
 use lakehead_sql::{Parameters, Sql};
@@ -146,6 +146,8 @@ struct Run<'a> {
     whole_runs: bool,
     /// What was last told of each table.
     told: HashMap<usize, TableFigures>,
+    /// What catalogs were last told of each table.
+    listed: HashMap<usize, Arc<Listing>>,
     summary: Summary,
 }
 
@@ -258,6 +260,7 @@ impl<'a> Run<'a> {
             snapshot: false,
             whole_runs: whole_runs || collect,
             told: HashMap::new(),
+            listed: HashMap::new(),
             summary: Summary::default(),
             flow,
         }

@@ -5,6 +5,7 @@
 mod acceptance;
 mod arrows;
 mod buckets;
+mod catalogs;
 mod errors;
 mod history;
 mod intervals;

@@ -1,6 +1,7 @@
 //! One file a verb.
 
 mod backfill;
+mod catalog;
 mod check;
 mod cut;
 mod explain;
@@ -16,6 +17,7 @@ mod resync;
 pub(crate) mod run;
 mod serve;
 mod status;
+mod tables;
 mod test;
 mod verify;
 
@@ -64,6 +66,8 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Verb::Resync(arguments) => Box::pin(resync::resync(&arguments, &common)).await,
         Verb::Serve(arguments) => Box::pin(serve::serve(arguments, common.clone())).await,
         Verb::Status(arguments) => status::status(&arguments, &common),
+        Verb::Tables(arguments) => tables::tables(&arguments, &common),
+        Verb::Catalog(arguments) => Box::pin(catalog::catalog(&arguments, &common)).await,
         Verb::Cut(arguments) => Box::pin(cut::cut(&arguments, &common)).await,
         Verb::Verify(arguments) => Box::pin(verify::verify(&arguments, &common)).await,
         Verb::Lock(arguments) => lock::lock(&arguments, &common).await,
