@@ -12,11 +12,14 @@
 mod book;
 mod entry;
 mod glue;
+mod hive;
 mod http;
 mod kinds;
 mod metastore;
 mod names;
 mod spark;
+mod thrift;
+mod unity;
 mod views;
 
 use lakehead_core::{Error, Result, Settings};
@@ -27,6 +30,8 @@ pub use kinds::{KINDS, kind};
 pub use views::duckdb_views;
 
 use glue::Glue;
+use hive::Hive;
+use unity::Unity;
 
 /// What a catalog says otherwise than the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +86,10 @@ pub enum Catalog {
     },
     /// The AWS Glue Data Catalog.
     Glue(Glue),
+    /// A metastore of Hive.
+    Hive(Hive),
+    /// Unity Catalog.
+    Unity(Unity),
 }
 
 impl Catalog {
@@ -89,6 +98,8 @@ impl Catalog {
         match kind {
             "sqlite" => Ok(Self::Embedded { book: book.clone(), name: name.to_owned() }),
             "glue" => Ok(Self::Glue(Glue::open(settings)?)),
+            "hive" => Ok(Self::Hive(Hive::open(settings)?)),
+            "unity" => Ok(Self::Unity(Unity::open(settings)?)),
             other => Err(Error::bug("a planned catalog is of no kind").with("kind", other)),
         }
     }
@@ -98,6 +109,8 @@ impl Catalog {
         match self {
             Self::Embedded { book, name } => book.look(name, entry),
             Self::Glue(glue) => glue.register(entry, &Known::Nothing, false).await,
+            Self::Hive(hive) => hive.register(entry, &Known::Nothing, false).await,
+            Self::Unity(unity) => unity.register(entry, false).await,
         }
     }
 
@@ -111,6 +124,8 @@ impl Catalog {
                 Ok(found)
             }
             Self::Glue(glue) => glue.register(entry, known, true).await,
+            Self::Hive(hive) => hive.register(entry, known, true).await,
+            Self::Unity(unity) => unity.register(entry, true).await,
         }
     }
 }

@@ -204,6 +204,11 @@ impl PartitionChanges {
     }
 }
 
+/// Whether two locations are one.
+pub(crate) fn same_place(one: &str, other: &str) -> bool {
+    place(one) == place(other)
+}
+
 /// A location without the ways of writing it: Hive writes `file:/x` for `file:///x`.
 fn place(location: &str) -> String {
     let location = location.trim_end_matches('/');
@@ -244,7 +249,7 @@ fn classes(format: &str) -> [&'static str; 3] {
 }
 
 /// Returns Hive's word for a type. It has no time of day: the files hold microseconds.
-fn type_name(data_type: &DataType) -> String {
+pub(crate) fn type_name(data_type: &DataType) -> String {
     use DataType as T;
     match data_type {
         T::Boolean => "boolean".into(),

@@ -3,6 +3,9 @@
 /// Bytes of a name at most, in Glue and Hive's metastore alike (Hive's columns are varchar(128) and wider).
 const HIVE_BYTES_MAX: usize = 128;
 
+/// Bytes of a name at most in Unity Catalog.
+const UNITY_BYTES_MAX: usize = 255;
+
 /// Names of Glue, Athena and Hive: lower case letters, digits and `_`.
 pub(crate) fn safe_hive_name(name: &str) -> Option<String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -14,6 +17,12 @@ pub(crate) fn safe_hive_column(name: &str) -> Option<String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let made = safe(name, fits, HIVE_BYTES_MAX);
     differs(name, made).map(|name| name.to_ascii_lowercase())
+}
+
+/// Names of Unity Catalog: no dot, blank, slash or control character.
+pub(crate) fn safe_unity_name(name: &str) -> Option<String> {
+    let fits = |c: char| !(c == '.' || c == ' ' || c == '/' || c.is_control());
+    differs(name, safe(name, fits, UNITY_BYTES_MAX))
 }
 
 /// Any name at all.
@@ -57,6 +66,8 @@ mod tests {
         }
         assert_eq!(safe_hive_name(&"a".repeat(200)), Some("a".repeat(128)));
         assert_eq!(safe_hive_column("OrderId"), None, "read as `orderid`");
+        assert_eq!(safe_unity_name("Order-Items"), None);
+        assert_eq!(safe_unity_name("a b/c"), Some("a_b_c".into()));
         assert_eq!(safe_hive_column("Größe in m"), Some("gr__e_in_m".into()));
     }
 }

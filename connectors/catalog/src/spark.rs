@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow_schema::DataType;
 use serde_json::{Value, json};
 
-use crate::Definition;
+use crate::{Column, Definition};
 
 /// Bytes of one parameter: a metastore's column for it is varchar(4000).
 const PART_BYTES: usize = 4000;
@@ -57,15 +57,14 @@ fn parts(text: &str) -> Vec<&str> {
 /// The columns as Spark writes them, partition columns last.
 fn schema(definition: &Definition) -> Value {
     let (kept, keys) = definition.split_columns();
-    let fields: Vec<Value> = kept
-        .into_iter()
-        .chain(keys)
-        .map(|column| {
-            let metadata = column.comment.as_ref().map_or_else(|| json!({}), |comment| json!({ "comment": comment }));
-            json!({ "name": column.name, "type": type_of(&column.data_type()), "nullable": true, "metadata": metadata })
-        })
-        .collect();
+    let fields: Vec<Value> = kept.into_iter().chain(keys).map(field).collect();
     json!({ "type": "struct", "fields": fields })
+}
+
+/// One column.
+pub(crate) fn field(column: &Column) -> Value {
+    let metadata = column.comment.as_ref().map_or_else(|| json!({}), |comment| json!({ "comment": comment }));
+    json!({ "name": column.name, "type": type_of(&column.data_type()), "nullable": true, "metadata": metadata })
 }
 
 fn type_of(data_type: &DataType) -> Value {
