@@ -55,7 +55,7 @@ pub static CONNECTOR: Connector = Connector {
         build: |spec| Ok(Box::new(sink::ParquetSink::new(spec, FileKind::Parquet)?)),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
-        describe: Some(|spec| Box::pin(describe(spec))),
+        describe: Some(|spec| Box::pin(describe(spec, FileKind::Parquet))),
         query: |location| {
             Some(format!(
                 "duckdb -c \"from read_parquet('{location}/**/[!_]*.parquet', hive_partitioning=true) limit 5\""
@@ -79,7 +79,7 @@ pub static ORC: Connector = Connector {
         build: |spec| Ok(Box::new(sink::ParquetSink::new(spec, FileKind::Orc)?)),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
-        describe: Some(|spec| Box::pin(describe(spec))),
+        describe: Some(|spec| Box::pin(describe(spec, FileKind::Orc))),
         query: |location| {
             Some(format!(
                 "python -c \"import pyarrow.dataset as d; print(d.dataset('{location}', format='orc', \
@@ -132,11 +132,17 @@ async fn exists(spec: &SinkSpec) -> Result<bool> {
     table.holds("_manifest").await
 }
 
-async fn describe(spec: &SinkSpec) -> Result<Option<Listing>> {
+/// Tables of others have no manifest: what lies in the folder is the table.
+async fn describe(spec: &SinkSpec, kind: FileKind) -> Result<Option<Listing>> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
     let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
-    let found = manifest::ManifestLog::new(&table).refresh().await?;
-    found.map(|manifest| listing::of_manifest(&manifest, &spec.settings.texts("sort_by"))).transpose()
+    match manifest::ManifestLog::new(&table).refresh().await? {
+        Some(manifest) if manifest.format.as_deref().unwrap_or("parquet") == kind.extension() => {
+            listing::of_manifest(&manifest, &spec.settings.texts("sort_by")).map(Some)
+        }
+        Some(_) => Ok(None),
+        None => source::describe_folder(&table, kind).await,
+    }
 }
 
 fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {

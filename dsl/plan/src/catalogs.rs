@@ -54,6 +54,22 @@ pub(crate) fn read(
     Catalog { name: item.name.text.clone(), kind, settings }
 }
 
+/// Returns every catalog, those of the kind that needs no definition too.
+pub(crate) fn all(definitions: &Definitions<'_>, kinds: &[&'static CatalogKind]) -> Vec<CatalogPlan> {
+    let defined =
+        definitions.catalogs.values().filter_map(|catalog| Some((&catalog.name, catalog.kind?, &catalog.settings)));
+    let plan = |(name, kind, settings): (&String, &CatalogKind, &Settings)| CatalogPlan {
+        name: name.clone(),
+        kind: kind.name.to_owned(),
+        settings: settings.clone(),
+        table: String::new(),
+    };
+    let default = kinds.iter().filter(|kind| kind.is_default && !definitions.catalogs.contains_key(kind.name));
+    let (none, no_settings) = (String::new(), Settings::default());
+    let defaults = default.map(|kind| CatalogPlan { name: kind.name.to_owned(), ..plan((&none, kind, &no_settings)) });
+    defined.map(plan).chain(defaults).collect()
+}
+
 /// Says where a name in a list of catalogs stands.
 struct Named<'a> {
     catalog: &'a Catalog,

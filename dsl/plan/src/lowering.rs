@@ -9,9 +9,11 @@ use lakehead_syntax::{Diagnostic, FileId, Span};
 use uuid::Uuid;
 
 use crate::definitions::{Definitions, collect};
-use crate::model::{Node, NodeKind, Plan, SourceDeclaration, Stream, StreamId, Target, TestCase};
+use crate::model::{CatalogPlan, Node, NodeKind, Plan, SourceDeclaration, Stream, StreamId, Target, TestCase};
 use crate::sql::{Scope, SqlAnalyzer, SqlText};
-use crate::{Lock, Project, SecretSource, blind, routes, sinks, sources, steps, table_names, test_plan, triggers};
+use crate::{
+    Lock, Project, SecretSource, blind, catalogs, routes, sinks, sources, steps, table_names, test_plan, triggers,
+};
 
 /// Everything a plan is made from.
 pub struct Input<'a> {
@@ -48,6 +50,8 @@ pub struct Planned {
     pub diagnostics: Vec<Diagnostic>,
     /// Every source of every pipeline, also of those with mistakes: what `lock` asks.
     pub sources: Vec<SourceDeclaration>,
+    /// Every catalog, the default one too; no table is named in them.
+    pub catalogs: Vec<CatalogPlan>,
     /// How many pieces of SQL there are.
     pub sql_count: usize,
 }
@@ -61,6 +65,7 @@ pub fn plan(input: &Input<'_>) -> Planned {
     let definitions =
         collect(input.files, input.connectors, input.catalogs, input.profile, input.variables, &mut diagnostics);
     let mut planned = Planned { secrets: definitions.secrets.clone(), ..Planned::default() };
+    planned.catalogs = catalogs::all(&definitions, input.catalogs);
     planned.names = definitions.pipelines.keys().cloned().collect();
     let mut written = Written::new();
     let mut waiting: Vec<&String> = definitions.pipelines.keys().collect();

@@ -268,3 +268,47 @@ fn glue_lists_delta_tables_as_athena_reads_them() {
     let output = command(folder.path()).args(["catalog", "sync", "--check", "--format", "json"]).output().unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()[0]["state"], "same");
 }
+
+#[test]
+fn tables_of_others_are_registered_and_their_columns_told() {
+    if readers().is_none() {
+        return;
+    }
+    let folder = project("");
+    let script = "
+import sys, polars
+frame = polars.DataFrame({'id': [1, 2, 3], 'note': ['a', None, 'c'], 'day': ['x', 'x', 'y']})
+frame.write_delta(sys.argv[1] + '/theirs.delta')
+frame.write_parquet(sys.argv[1] + '/files', partition_by=['day'])
+";
+    python(script, &[folder.path().to_str().unwrap()]);
+    let said = succeed(folder.path(), &["register", "theirs.delta", "--name", "shop.theirs"]);
+    assert!(said.contains("sqlite: shop.theirs: create table   3 columns, delta"), "{said}");
+    let said = succeed(folder.path(), &["register", "files"]);
+    assert!(said.contains("sqlite: files: create table"), "{said}");
+    assert!(succeed(folder.path(), &["register", "files/"]).contains("sqlite: files: same"));
+    let found = tables(&folder);
+    assert_eq!((found.len(), &found[0]["partitions"]), (2, &Value::from(2)));
+    assert_eq!(found[0]["partition_by"][0], "day");
+    let views = succeed(folder.path(), &["tables", "--duckdb"]).replace("install delta; load delta;", "");
+    let views: Vec<&str> = views.lines().filter(|line| !line.contains("delta_scan")).collect();
+    let script = "
+import sys, duckdb
+connection = duckdb.connect()
+connection.execute(sys.argv[1])
+print(connection.execute('select id, day from files order by id').fetchall())
+";
+    assert_eq!(python(script, &[&views.join("\n")]).trim(), "[(1, 'x'), (2, 'x'), (3, 'y')]");
+    assert!(fail(folder.path(), &["register", "nowhere"], 1).contains("R0628"));
+    assert!(fail(folder.path(), &["register", "files", "--catalog", "cloud"], 1).contains("catalogs are: sqlite"));
+    add_text(&folder, &glue(1));
+    let said = fail(folder.path(), &["register", "theirs.delta", "--catalog", "cloud", "--name", "Shop.x-y"], 1);
+    assert!(said.contains("R0629") && said.contains("--name shop.x_y"), "{said}");
+    assert!(succeed(folder.path(), &["infer", "theirs.delta"]).contains("  note = varchar,\n"));
+    std::fs::write(folder.path().join("1.csv"), "id,price,full name\n1,2.50,a\n2,3.25,\n").unwrap();
+    let said = succeed(folder.path(), &["infer", "*.csv"]);
+    assert!(said.contains("# from 2 rows looked at"), "{said}");
+    assert!(said.contains("\"full name\" = varchar,") && said.contains("# 1 of 2 rows"), "{said}");
+    assert!(said.contains("price       = decimal("), "{said}");
+    assert_eq!(succeed(folder.path(), &["infer", "1.csv"]), said);
+}

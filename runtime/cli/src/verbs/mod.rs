@@ -7,12 +7,14 @@ mod cut;
 mod explain;
 mod fmt;
 mod graph;
+mod infer;
 mod init;
 mod init_postgres;
 mod lifecycle;
 mod lock;
 mod peek;
 mod plan;
+mod register;
 mod resync;
 pub(crate) mod run;
 mod serve;
@@ -66,6 +68,8 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Verb::Resync(arguments) => Box::pin(resync::resync(&arguments, &common)).await,
         Verb::Serve(arguments) => Box::pin(serve::serve(arguments, common.clone())).await,
         Verb::Status(arguments) => status::status(&arguments, &common),
+        Verb::Infer(arguments) => Box::pin(infer::infer(&arguments, &common)).await,
+        Verb::Register(arguments) => Box::pin(register::register(&arguments, &common)).await,
         Verb::Tables(arguments) => tables::tables(&arguments, &common),
         Verb::Catalog(arguments) => Box::pin(catalog::catalog(&arguments, &common)).await,
         Verb::Cut(arguments) => Box::pin(cut::cut(&arguments, &common)).await,
