@@ -11,6 +11,10 @@ use crate::{Column, Definition, Difference, spark};
 const PIPELINE: &str = "lakehead.pipeline";
 /// The parameter by which an entry is known as ours.
 const OWNER: &str = "lakehead.owner";
+/// Characters of a table's comment that both keep: what Glue takes.
+const TABLE_COMMENT_MAX: usize = 2048;
+/// Characters of a column's comment that both keep: what Glue takes; Hive has room for one more.
+const COLUMN_COMMENT_MAX: usize = 255;
 /// What Hive calls the partition of NULL.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -63,7 +67,7 @@ impl StoredTable {
             bucket_count: 0,
             sort_columns: Vec::new(),
             parameters: BTreeMap::new(),
-            comment: definition.comment.clone(),
+            comment: definition.comment.as_ref().map(|comment| cut(comment, TABLE_COMMENT_MAX)),
         };
         let mut set = |name: &str, value: &str| drop(table.parameters.insert(name.to_owned(), value.to_owned()));
         set("EXTERNAL", "TRUE");
@@ -173,9 +177,14 @@ impl StoredColumn {
         Self {
             name: column.name.to_lowercase(),
             type_name: type_name(&column.data_type()),
-            comment: column.comment.clone(),
+            comment: column.comment.as_ref().map(|comment| cut(comment, COLUMN_COMMENT_MAX)),
         }
     }
+}
+
+/// The first characters of a comment.
+fn cut(comment: &str, chars_max: usize) -> String {
+    comment.chars().take(chars_max).collect()
 }
 
 /// The values of a partition as a metastore writes them.

@@ -10,7 +10,7 @@ use lakehead_syntax::{Diagnostic, FileId, Span};
 
 use crate::definitions::{Connection, Definitions, unknown};
 use crate::lowering::Lowering;
-use crate::model::CatalogPlan;
+use crate::model::{CatalogPlan, NodeKind, Stream};
 use crate::names_run;
 use crate::options::{check_settings, ok_place};
 use crate::values::Context;
@@ -243,4 +243,27 @@ fn check_columns(lowering: &mut Lowering<'_>, listed: &Listed<'_>, kind: &Catalo
         }
     }
     well
+}
+
+/// What the source says of the columns of a table: of those that still have their name and type.
+pub(crate) fn comments(lowering: &Lowering<'_>, stream: &Stream, table: &Schema) -> BTreeMap<String, String> {
+    let sources = lowering.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Source(source) => Some(source),
+        _ => None,
+    });
+    let named = stream.table.as_ref();
+    let entries = sources
+        .filter(|source| source.tables.iter().any(|table| Some(&table.name) == named))
+        .filter_map(|source| lowering.input.lock.get(&source.connection_name, named?));
+    let mut comments = BTreeMap::new();
+    for entry in entries {
+        for (column, comment) in &entry.comments {
+            let was = entry.table.schema.field_with_name(column).ok();
+            let is = table.field_with_name(column).ok();
+            if was.is_some_and(|was| is.is_some_and(|is| is.data_type() == was.data_type())) {
+                comments.insert(column.clone(), comment.clone());
+            }
+        }
+    }
+    comments
 }

@@ -216,6 +216,17 @@ pub struct CatalogPlan {
     pub table: String,
 }
 
+/// What catalogs say of a table to people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Comments {
+    /// Of the table: the sink's doc comment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Of columns, by their names: what the source says of them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
+}
+
 /// One step of a transform, with the columns it leaves.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
@@ -373,9 +384,8 @@ pub struct SinkPlan {
     /// The catalogs that list the table.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub catalogs: Vec<CatalogPlan>,
-    /// What the file says of the table, for catalogs: the sink's doc comment.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub doc: Option<String>,
+    /// What catalogs say of the table to people.
+    pub comments: Box<Comments>,
     /// The column that orders the rows of a key where the source does not.
     pub sequence_by: Option<String>,
     /// What a truncated source does.

@@ -10,7 +10,7 @@ use lakehead_syntax::{Diagnostic, Span};
 use crate::catalogs::Listed;
 use crate::definitions::Connection;
 use crate::lowering::{Lowering, Named};
-use crate::model::{Layout, Node, NodeKind, SinkPlan, StreamId, Truncate};
+use crate::model::{Comments, Layout, Node, NodeKind, SinkPlan, StreamId, Truncate};
 use crate::options::{NOT_YET_SINK, check_settings, dead_letter_schema, sink_settings};
 use crate::sources::connection;
 use crate::values::Context;
@@ -182,6 +182,7 @@ fn lower_table(
     let written = &stage.settings;
     let catalogs =
         catalogs::of_sink(lowering, &Listed { written, settings, connection, table: &name, schema: &schema, span });
+    let comments = catalogs::comments(lowering, &stream, &schema);
     let mut settings = settings.clone();
     if mode == WriteMode::Scd2 {
         versions::ignore_derived_columns(&mut settings, &layout);
@@ -199,7 +200,7 @@ fn lower_table(
         layout,
         lifecycle,
         catalogs,
-        doc: stage.doc.clone(),
+        comments: Box::new(Comments { table: stage.doc.clone(), columns: comments }),
         sequence_by: settings.text("sequence_by").map(str::to_owned),
         on_truncate: match settings.text("on_truncate") {
             Some("apply") => Truncate::Apply,
@@ -385,7 +386,7 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
         layout: Vec::new(),
         lifecycle,
         catalogs,
-        doc: stage.doc.clone(),
+        comments: Box::new(Comments { table: stage.doc.clone(), ..Comments::default() }),
         sequence_by: None,
         on_truncate: Truncate::Ignore,
         deletes: false,

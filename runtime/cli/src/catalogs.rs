@@ -46,12 +46,11 @@ pub(crate) fn entry_of(
 ) -> TableEntry {
     let mut entry = TableEntry::new(&catalog.table, &sink.connector, &table_location(root, sink), listing);
     let definition = &mut entry.definition;
-    definition.comment.clone_from(&sink.doc);
+    definition.comment.clone_from(&sink.comments.table);
     definition.pipeline.clone_from(&plan.name);
     definition.owner.clone_from(&plan.id);
     for column in definition.columns.iter_mut().filter(|column| column.comment.is_none()) {
-        let planned = sink.schema.field_with_name(&column.name).ok();
-        column.comment = planned.and_then(|field| field.metadata().get("comment").cloned());
+        column.comment = sink.comments.columns.get(&column.name).cloned();
     }
     entry
 }

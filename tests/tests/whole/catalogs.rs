@@ -107,6 +107,48 @@ print(connection.execute('select id, note, day::varchar from shop.orders order b
 }
 
 #[test]
+fn comments_of_the_source_reach_the_catalog() {
+    let server = super::server::Server::shared();
+    let sql = |database: &str, statement: &str| {
+        let output = Command::new("psql")
+            .args(["-qAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres", "-d", database])
+            .args(["-p", &server.port().to_string(), "-c", statement])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{statement}: {}", text(&output.stderr));
+    };
+    sql("postgres", "create database commented");
+    sql("commented", "create table orders (id bigint primary key, note text, price int)");
+    sql("commented", "insert into orders values (1, 'a', 2)");
+    sql("commented", "comment on column orders.id is 'what the shop \"counts\" by'");
+    sql("commented", "comment on column orders.price is 'in cents'");
+    let folder = project(&format!(
+        "
+connection shop postgres {{
+  host = \"127.0.0.1\", port = {}, database = \"commented\", user = \"postgres\", tls = disabled
+}}
+connection lake delta {{ path = \"lake\" }}
+pipeline orders {{
+  source rows = shop {{ capture = snapshot, tables = [\"public.orders\"] }}
+  transform {{ derive {{ cast(price as double) / 100 as price, upper(note) as loud }} }}
+  sink lake {{ table = \"orders\" }}
+}}
+",
+        server.port()
+    ));
+    succeed(folder.path(), &["lock"]);
+    let lock = std::fs::read_to_string(folder.path().join("lakehead.lock")).unwrap();
+    assert!(lock.contains("[shop.\"public.orders\".comments]"), "{lock}");
+    assert!(succeed(folder.path(), &["lock"]).contains("same"));
+    succeed(folder.path(), &["run", "orders"]);
+    let columns = tables(&folder)[0]["columns"].as_array().unwrap().clone();
+    let comments: Vec<_> =
+        columns.iter().map(|column| (column["name"].as_str().unwrap(), &column["comment"])).collect();
+    let id = Value::from("what the shop \"counts\" by");
+    assert_eq!(comments[..3], [("id", &id), ("note", &Value::Null), ("price", &Value::Null)]);
+}
+
+#[test]
 fn what_a_catalog_refuses_is_refused_by_check() {
     let check = |catalog: &str, more: &str, settings: &str| {
         let folder = orders("delta", catalog, settings);
