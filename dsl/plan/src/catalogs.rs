@@ -10,7 +10,7 @@ use lakehead_syntax::{Diagnostic, FileId, Span};
 
 use crate::definitions::{Connection, Definitions, unknown};
 use crate::lowering::Lowering;
-use crate::model::{CatalogPlan, NodeKind, Stream};
+use crate::model::{CatalogPlan, NodeKind, Plan, SinkPlan, Stream};
 use crate::names_run;
 use crate::options::{check_settings, ok_place};
 use crate::values::Context;
@@ -266,4 +266,31 @@ pub(crate) fn comments(lowering: &Lowering<'_>, stream: &Stream, table: &Schema)
         }
     }
     comments
+}
+
+/// Two tables of one name in one catalog would take the entry from one another. The default catalog lists both.
+pub(crate) fn refuse_shared_names(plans: &[Plan], kinds: &[&'static CatalogKind], found: &mut Vec<Diagnostic>) {
+    let is_default = |name: &str| kinds.iter().any(|kind| kind.is_default && kind.name == name);
+    let mut seen: BTreeMap<(&str, &str), (&SinkPlan, FileId)> = BTreeMap::new();
+    for plan in plans {
+        let nodes = plan.nodes.iter().filter_map(|node| match &node.kind {
+            NodeKind::Sink(sink) => Some(sink),
+            _ => None,
+        });
+        for sink in nodes.chain(&plan.dead_letter) {
+            for catalog in sink.catalogs.iter().filter(|catalog| !is_default(&catalog.kind)) {
+                let (first, file) = *seen.entry((&catalog.name, &catalog.table)).or_insert((sink, plan.file));
+                // Dead letters of several pipelines share a table.
+                if (&first.connection_name, &first.table) != (&sink.connection_name, &sink.table) {
+                    let message = format!("`{}` would list two tables as `{}`", catalog.name, catalog.table);
+                    found.push(
+                        Diagnostic::error("E0224", message)
+                            .primary(plan.file, sink.span, "the second")
+                            .secondary(file, first.span, "the first")
+                            .help("give one another `table`, or its connection another `prefix`"),
+                    );
+                }
+            }
+        }
+    }
 }

@@ -105,6 +105,7 @@ pub fn plan(input: &Input<'_>) -> Planned {
         waiting = still;
     }
     table_names::refuse_shared_tables(&planned.plans, &mut diagnostics);
+    catalogs::refuse_shared_names(&planned.plans, input.catalogs, &mut diagnostics);
     lower_tests(input, &definitions, &mut planned, &mut diagnostics);
     diagnostics.sort_by(|a, b| a.order().cmp(&b.order()));
     diagnostics.dedup();

@@ -47,8 +47,12 @@ pub(crate) fn entry_of(
     let mut entry = TableEntry::new(&catalog.table, &sink.connector, &table_location(root, sink), listing);
     let definition = &mut entry.definition;
     definition.comment.clone_from(&sink.comments.table);
-    definition.pipeline.clone_from(&plan.name);
-    definition.owner.clone_from(&plan.id);
+    // Dead letters of several pipelines may share a table: it is nobody's.
+    let is_shared = plan.dead_letter.as_ref().is_some_and(|letters| std::ptr::eq(letters, sink));
+    if !is_shared {
+        definition.pipeline.clone_from(&plan.name);
+        definition.owner.clone_from(&plan.id);
+    }
     for column in definition.columns.iter_mut().filter(|column| column.comment.is_none()) {
         column.comment = sink.comments.columns.get(&column.name).cloned();
     }

@@ -90,6 +90,21 @@ fn tables_are_listed_beside_the_ledger_where_nothing_is_said() {
 }
 
 #[test]
+fn dead_letters_are_listed_and_a_table_may_be_in_no_catalog() {
+    let folder = orders("delta", "", ", catalog = []");
+    let path = folder.path().join("p.lake");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let misfits = text.replace("note = varchar } }", "note = varchar }, on_misfit = dead_letter }");
+    let letters = misfits.replace("\n}\n", "\n  dead_letter lake { table = \"ops.letters\" }\n}\n");
+    std::fs::write(path, letters).unwrap();
+    put(&folder, "2.csv", "x,2026-11-02,c\n");
+    succeed(folder.path(), &["run", "orders"]);
+    let found = tables(&folder);
+    assert_eq!(found.len(), 1);
+    assert_eq!((&found[0]["name"], &found[0]["owner"]), (&Value::from("ops.letters"), &Value::from("")));
+}
+
+#[test]
 fn a_newcomer_reads_tables_by_name() {
     if readers().is_none() {
         return;
@@ -165,6 +180,15 @@ fn what_a_catalog_refuses_is_refused_by_check() {
     assert!(said.contains("E0208") && said.contains("did you mean `region`?"), "{said}");
     let said = check(", catalog = cloud, prefix = \"Dev-\"", &glue(1), "");
     assert!(said.contains("E0222") && said.contains("a table that it holds: dev_shop.orders"), "{said}");
+    // Two tables of one name would take the entry from one another.
+    let folder = orders("delta", ", catalog = cloud", "");
+    add_text(&folder, &glue(1));
+    add_text(&folder, "connection raw parquet { path = \"raw\", catalog = cloud }\n");
+    let path = folder.path().join("p.lake");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let two = "  sink raw from rows { table = \"shop.orders\" }\n  ## Orders as they come.\n  sink lake from rows";
+    std::fs::write(path, text.replace("  ## Orders as they come.\n  sink lake", two)).unwrap();
+    assert!(fail(folder.path(), &["check"], 1).contains("E0224"));
     // A sink names its own.
     let folder = orders("delta", ", catalog = cluod", ", catalog = [cloud, local]");
     add_text(&folder, &glue(1));

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 22] = [
+static PAGES: [Page; 23] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -62,6 +62,13 @@ static PAGES: [Page; 22] = [
         why: "an entry of another format would not be readable",
         wrong: "connection raw parquet { path = \"raw\", catalog = unity_prod }",
         right: "connection raw parquet { path = \"raw\", catalog = cloud }",
+    },
+    Page {
+        code: "E0224",
+        title: "two tables of one name in a catalog",
+        why: "each would take the entry from the other at its next commit",
+        wrong: "sink a = lake { table = \"shop.orders\" }   sink b = raw { table = \"shop.orders\" }",
+        right: "connection raw parquet { path = \"raw\", prefix = \"raw_\", catalog = cloud }",
     },
     Page {
         code: "E0301",

@@ -72,6 +72,9 @@ pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
         }
         listed.iter().for_each(|found| show_unlisted(found));
     }
+    if common.format == Format::Text {
+        registrations.iter().filter(|found| found.pipeline.is_empty()).for_each(show_unlisted);
+    }
     if common.format == Format::Json {
         println!("{}", serde_json::to_string_pretty(&records).unwrap_or_default());
     }
