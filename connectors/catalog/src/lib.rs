@@ -27,6 +27,7 @@ use lakehead_core::{Error, Result, Settings};
 pub use book::{Book, Registration};
 pub use entry::{Column, Definition, TableEntry};
 pub use kinds::{KINDS, kind};
+pub use unity::unity_table;
 pub use views::duckdb_views;
 
 use glue::Glue;

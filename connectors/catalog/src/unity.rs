@@ -134,6 +134,15 @@ fn refused(status: u16, kind: &str, answer: &Value, path: &str) -> Error {
     }
 }
 
+/// A table of the embedded catalog as the API shows one.
+pub fn unity_table(catalog: &str, entry: &TableEntry) -> Value {
+    let (schema, table_name) = entry.definition.name.rsplit_once('.').unwrap_or(("default", &entry.definition.name));
+    let place = Place { catalog, schema, table: table_name };
+    let mut body = table(&place, &entry.definition);
+    body["full_name"] = place.full_name().into();
+    body
+}
+
 /// A table as the API takes it.
 fn table(place: &Place<'_>, definition: &Definition) -> Value {
     let columns = definition.columns.iter().enumerate();
@@ -142,7 +151,7 @@ fn table(place: &Place<'_>, definition: &Definition) -> Value {
         "catalog_name": place.catalog,
         "schema_name": place.schema,
         "table_type": "EXTERNAL",
-        "data_source_format": "DELTA",
+        "data_source_format": definition.format.to_uppercase(),
         "storage_location": definition.location,
         "columns": columns.map(|(at, one)| column(at, one, definition)).collect::<Vec<_>>(),
         "properties": { "lakehead.pipeline": definition.pipeline, "lakehead.owner": definition.owner },
@@ -183,7 +192,7 @@ fn kind(data_type: &DataType) -> &'static str {
         T::Boolean => "BOOLEAN",
         T::Int16 => "SHORT",
         T::Int32 => "INT",
-        T::Int64 => "LONG",
+        T::Int64 | T::Time64(_) => "LONG",
         T::Float32 => "FLOAT",
         T::Float64 => "DOUBLE",
         T::Binary => "BINARY",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use lakehead_catalog::Book;
+use lakehead_catalog::{Book, unity_table};
 use lakehead_core::{Boxed, Clock, Error, Result, RunContext, SystemClock, format_micros};
 use lakehead_daemon::{Change, Daemon, Host, LeftOut, Limits, Notice, Request};
 use lakehead_engine::{Engine, Event, Observer, Stop, Summary, Until};
@@ -224,6 +224,11 @@ impl Host for Program {
                 .with("connector", &alert.connector)
                 .help("connection ops webhook { url = secret.ops_url }")),
         }
+    }
+
+    fn tables(&self) -> Result<Vec<serde_json::Value>> {
+        let found = self.book.tables()?;
+        Ok(found.iter().map(|(catalog, entry)| unity_table(catalog, entry)).collect())
     }
 
     fn notice(&self, notice: &Notice) {
