@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Definition, Difference, TableEntry};
 
+/// The file can be lost.
+const ANEW: &str = "catalog.db in the state folder may be removed: lakehead catalog sync   lists every table anew";
+
 const SCHEMA: &str = "
 create table if not exists tables (
   catalog text not null, name text not null, location text not null, body text not null,
@@ -80,8 +83,9 @@ impl Book {
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut connection)
-            .map_err(|error| Error::external("R0622", "the embedded catalog did not answer").caused_by(error))
+        work(&mut connection).map_err(|error| {
+            Error::external("R0622", "the embedded catalog did not answer").help(ANEW).caused_by(error)
+        })
     }
 
     /// Returns the tables of the embedded catalogs by name, with the names of their catalogs.
@@ -268,7 +272,5 @@ fn as_json(value: &impl Serialize) -> Result<String> {
 }
 
 fn unreadable(error: serde_json::Error) -> Error {
-    Error::incident("R0622", "the embedded catalog holds what this version cannot read")
-        .help("remove catalog.db from the state folder; lakehead catalog sync   lists every table anew")
-        .caused_by(error)
+    Error::incident("R0622", "the embedded catalog holds what this version cannot read").help(ANEW).caused_by(error)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lakehead_core::{Error, Result, Settings};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::http::{CALL_TIMEOUT, Http};
 use crate::metastore::{PartitionChanges, StoredColumn, StoredTable, values_of};
-use crate::{Difference, Known, TableEntry};
+use crate::{AGAIN, Difference, Known, TableEntry};
 
 /// Partitions of one call that adds some: what the API takes.
 const ADDED_MAX: usize = 100;
@@ -31,6 +32,7 @@ pub struct Glue {
     region: String,
     catalog_id: Option<String>,
     database: String,
+    timeout: Duration,
 }
 
 impl Glue {
@@ -50,7 +52,9 @@ impl Glue {
         let region = keys.get_config_value(&object_store::aws::AmazonS3ConfigKey::Region);
         let region = region.filter(|region| !region.is_empty()).unwrap_or_else(|| REGION.to_owned());
         let keys = keys.build().map_err(|error| {
-            Error::user("R0623", "the keys of the catalog's account cannot be looked for").caused_by(error)
+            Error::user("R0623", "the keys of the catalog's account cannot be looked for")
+                .help("look at the variables that begin with AWS_, and at `access_key_id` and `secret_access_key`")
+                .caused_by(error)
         })?;
         let endpoint = match settings.text("endpoint") {
             Some(endpoint) => endpoint.to_owned(),
@@ -63,6 +67,7 @@ impl Glue {
             region,
             catalog_id: settings.text("catalog_id").map(str::to_owned),
             database: settings.text("database").unwrap_or("default").to_owned(),
+            timeout,
         })
     }
 
@@ -155,7 +160,9 @@ impl Glue {
                 None => return Ok(found),
             }
         }
-        Err(Error::external("R0625", "the catalog lists more partitions than are read").with("table", place.table))
+        Err(Error::external("R0625", "the catalog lists more partitions than are read")
+            .with("table", place.table)
+            .help("write into a table with fewer partitions: day(ts) instead of hour(ts)"))
     }
 
     async fn add(&self, place: &Place<'_>, table: &StoredTable, added: &[(Vec<String>, String)]) -> Result<()> {
@@ -204,8 +211,10 @@ impl Glue {
     }
 
     async fn keys_of_account(&self) -> Result<Arc<object_store::aws::AwsCredential>> {
-        let keys = self.keys.credentials().get_credential().await;
-        keys.map_err(|error| {
+        // A machine that gives keys answers at once; elsewhere nobody does, however long it is asked.
+        let asked = tokio::time::timeout(self.timeout, self.keys.credentials().get_credential()).await;
+        let keys = asked.map_err(|late| object_store::Error::Generic { store: "glue", source: late.into() });
+        keys.and_then(|keys| keys).map_err(|error| {
             Error::external("R0626", "there are no keys for the catalog's account")
                 .help(
                     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `access_key_id` and `secret_access_key` here",
@@ -244,7 +253,7 @@ fn refused(action: &'static str, status: u16, answer: &Value) -> Error {
         "UnrecognizedClientException" | "InvalidSignatureException" | "ExpiredTokenException" => {
             error.help("the keys are not those of an account, or are no longer")
         }
-        _ => error,
+        _ => error.help(AGAIN),
     }
 }
 
@@ -267,7 +276,8 @@ fn refuse_errors(answer: &Value, passed: &str, table: &str) -> Result<()> {
         None => Ok(()),
         Some(kind) => Err(Error::external("R0625", "the catalog did not take a partition")
             .with("table", table)
-            .with("kind", kind)),
+            .with("kind", kind)
+            .help(AGAIN)),
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use crate::http::CALL_TIMEOUT;
 use crate::metastore::{PartitionChanges, StoredColumn, StoredTable, values_of};
 use crate::thrift::{self, Answer, Fields, Value};
-use crate::{Difference, Known, TableEntry};
+use crate::{AGAIN, Difference, Known, TableEntry};
 
 /// Partitions of one call.
 const BATCH: usize = 100;
@@ -230,7 +230,8 @@ impl Session {
         Err(Error::incident("R0625", "the catalog refused a call")
             .with("action", name)
             .with("kind", kind)
-            .with("said", said.chars().take(SAID_MAX).collect::<String>()))
+            .with("said", said.chars().take(SAID_MAX).collect::<String>())
+            .help(AGAIN))
     }
 
     async fn exchange(&mut self, name: &'static str, bytes: &[u8]) -> Result<Answer> {

@@ -31,7 +31,10 @@ impl Http {
             .with_connect_timeout(timeout.min(CONNECT_TIMEOUT))
             .with_allow_http(true);
         let client = ReqwestConnector::default().connect(&options).map_err(|error| {
-            Error::user("R0623", "a client for the catalog cannot be made").with("service", service).caused_by(error)
+            Error::user("R0623", "a client for the catalog cannot be made")
+                .with("service", service)
+                .help("look at the proxy variables of the environment, and at the certificates of this machine")
+                .caused_by(error)
         })?;
         Ok(Self { client, service, endpoint: endpoint.to_owned() })
     }

@@ -34,6 +34,9 @@ use glue::Glue;
 use hive::Hive;
 use unity::Unity;
 
+/// What to do where a catalog refuses.
+const AGAIN: &str = "mend what it says; the table is registered by itself, or at once by   lakehead catalog sync";
+
 /// What a catalog says otherwise than the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {

@@ -152,7 +152,9 @@ pub(crate) fn answer(bytes: &[u8], number: i32) -> Result<Option<Answer>> {
         Ok(answer) => Ok(Some(answer)),
         Err(Broken::Short) => Ok(None),
         Err(Broken::Wrong(what)) => {
-            Err(Error::external("R0627", "the metastore's answer cannot be read").with("reason", what))
+            Err(Error::external("R0627", "the metastore's answer cannot be read").with("reason", what).help(
+                "name the plain Thrift port of a metastore (hive.metastore.sasl.enabled = false, no framed transport)",
+            ))
         }
     }
 }

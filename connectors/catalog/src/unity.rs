@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::{CALL_TIMEOUT, Http};
 use crate::metastore::{same_place, type_name};
-use crate::{Column, Definition, Difference, TableEntry, spark};
+use crate::{AGAIN, Column, Definition, Difference, TableEntry, spark};
 
 /// Where the API begins, below the address.
 const API: &str = "/api/2.1/unity-catalog";
@@ -130,7 +130,7 @@ fn refused(status: u16, kind: &str, answer: &Value, path: &str) -> Error {
     let error = error.with("path", path).with("status", status).with("kind", kind).with("said", said);
     match status {
         401 | 403 => error.help("give the token's owner USE CATALOG, USE SCHEMA, CREATE TABLE, CREATE EXTERNAL TABLE"),
-        _ => error,
+        _ => error.help(AGAIN),
     }
 }
 

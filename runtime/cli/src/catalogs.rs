@@ -249,7 +249,7 @@ impl Work {
     fn tell_failed(&self, catalog: &CatalogPlan, error: &Error) {
         let text = format!("{}: {}", error.code(), error.message());
         let (catalog, table) = (catalog.name.clone(), catalog.table.clone());
-        tracing::warn!(pipeline = %self.plan.name, %catalog, %table, %error, "a table is not registered yet");
+        tracing::info!(pipeline = %self.plan.name, %catalog, %table, %error, "a table is not registered yet");
         self.observer.event(Event::NotRegistered { catalog, table, error: text });
     }
 }
