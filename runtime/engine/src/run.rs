@@ -549,14 +549,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn tell_figures(&mut self, number: usize) {
-        let part = &self.sinks[number];
-        let (table, figures) = (part.table.clone(), part.sink.figures());
-        if let Some(figures) = figures.filter(|figures| self.told.insert(number, *figures) != Some(*figures)) {
-            self.tell(Event::Holds { table, figures });
-        }
-    }
-
     async fn abort(&mut self) -> Result<()> {
         for part in &mut self.sinks {
             part.sink.abort().await?;

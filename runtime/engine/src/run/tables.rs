@@ -10,6 +10,15 @@ use super::Run;
 use crate::event::Event;
 
 impl Run<'_> {
+    /// Tells what a table holds, unless it was told already.
+    pub(super) fn tell_figures(&mut self, number: usize) {
+        let part = &self.sinks[number];
+        let (table, figures) = (part.table.clone(), part.sink.figures());
+        if let Some(figures) = figures.filter(|figures| self.told.insert(number, *figures) != Some(*figures)) {
+            self.tell(Event::Holds { table, figures });
+        }
+    }
+
     /// Tells what catalogs must know of a table, unless they were told already.
     pub(super) fn tell_listing(&mut self, number: usize) {
         let part = &self.sinks[number];
