@@ -20,10 +20,13 @@ mod upkeep;
 mod vectors;
 mod versions;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use lakehead_core::{
-    Connector, OptionKind, OptionSpec, RecordStore, Result, Settings, SinkRole, SinkSpec, SourceRole, WriteMode,
+    Connector, Listing, OptionKind, OptionSpec, RecordStore, Result, Settings, SinkRole, SinkSpec, SourceRole,
+    WriteMode,
 };
 use lakehead_lakefile::{Location, ObjectRecords};
 
@@ -57,6 +60,7 @@ pub static CONNECTOR: Connector = Connector {
         build: |spec| Ok(Box::new(sink::DeltaSink::new(spec)?)),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
+        describe: Some(|spec| Box::pin(describe(spec))),
         query: |location| Some(format!("duckdb -c \"from delta_scan('{location}') limit 5\"")),
         readers,
     }),
@@ -66,7 +70,7 @@ pub static CONNECTOR: Connector = Connector {
 static CONNECTION: [OptionSpec; 7] = [
     OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),
     OptionSpec::new("prefix", OptionKind::Text, "put before every table's name").default("\"\""),
-    OptionSpec::new("catalog", OptionKind::Reference, "catalog that lists the tables"),
+    OptionSpec::new("catalog", OptionKind::References, "catalogs that list the tables"),
     OptionSpec::new("region", OptionKind::Text, "region of the bucket"),
     OptionSpec::new("endpoint", OptionKind::Text, "address of an S3-compatible store"),
     OptionSpec::new("access_key_id", OptionKind::Secret, "key id, where the environment holds none"),
@@ -78,7 +82,8 @@ static SOURCE: [OptionSpec; 2] = [
     OptionSpec::new("refresh", OptionKind::Duration, "read a reference table again after this long"),
 ];
 
-static SINK: [OptionSpec; 8] = [
+static SINK: [OptionSpec; 9] = [
+    OptionSpec::new("catalog", OptionKind::References, "catalogs that list the table, instead of the connection's"),
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
@@ -123,6 +128,19 @@ async fn exists(spec: &SinkSpec) -> Result<bool> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
     let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
     table.holds("_delta_log").await
+}
+
+async fn describe(spec: &SinkSpec) -> Result<Option<Listing>> {
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let found = log::TableLog::new(&table, Arc::clone(&spec.clock)).refresh().await?;
+    Ok(found.map(|state| listing(&state.schema, &state.partition_by)))
+}
+
+/// Readers learn the partitions from the log.
+fn listing(schema: &SchemaRef, partition_by: &[String]) -> Listing {
+    let (schema, partition_by) = (Arc::clone(schema), partition_by.to_vec());
+    Listing { schema, partition_by, partitions: BTreeSet::new(), buckets: None, sort_by: Vec::new() }
 }
 
 fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {

@@ -7,8 +7,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lakehead_core::{
-    Error, LIFECYCLE_TAG, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec, TableFigures,
-    WriteMode, failpoint,
+    Error, LIFECYCLE_TAG, Listing, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec,
+    TableFigures, WriteMode, failpoint,
 };
 use lakehead_keyindex::KeyHash;
 use lakehead_lakefile::{FileFormat, Location};
@@ -494,6 +494,11 @@ impl Sink for DeltaSink {
 
     fn figures(&self) -> Option<TableFigures> {
         self.table_figures()
+    }
+
+    fn listing(&self) -> Option<Arc<Listing>> {
+        let live = self.log.live().ok()?;
+        Some(Arc::new(crate::listing(&live.schema, &live.partition_by)))
     }
 }
 

@@ -48,6 +48,7 @@ pub static CONNECTOR: Connector = Connector {
         build: |spec| Ok(Box::new(sink::FilesSink::new(spec)?)),
         records,
         exists: None,
+        describe: None,
         query: |_| None,
         readers: |_, _| None,
     }),

@@ -17,6 +17,7 @@ mod compactor;
 mod files;
 mod foreign;
 mod layout;
+mod listing;
 mod manifest;
 mod merge;
 mod publish;
@@ -29,7 +30,8 @@ mod stage;
 use std::sync::Arc;
 
 use lakehead_core::{
-    Connector, OptionKind, OptionSpec, RecordStore, Result, Settings, Sink, SinkRole, SinkSpec, SourceRole, WriteMode,
+    Connector, Listing, OptionKind, OptionSpec, RecordStore, Result, Settings, Sink, SinkRole, SinkSpec, SourceRole,
+    WriteMode,
 };
 use lakehead_lakefile::{FileKind, Location, ObjectRecords};
 
@@ -56,6 +58,7 @@ pub static CONNECTOR: Connector = Connector {
         build: |spec| build(spec, FileKind::Parquet),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
+        describe: Some(|spec| Box::pin(describe(spec, FileKind::Parquet))),
         query: |location| {
             Some(format!(
                 "duckdb -c \"from read_parquet('{location}/**/[!_]*.parquet', hive_partitioning=true) limit 5\""
@@ -79,6 +82,7 @@ pub static ORC: Connector = Connector {
         build: |spec| build(spec, FileKind::Orc),
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
+        describe: Some(|spec| Box::pin(describe(spec, FileKind::Orc))),
         query: |location| {
             Some(format!(
                 "python -c \"import pyarrow.dataset as d; print(d.dataset('{location}', format='orc', \
@@ -101,7 +105,7 @@ fn readers(_: WriteMode, _: &Settings) -> Option<&'static str> {
 static CONNECTION: [OptionSpec; 7] = [
     OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),
     OptionSpec::new("prefix", OptionKind::Text, "put before every table's name").default("\"\""),
-    OptionSpec::new("catalog", OptionKind::Reference, "catalog that lists the tables"),
+    OptionSpec::new("catalog", OptionKind::References, "catalogs that list the tables"),
     OptionSpec::new("region", OptionKind::Text, "region of the bucket"),
     OptionSpec::new("endpoint", OptionKind::Text, "address of an S3-compatible store"),
     OptionSpec::new("access_key_id", OptionKind::Secret, "key id, where the environment holds none"),
@@ -111,7 +115,8 @@ static CONNECTION: [OptionSpec; 7] = [
 static SOURCE: [OptionSpec; 1] =
     [OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required()];
 
-static SINK: [OptionSpec; 9] = [
+static SINK: [OptionSpec; 10] = [
+    OptionSpec::new("catalog", OptionKind::References, "catalogs that list the table, instead of the connection's"),
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
         .default("zstd"),
@@ -136,6 +141,19 @@ async fn exists(spec: &SinkSpec) -> Result<bool> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
     let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
     table.holds("_manifest").await
+}
+
+/// Tables of others have no manifest: what lies in the folder is the table.
+async fn describe(spec: &SinkSpec, kind: FileKind) -> Result<Option<Listing>> {
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    match manifest::ManifestLog::new(&table).refresh().await? {
+        Some(manifest) if manifest.format.as_deref().unwrap_or("parquet") == kind.extension() => {
+            listing::of_manifest(&manifest, &spec.settings.texts("sort_by")).map(Some)
+        }
+        Some(_) => Ok(None),
+        None => source::describe_folder(&table, kind).await,
+    }
 }
 
 fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {

@@ -1,12 +1,13 @@
 //! One plain Parquet table as a sink.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lakehead_core::{
-    Created, Error, LIFECYCLE_TAG, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec,
+    Created, Error, LIFECYCLE_TAG, Listing, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec,
     TableFigures, WriteMode, failpoint, format_micros,
 };
 use lakehead_lakefile::{FileKind, Location};
@@ -16,6 +17,7 @@ mod tend;
 
 use crate::compact::Policy;
 use crate::layout::{Buckets, TableLayout};
+use crate::listing;
 use crate::manifest::{Manifest, ManifestFile, ManifestLog};
 use crate::publish::{final_files, publish, remove, sweep, sweep_staging};
 use crate::schema::{is_dead_letters, manifest_columns, merge_schemas, parse_columns, table_schema, to_lake};
@@ -37,6 +39,8 @@ pub(crate) struct ParquetSink {
     /// Whether staged files of earlier daemons may still lie around.
     unswept: bool,
     upkeep: tend::Upkeep,
+    /// What catalogs must know of the newest manifest.
+    listed: Option<Arc<Listing>>,
 }
 
 impl ParquetSink {
@@ -73,6 +77,7 @@ impl ParquetSink {
             rows: 0,
             unswept: true,
             upkeep,
+            listed: None,
         })
     }
 
@@ -204,6 +209,16 @@ impl ParquetSink {
         Box::new(move |file| touched.contains(&of(&file.partition)))
     }
 
+    /// Notes what catalogs must know. A round into partitions that are listed costs as much as the round.
+    fn list(&mut self, before: &Manifest, after: &Manifest, added: &[ManifestFile]) -> Result<()> {
+        let same = before.columns == after.columns && after.removed.is_empty();
+        let listed = self.listed.as_ref().filter(|listed| same && listing::covers(listed, added));
+        if listed.is_none() {
+            self.listed = Some(Arc::new(listing::of_manifest(after, &self.layout.sort_by)?));
+        }
+        Ok(())
+    }
+
     /// What is done once a round is in the table; nothing of it can fail a commit.
     async fn clean_up(&mut self, staged: &Staged, manifest: &Manifest, mark: Mark) {
         self.log.tidy().await;
@@ -231,6 +246,7 @@ impl Sink for ParquetSink {
                 self.log.tidy().await;
                 sweep(&self.location, &self.spec.pipeline, &manifest).await?;
                 self.identity.clone_from(&identity);
+                self.listed = Some(Arc::new(listing::of_manifest(&manifest, &self.layout.sort_by)?));
                 return Ok(SinkPosition { identity, version, mark });
             }
         }
@@ -327,6 +343,7 @@ impl Sink for ParquetSink {
             let (version, manifest) = (next.version, next.clone());
             if self.log.put(next).await? == Created::Ours {
                 failpoint::hit("parquet.committed").await?;
+                self.list(&newest, &manifest, &files)?;
                 self.clean_up(&staged, &manifest, mark).await;
                 return Ok(Outcome::Committed(version));
             }
@@ -349,5 +366,9 @@ impl Sink for ParquetSink {
 
     fn figures(&self) -> Option<TableFigures> {
         self.table_figures()
+    }
+
+    fn listing(&self) -> Option<Arc<Listing>> {
+        self.listed.clone()
     }
 }

@@ -1,6 +1,6 @@
 //! A directory of Parquet or ORC files as a bounded source: one manifest, whole, or every file where there is no manifest.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{
-    BatchBudget, ChangeBatch, Checkpoint, Discovery, Error, Result, Settings, Source, SourceEvent, SourceSpec,
-    TableSpec,
+    BatchBudget, ChangeBatch, Checkpoint, Discovery, Error, ListedPartition, Listing, Result, Settings, Source,
+    SourceEvent, SourceSpec, TableSpec,
 };
 use lakehead_lakefile::{FileKind, Location, PartitionValues, conform, read_file, read_schema, storage_error};
 use object_store::ObjectStore as _;
@@ -150,6 +150,27 @@ async fn list_files(location: &Location) -> Result<Vec<Input>> {
     });
     names.sort();
     Ok(names.into_iter().map(|name| Input { partition: hive_partition(&name), name }).collect())
+}
+
+/// Returns what catalogs must know of a folder without a manifest; `None` where it holds no file of this kind.
+pub(crate) async fn describe_folder(location: &Location, kind: FileKind) -> Result<Option<Listing>> {
+    let mut files = list_files(location).await?;
+    files.retain(|file| FileKind::of_name(&file.name) == kind);
+    let columns = |file: &Input| file.partition.iter().map(|(column, _)| column.clone()).collect::<Vec<_>>();
+    let Some(partition_by) = files.first().map(columns) else { return Ok(None) };
+    if let Some(other) = files.iter().find(|file| columns(file) != partition_by) {
+        return Err(Error::user("R0217", "the files of the folder are partitioned in more ways than one")
+            .with("table", location.url())
+            .with("file", &other.name)
+            .help("name a folder whose files all lie below the same columns"));
+    }
+    let partition = |file: &Input| ListedPartition {
+        values: file.partition.iter().map(|(_, value)| value.clone()).collect(),
+        folder: file.name.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned(),
+    };
+    let partitions = if partition_by.is_empty() { BTreeSet::new() } else { files.iter().map(partition).collect() };
+    let schema = infer_schema(location, &files).await?;
+    Ok(Some(Listing { schema, partition_by, partitions, buckets: None, sort_by: Vec::new() }))
 }
 
 /// Reads `column=value` folders.

@@ -24,6 +24,8 @@ pub(crate) struct CatalogColumn {
     pub(crate) not_null: bool,
     /// A generated column is absent from the stream of changes.
     pub(crate) generated: bool,
+    /// What people say of it (`comment on column`).
+    pub(crate) comment: Option<String>,
 }
 
 /// How the server identifies the old row of an update or a delete.
@@ -156,8 +158,14 @@ impl CatalogTable {
     /// Describes the table for the lock file.
     pub(crate) fn spec(&self, types: &TypeMap, scope: Scope<'_>) -> Result<TableSpec> {
         let kinds = self.kinds(types, scope)?;
-        let fields: Vec<Field> =
-            kinds.iter().map(|(column, kind)| kind.field(&column.name, !column.not_null)).collect();
+        let field = |(column, kind): &(&CatalogColumn, Kind)| {
+            let mut field = kind.field(&column.name, !column.not_null);
+            if let Some(comment) = &column.comment {
+                field.metadata_mut().insert("comment".to_owned(), comment.clone());
+            }
+            field
+        };
+        let fields: Vec<Field> = kinds.iter().map(field).collect();
         let key = if scope.changes { self.change_key() } else { &self.primary_key };
         let is_read = |name: &&String| kinds.iter().any(|(column, _)| column.name == **name);
         let key: Vec<String> = key.iter().filter(is_read).cloned().collect();
@@ -254,7 +262,8 @@ pub(crate) async fn tables(session: &Session, wanted: impl Fn(&str) -> bool) -> 
 }
 
 async fn add_columns(session: &Session, tables: &mut [CatalogTable], oids: &[u32]) -> Result<()> {
-    let sql = "select attrelid, attname, atttypid, atttypmod, attnotnull, attgenerated <> ''
+    let sql = "select attrelid, attname, atttypid, atttypmod, attnotnull, attgenerated <> '',
+            pg_catalog.col_description(attrelid, attnum)
         from pg_catalog.pg_attribute where attrelid = any($1) and attnum > 0 and not attisdropped
         order by attrelid, attnum";
     let mut columns: HashMap<u32, Vec<CatalogColumn>> = HashMap::new();
@@ -265,6 +274,7 @@ async fn add_columns(session: &Session, tables: &mut [CatalogTable], oids: &[u32
             typmod: row.get(3),
             not_null: row.get(4),
             generated: row.get(5),
+            comment: row.get(6),
         });
     }
     for table in tables {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use lakehead_core::{Connector, Settings, Value};
+use lakehead_core::{CatalogKind, Connector, Settings, Value};
 use lakehead_syntax::ast::{self, Item, ValueKind, VarType};
 use lakehead_syntax::{Diagnostic, FileId, Span, did_you_mean};
 
 use crate::SecretSource;
+use crate::catalogs::{self, Catalog};
 use crate::lifecycle::{self, Written};
 use crate::options::{check_settings, ok_place};
 use crate::values::{Context, value};
@@ -29,7 +30,7 @@ pub(crate) struct Connection {
 /// Everything that pipelines may name.
 pub(crate) struct Definitions<'a> {
     pub(crate) connections: BTreeMap<String, Connection>,
-    pub(crate) catalogs: BTreeMap<String, (FileId, Span)>,
+    pub(crate) catalogs: BTreeMap<String, Catalog>,
     pub(crate) lifecycles: BTreeMap<String, Written<'a>>,
     pub(crate) pipelines: BTreeMap<String, (FileId, &'a ast::Pipeline)>,
     pub(crate) variables: BTreeMap<String, Value>,
@@ -45,6 +46,7 @@ struct Variable<'a> {
 pub(crate) fn collect<'a>(
     files: &'a [(FileId, &'a ast::File)],
     connectors: &[&'static Connector],
+    kinds: &[&'static CatalogKind],
     profile: Option<&str>,
     overrides: &[(String, String)],
     found: &mut Vec<Diagnostic>,
@@ -78,13 +80,16 @@ pub(crate) fn collect<'a>(
                     definitions.secrets.insert(secret.name.text.clone(), source);
                 }
             }
-            Item::Catalog(catalog) => {
-                definitions.catalogs.insert(catalog.name.text.clone(), (file, catalog.name.span));
-            }
             Item::Pipeline(pipeline) => {
                 definitions.pipelines.insert(pipeline.name.text.clone(), (file, pipeline));
             }
             _ => {}
+        }
+    }
+    for (file, item) in items() {
+        if let Item::Catalog(item) = item {
+            let catalog = catalogs::read(file, item, &definitions, kinds, found);
+            definitions.catalogs.insert(item.name.text.clone(), catalog);
         }
     }
     for (file, item) in items() {
@@ -256,6 +261,9 @@ fn connection(
         Some(connector) => {
             let context = Context { definitions, file, holes: &[] };
             settings = check_settings(&context, written, connector.connection, ok_place(item.name.span), found);
+            if connector.connection.iter().any(|option| option.name == "catalog") {
+                catalogs::check_names(file, Some(written), definitions, found);
+            }
         }
         None if MISSING_CONNECTORS.contains(&kind) => {}
         None => {
@@ -289,6 +297,7 @@ fn definition(code: &str, name: &str) -> Option<String> {
     match code {
         "E0607" => Some(format!("secret {name} = env(\"{}\")", name.to_uppercase())),
         "E0601" => Some(format!("var {name}: string = \"…\"   or   lakehead … --var {name}=…")),
+        "E0221" => Some(format!("catalog {name} glue {{ region = \"eu-west-1\" }}")),
         "E0201" => Some(format!("connection {name} delta {{ path = \"lake\" }}")),
         _ => None,
     }

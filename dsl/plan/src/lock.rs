@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_schema::Schema;
+use arrow_schema::{Field, Schema};
 use lakehead_core::{TableSpec, column_type_name, parse_column};
 use serde::Deserialize;
 
@@ -18,6 +18,25 @@ pub struct LockEntry {
     pub query: Option<String>,
     /// The replica identity, where the source has one.
     pub identity: Option<String>,
+    /// What the source says of its columns, by their names: for catalogs.
+    pub comments: BTreeMap<String, String>,
+}
+
+impl LockEntry {
+    /// Makes the entry of a table that its source has described. What it says of columns is no part of their types.
+    pub fn new(mut table: TableSpec) -> Self {
+        let mut comments = BTreeMap::new();
+        let field = |field: &Arc<Field>| {
+            let mut metadata = field.metadata().clone();
+            if let Some(comment) = metadata.remove("comment") {
+                comments.insert(field.name().clone(), comment);
+            }
+            field.as_ref().clone().with_metadata(metadata)
+        };
+        let fields: Vec<Field> = table.schema.fields().iter().map(field).collect();
+        table.schema = Arc::new(Schema::new_with_metadata(fields, table.schema.metadata().clone()));
+        Self { table, from: None, query: None, identity: None, comments }
+    }
 }
 
 /// The whole file: connection, then object.
@@ -37,6 +56,8 @@ struct RawEntry {
     key: Vec<String>,
     #[serde(default)]
     identity: Option<String>,
+    #[serde(default)]
+    comments: BTreeMap<String, String>,
     columns: Vec<String>,
 }
 
@@ -103,6 +124,7 @@ fn read_entry(object: &str, raw: RawEntry) -> Result<LockEntry, String> {
         from,
         query: raw.query,
         identity: raw.identity,
+        comments: raw.comments,
     })
 }
 
@@ -130,6 +152,12 @@ fn render_entry(connection: &str, object: &str, entry: &LockEntry) -> String {
         text.push_str(&format!("  {},\n", quote(&format!("{name:<width$} {type_name}{null}"))));
     }
     text.push_str("]\n");
+    if !entry.comments.is_empty() {
+        text.push_str(&format!("\n[{connection}.{}.comments]\n", quote(object)));
+        for (column, comment) in &entry.comments {
+            text.push_str(&format!("{} = {}\n", quote(column), quote(comment)));
+        }
+    }
     text
 }
 
@@ -149,7 +177,8 @@ mod tests {
     #[test]
     fn the_lock_file_reads_back_as_it_is_written() {
         let text = "version = 1\n[shop.\"public.orders\"]\nkey = [\"id\"]\nidentity = \"default\"\n\
-                    columns = [\"id bigint not null\", \"at timestamptz\", \"doc json\"]\n";
+                    columns = [\"id bigint not null\", \"at timestamptz\", \"doc json\"]\n\
+                    [shop.\"public.orders\".comments]\n\"id\" = \"a \\\"number\\\"\"\n";
         let lock = Lock::parse(text).unwrap();
         assert_eq!(lock.get("shop", "public.orders").unwrap().table.key, ["id"]);
         assert_eq!(Lock::parse(&lock.render()).unwrap(), lock);

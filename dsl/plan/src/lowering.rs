@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
-use lakehead_core::{Connector, Value};
+use lakehead_core::{CatalogKind, Connector, Value};
 use lakehead_syntax::ast::{self, Item, Stage};
 use lakehead_syntax::{Diagnostic, FileId, Span};
 use uuid::Uuid;
 
 use crate::definitions::{Definitions, collect};
-use crate::model::{Node, NodeKind, Plan, SourceDeclaration, Stream, StreamId, Target, TestCase};
+use crate::model::{CatalogPlan, Node, NodeKind, Plan, SourceDeclaration, Stream, StreamId, Target, TestCase};
 use crate::sql::{Scope, SqlAnalyzer, SqlText};
-use crate::{Lock, Project, SecretSource, blind, routes, sinks, sources, steps, table_names, test_plan, triggers};
+use crate::{
+    Lock, Project, SecretSource, blind, catalogs, routes, sinks, sources, steps, table_names, test_plan, triggers,
+};
 
 /// Everything a plan is made from.
 pub struct Input<'a> {
@@ -23,6 +25,8 @@ pub struct Input<'a> {
     pub lock: &'a Lock,
     /// The connectors that are built in.
     pub connectors: &'a [&'static Connector],
+    /// The kinds of catalogs that are built in.
+    pub catalogs: &'a [&'static CatalogKind],
     /// Reads SQL.
     pub analyzer: &'a dyn SqlAnalyzer,
     /// The profile chosen.
@@ -46,6 +50,8 @@ pub struct Planned {
     pub diagnostics: Vec<Diagnostic>,
     /// Every source of every pipeline, also of those with mistakes: what `lock` asks.
     pub sources: Vec<SourceDeclaration>,
+    /// Every catalog, the default one too; no table is named in them.
+    pub catalogs: Vec<CatalogPlan>,
     /// How many pieces of SQL there are.
     pub sql_count: usize,
 }
@@ -56,8 +62,10 @@ pub(crate) type Written = BTreeMap<(String, String), SchemaRef>;
 /// Plans every pipeline of the files.
 pub fn plan(input: &Input<'_>) -> Planned {
     let mut diagnostics = Vec::new();
-    let definitions = collect(input.files, input.connectors, input.profile, input.variables, &mut diagnostics);
+    let definitions =
+        collect(input.files, input.connectors, input.catalogs, input.profile, input.variables, &mut diagnostics);
     let mut planned = Planned { secrets: definitions.secrets.clone(), ..Planned::default() };
+    planned.catalogs = catalogs::all(&definitions, input.catalogs);
     planned.names = definitions.pipelines.keys().cloned().collect();
     let mut written = Written::new();
     let mut waiting: Vec<&String> = definitions.pipelines.keys().collect();
@@ -97,6 +105,7 @@ pub fn plan(input: &Input<'_>) -> Planned {
         waiting = still;
     }
     table_names::refuse_shared_tables(&planned.plans, &mut diagnostics);
+    catalogs::refuse_shared_names(&planned.plans, input.catalogs, &mut diagnostics);
     lower_tests(input, &definitions, &mut planned, &mut diagnostics);
     diagnostics.sort_by(|a, b| a.order().cmp(&b.order()));
     diagnostics.dedup();

@@ -203,6 +203,30 @@ pub struct TablePlan {
     pub stream: StreamId,
 }
 
+/// A catalog that lists a table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CatalogPlan {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// The table's name in it, parts joined by dots.
+    pub table: String,
+}
+
+/// What catalogs say of a table to people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Comments {
+    /// Of the table: the sink's doc comment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Of columns, by their names: what the source says of them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
+}
+
 /// One step of a transform, with the columns it leaves.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
@@ -357,6 +381,11 @@ pub struct SinkPlan {
     /// The storage rules of the table, whole, so that nobody needs the definitions; boxed, as few sinks have any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Box<Lifecycle>>,
+    /// The catalogs that list the table.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub catalogs: Vec<CatalogPlan>,
+    /// What catalogs say of the table to people.
+    pub comments: Box<Comments>,
     /// The column that orders the rows of a key where the source does not.
     pub sequence_by: Option<String>,
     /// What a truncated source does.

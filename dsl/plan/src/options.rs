@@ -210,7 +210,11 @@ fn fits(kind: OptionKind, value: &Value) -> bool {
         K::Schema => matches!(value, Value::Map(_)) || matches!(value, Value::Name(word) if word == "infer"),
         K::Map => matches!(value, Value::Map(_)),
         K::Secret => matches!(value, Value::SecretName(_) | Value::Text(_)),
-        K::Reference => matches!(value, Value::Name(_)),
+        K::Reference => is_word(value),
+        K::References => match value {
+            Value::List(items) => items.iter().all(is_word),
+            single => is_word(single),
+        },
         K::Any => true,
     }
 }
@@ -234,6 +238,7 @@ fn misfit(context: &Context<'_, '_>, option: &OptionSpec, written: &ast::Value) 
         K::Map => ("{ name = value, … }".into(), "{ size = 64MB }".into()),
         K::Secret => ("a secret or a text".into(), "secret.name".into()),
         K::Reference => ("a name".into(), "name".into()),
+        K::References => ("a name or a list of names".into(), "[one, two]".into()),
         K::Any => ("a value".into(), "1".into()),
     };
     let mut diagnostic = Diagnostic::error("E0210", format!("`{}` must be {expected}", option.name));

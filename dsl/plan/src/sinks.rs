@@ -7,13 +7,14 @@ use lakehead_core::{OptionSpec, Settings, SinkRole, WriteMode};
 use lakehead_syntax::ast;
 use lakehead_syntax::{Diagnostic, Span};
 
+use crate::catalogs::Listed;
 use crate::definitions::Connection;
 use crate::lowering::{Lowering, Named};
-use crate::model::{Layout, Node, NodeKind, SinkPlan, StreamId, Truncate};
+use crate::model::{Comments, Layout, Node, NodeKind, SinkPlan, StreamId, Truncate};
 use crate::options::{NOT_YET_SINK, check_settings, dead_letter_schema, sink_settings};
 use crate::sources::connection;
 use crate::values::Context;
-use crate::{buckets, layout, lifecycle, table_names, versions};
+use crate::{buckets, catalogs, layout, lifecycle, table_names, versions};
 
 const HOLES: [&str; 6] = ["table", "schema", "run.start", "run.end", "run.id", "error.code"];
 
@@ -178,6 +179,11 @@ fn lower_table(
     lifecycle::check_layout(lowering, stage, settings, mode, &layout, &schema);
     let lifecycle = lifecycle::of_sink(lowering, settings);
     lifecycle::note_not_yet(lowering, lifecycle.as_deref(), connection);
+    let span = stage.settings.get("table").map_or(stage.span, |setting| setting.value.span);
+    let written = &stage.settings;
+    let catalogs =
+        catalogs::of_sink(lowering, &Listed { written, settings, connection, table: &name, schema: &schema, span });
+    let comments = catalogs::comments(lowering, &stream, &schema);
     let mut settings = settings.clone();
     if mode == WriteMode::Scd2 {
         versions::ignore_derived_columns(&mut settings, &layout);
@@ -194,6 +200,8 @@ fn lower_table(
         schema,
         layout,
         lifecycle,
+        catalogs,
+        comments: Box::new(Comments { table: stage.doc.clone(), columns: comments }),
         sequence_by: settings.text("sequence_by").map(str::to_owned),
         on_truncate: match settings.text("on_truncate") {
             Some("apply") => Truncate::Apply,
@@ -398,6 +406,10 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
     check_columns(lowering, &stage.settings, &settings, &letters, &letters);
     buckets::check_columns(lowering, &stage.settings, &settings, &letters, &[]);
     let lifecycle = lifecycle::of_sink(lowering, &settings);
+    let span = stage.settings.get("table").map_or(stage.connection.span, |setting| setting.value.span);
+    let (written, connection_of, schema) = (&stage.settings, &connection, &letters);
+    let listed = Listed { written, settings: &settings, connection: connection_of, table: &table, schema, span };
+    let catalogs = catalogs::of_sink(lowering, &listed);
     Some(SinkPlan {
         node: "dead_letter".into(),
         connector: connection.kind,
@@ -410,6 +422,8 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
         schema: letters,
         layout: Vec::new(),
         lifecycle,
+        catalogs,
+        comments: Box::new(Comments { table: stage.doc.clone(), ..Comments::default() }),
         sequence_by: None,
         on_truncate: Truncate::Ignore,
         deletes: false,

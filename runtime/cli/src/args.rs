@@ -66,6 +66,15 @@ pub(crate) enum Verb {
     Serve(Serve),
     /// Shows runs and tables
     Status(Status),
+    /// Prints the columns of files or of a table, with what speaks for them
+    Infer(Infer),
+    /// Registers a table that others wrote in a catalog
+    Register(Register),
+    /// Lists tables by name, or prints views of them for DuckDB
+    Tables(Tables),
+    /// Compares tables with their catalogs and mends what differs
+    #[command(subcommand)]
+    Catalog(CatalogVerb),
     /// Shows which versions of a pipeline's tables belong together
     #[command(subcommand)]
     Cut(Cut),
@@ -107,6 +116,60 @@ pub(crate) enum Cut {
     Show {
         /// The pipeline
         pipeline: String,
+        #[arg(long, default_value = ".")]
+        path: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "lakehead infer 'in/*.csv'    lakehead infer lake/shop/orders")]
+pub(crate) struct Infer {
+    /// Files (a name or a pattern), or the folder of a Delta, Parquet or ORC table
+    pub(crate) place: String,
+    /// Rows that types are told from
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) sample: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Keys of a bucket come from the environment. Registering again brings the entry up to date.")]
+pub(crate) struct Register {
+    /// The folder of a Delta, Parquet or ORC table: a path or a URL
+    pub(crate) table: String,
+    /// Its name in the catalog; the folder's where left out
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The catalog; the one beside the ledger where left out
+    #[arg(long)]
+    pub(crate) catalog: Option<String>,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "lakehead tables --duckdb | duckdb lake.db    makes a view of each table")]
+pub(crate) struct Tables {
+    /// As statements that make a view of each table
+    #[arg(long)]
+    pub(crate) duckdb: bool,
+    #[arg(long, default_value = ".")]
+    pub(crate) path: PathBuf,
+}
+
+/// What may be asked of catalogs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CatalogVerb {
+    /// Has every catalog list the tables as they are
+    #[command(
+        after_help = "Tables are registered after their commits by themselves, and what fails is tried again. This is for entries that\n\
+        somebody changed or dropped, and for tables that were there before their catalog was named."
+    )]
+    Sync {
+        /// One pipeline; all where left out
+        pipeline: Option<String>,
+        /// Shows what differs and writes nothing; exits with 4 where something does
+        #[arg(long)]
+        check: bool,
         #[arg(long, default_value = ".")]
         path: PathBuf,
     },

@@ -56,12 +56,14 @@ pub(crate) fn fill_secrets(plan: &mut Plan, sources: &BTreeMap<String, SecretSou
             NodeKind::Sink(sink) => {
                 fill_settings(&mut sink.connection, sources)?;
                 fill_settings(&mut sink.settings, sources)?;
+                sink.catalogs.iter_mut().try_for_each(|catalog| fill_settings(&mut catalog.settings, sources))?;
             }
             _ => {}
         }
     }
     if let Some(sink) = &mut plan.dead_letter {
         fill_settings(&mut sink.connection, sources)?;
+        sink.catalogs.iter_mut().try_for_each(|catalog| fill_settings(&mut catalog.settings, sources))?;
     }
     for alert in &mut plan.alerts {
         fill_settings(&mut alert.connection, sources)?;

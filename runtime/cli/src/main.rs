@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this crate alone speaks to people")]
 
 mod args;
+mod catalogs;
 mod environment;
 mod failure;
 mod parts;

@@ -60,6 +60,7 @@ pub(crate) fn load(path: &Path, common: &Common, sql: &Sql) -> Result<Loaded> {
         files: &references,
         lock: &lock,
         connectors,
+        catalogs: lakehead_catalog::KINDS,
         analyzer: sql,
         profile: common.profile.as_deref(),
         variables: &variables,
@@ -68,9 +69,9 @@ pub(crate) fn load(path: &Path, common: &Common, sql: &Sql) -> Result<Loaded> {
         found.iter().filter(|d| d.is_error()).filter_map(|d| d.place().map(|label| label.file)).collect();
     if !broken.is_empty() {
         // What does not parse is not resolved: names that a broken file would define are not reported as missing.
-        planned
-            .diagnostics
-            .retain(|d| !d.is_error() || !matches!(d.code, "E0201" | "E0207" | "E0211" | "E0601" | "E0607" | "E0804"));
+        planned.diagnostics.retain(|d| {
+            !d.is_error() || !matches!(d.code, "E0201" | "E0207" | "E0211" | "E0221" | "E0601" | "E0607" | "E0804")
+        });
     }
     found.append(&mut planned.diagnostics);
     for diagnostic in &mut found {

@@ -106,6 +106,13 @@ impl Observer for Display {
             Event::InputRejected { origin, reason } => self.line(&format!(" set aside: {origin}: {reason}")),
             Event::Evolved { table, added } => self.line(&format!(" {table} gained {}", added.join(", "))),
             Event::Recovered { round } => self.line(&format!(" round {round} of an earlier process finished")),
+            Event::Registered { catalog, table, change } => {
+                self.line(&format!(" catalog {catalog}: {table}: {change}"));
+            }
+            Event::NotRegistered { catalog, table, error } => {
+                self.line(&format!(" warning: catalog {catalog} does not list {table} yet: {error}"));
+            }
+            Event::Listed { .. } => {}
             Event::Taken { .. } | Event::Holds { .. } | Event::Idle | Event::Level { .. } | Event::CaughtUp => {}
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use crate::{Clock, Micros, RecordStore, Result, Settings, Sink, Source, Value};
+use crate::{Clock, Listing, Micros, RecordStore, Result, Settings, Sink, Source, Value};
 
 /// What a setting may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,10 @@ pub enum OptionKind {
     Map,
     /// A text that may be a secret.
     Secret,
-    /// The name of a catalog, a lifecycle or a sink.
+    /// The name of a lifecycle or a sink.
     Reference,
+    /// The names of catalogs: one, or a list.
+    References,
     /// Anything; the connector checks it.
     Any,
 }
@@ -248,6 +250,9 @@ pub type Arrivals = for<'a> fn(&'a SourceSpec) -> Boxed<'a, Result<Arrived>>;
 /// Returns whether the table is there. Writes nothing.
 pub type Exists = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<bool>>;
 
+/// Reads what a catalog must know of a table; `None` where the table is not there. Writes nothing.
+pub type Describe = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<Option<Listing>>>;
+
 /// Sends a text about a pipeline to people: the connection's settings, the pipeline's name, the text.
 pub type Alert = for<'a> fn(&'a Settings, &'a str, &'a str) -> Boxed<'a, Result<()>>;
 
@@ -287,6 +292,8 @@ pub struct SinkRole {
     pub records: Records,
     /// Looks whether a table is there; `None` where nothing is kept.
     pub exists: Option<Exists>,
+    /// Reads what a catalog must know of a table; `None` where no catalog lists it.
+    pub describe: Option<Describe>,
     /// The command that reads a table at a location with a reader that others wrote.
     pub query: fn(&str) -> Option<String>,
     /// Says what readers of such a table must know, for `check` and `plan`; `None` where nothing.

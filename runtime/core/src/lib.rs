@@ -1,6 +1,7 @@
 //! The contracts every other crate is built on: what a source delivers, what a sink promises, what a connector
 //! declares, and the words they share. Deliberately absent: any input or output, any connector, any plan.
 
+mod catalog;
 mod change;
 mod checkpoint;
 mod clock;
@@ -14,6 +15,7 @@ mod sink;
 mod source;
 mod value;
 
+pub use catalog::{CatalogKind, ListedBuckets, ListedPartition, Listing};
 pub use change::{
     COMMITTED_AT, FILE, IS_CURRENT, IS_DELETED, OP, Op, POSITION, RESERVED, TABLE, UNCHANGED, VALID_FROM, VALID_TO,
     VERSION_COLUMNS, added_field, data_fields, is_reserved, is_unchanged, reserved_field,
@@ -22,8 +24,8 @@ pub use checkpoint::{Checkpoint, PartitionName, Position};
 pub use clock::{Clock, ManualClock, Micros, SystemClock, format_micros, parse_micros};
 pub use column_type::{BUCKETS_MAX, column_type_name, has_bucket_hash, parse_column, parse_column_type};
 pub use connector::{
-    Alert, Arrivals, Arrived, Boxed, Connector, Discover, Discovery, Exists, LateInterval, OptionKind, OptionSpec,
-    RECORDED, Records, RunContext, SinkRole, SinkSpec, SourceRole, SourceSpec, TableSpec, WriteMode,
+    Alert, Arrivals, Arrived, Boxed, Connector, Describe, Discover, Discovery, Exists, LateInterval, OptionKind,
+    OptionSpec, RECORDED, Records, RunContext, SinkRole, SinkSpec, SourceRole, SourceSpec, TableSpec, WriteMode,
 };
 pub use error::{Blame, Error, Result, Retry};
 pub use lifecycle::{LIFECYCLE_TAG, Lifecycle, Replica, StorageClass, Transition};

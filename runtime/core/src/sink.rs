@@ -1,11 +1,13 @@
 //! The contract of a sink: one lake table.
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Micros, Result};
+use crate::{Listing, Micros, Result};
 
 /// What the table itself calls one of its states.
 pub type TableVersion = u64;
@@ -156,6 +158,12 @@ pub trait Sink: Send {
 
     /// Returns what the table holds, where that is known without reading it.
     fn figures(&self) -> Option<TableFigures> {
+        None
+    }
+
+    /// Returns what a catalog must know of the table as it was last committed or opened, where that is known without
+    /// reading it; `None` for what no catalog lists. Asked after every commit.
+    fn listing(&self) -> Option<Arc<Listing>> {
         None
     }
 }

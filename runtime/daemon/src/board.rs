@@ -83,6 +83,9 @@ pub(crate) struct Counters {
     succeeded: AtomicU64,
     failed: AtomicU64,
     stopped: AtomicU64,
+    /// Registrations in catalogs that were carried out, and that failed.
+    registered: AtomicU64,
+    not_registered: AtomicU64,
     /// Wall clock of the last commit, microseconds; 0 before the first.
     last_commit: AtomicI64,
     /// Wall clock of the newest change that was read, microseconds, as its source says; 0 where none says.
@@ -206,7 +209,10 @@ impl Observer for Counting {
             | Event::Holds { .. }
             | Event::Warned { .. }
             | Event::InputRejected { .. }
-            | Event::Evolved { .. } => {}
+            | Event::Evolved { .. }
+            | Event::Listed { .. } => {}
+            Event::Registered { .. } => drop(counters.registered.fetch_add(1, Ordering::Relaxed)),
+            Event::NotRegistered { .. } => drop(counters.not_registered.fetch_add(1, Ordering::Relaxed)),
             Event::Level { .. } => counters.level.store(true, Ordering::Relaxed),
             Event::Idle | Event::CaughtUp => {
                 counters.behind.store(0, Ordering::Relaxed);
@@ -304,6 +310,9 @@ impl Board {
                 (",state=\"failed\"", count(&c.failed)),
                 (",state=\"stopped\"", count(&c.stopped)),
             ]
+        });
+        family("lakehead_catalog_registrations_total", "counter", "Tables registered in catalogs, by outcome.", &|c| {
+            vec![(",state=\"succeeded\"", count(&c.registered)), (",state=\"failed\"", count(&c.not_registered))]
         });
         family("lakehead_last_commit_timestamp_seconds", "gauge", "When a table last changed.", &|c| {
             let at = c.last_commit.load(Ordering::Relaxed);

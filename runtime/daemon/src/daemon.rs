@@ -363,9 +363,10 @@ fn sentence(error: &Error) -> String {
 /// # Errors
 /// Where the listener breaks; every run is dropped then, and goes on from its last complete round when started again.
 pub async fn serve(daemon: Daemon, listener: TcpListener, requests: mpsc::Receiver<Request>) -> Result<Ended> {
-    let board = daemon.board();
+    let (board, host) = (daemon.board(), Arc::clone(&daemon.host));
+    let tables: http::Tables = Arc::new(move || host.tables());
     tokio::select! {
         ended = daemon.run(requests) => Ok(ended),
-        broken = http::serve(listener, board) => broken.and(Err(Error::bug("the listener ended by itself"))),
+        broken = http::serve(listener, board, tables) => broken.and(Err(Error::bug("the listener ended by itself"))),
     }
 }

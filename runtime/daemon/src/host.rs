@@ -30,6 +30,11 @@ pub trait Host: Send + Sync + 'static {
     /// Sends an alert.
     async fn alert(&self, plan: &Plan, alert: &AlertPlan, text: &str) -> Result<()>;
 
+    /// Returns the tables of the catalog beside the ledger, as its HTTP interface shows them. Blocks, shortly.
+    fn tables(&self) -> Result<Vec<serde_json::Value>> {
+        Ok(Vec::new())
+    }
+
     /// Shows what happened. Returns at once.
     fn notice(&self, notice: &Notice);
 }

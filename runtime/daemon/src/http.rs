@@ -8,19 +8,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use lakehead_core::{Error, Result};
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::board::Board;
 
 #[cfg(test)]
 mod tests;
+
+/// Tables of one page at most.
+const PAGE_MAX: usize = 1000;
 
 /// Opens an address, `127.0.0.1:8686`.
 ///
@@ -50,18 +54,26 @@ pub async fn listen(address: &str) -> Result<TcpListener> {
     })
 }
 
+/// Returns the tables beside the ledger, each as Unity Catalog's interface shows one. Blocks.
+pub type Tables = Arc<dyn Fn() -> Result<Vec<Value>> + Send + Sync>;
+
 /// Answers until it is dropped.
 ///
 /// # Errors
 /// `R1008` where the listener breaks.
-pub async fn serve(listener: TcpListener, board: Arc<Board>) -> Result<()> {
-    axum::serve(listener, router(board))
+pub async fn serve(listener: TcpListener, board: Arc<Board>, tables: Tables) -> Result<()> {
+    axum::serve(listener, router(board, tables))
         .await
         .map_err(|error| Error::external("R1008", "the address cannot be listened on any more").caused_by(error))
 }
 
-fn router(board: Arc<Board>) -> Router {
+fn router(board: Arc<Board>, tables: Tables) -> Router {
+    let listed = Router::new()
+        .route("/tables", get(list_tables))
+        .route("/tables/{full_name}", get(one_table))
+        .with_state(tables);
     Router::new()
+        .nest("/api/2.1/unity-catalog", listed)
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -118,4 +130,54 @@ async fn metrics(State(board): State<Arc<Board>>) -> Response {
 
 async fn status(State(board): State<Arc<Board>>) -> Response {
     axum::Json(board.status()).into_response()
+}
+
+/// Which tables are asked for, and from which on.
+#[derive(Deserialize)]
+struct Wanted {
+    catalog_name: Option<String>,
+    schema_name: Option<String>,
+    max_results: Option<usize>,
+    page_token: Option<usize>,
+}
+
+async fn list_tables(State(tables): State<Tables>, Query(wanted): Query<Wanted>) -> Response {
+    let is = |table: &Value, name: &str, wanted: &Option<String>| {
+        wanted.as_ref().is_none_or(|wanted| table[name].as_str() == Some(wanted))
+    };
+    let mut found = match ask(tables).await {
+        Ok(found) => found,
+        Err(refused) => return refused,
+    };
+    found.retain(|table| {
+        is(table, "catalog_name", &wanted.catalog_name) && is(table, "schema_name", &wanted.schema_name)
+    });
+    let from = wanted.page_token.unwrap_or(0).min(found.len());
+    let end = from.saturating_add(wanted.max_results.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX)).min(found.len());
+    let next = (end < found.len()).then(|| end.to_string());
+    axum::Json(json!({ "tables": found[from..end], "next_page_token": next })).into_response()
+}
+
+async fn one_table(State(tables): State<Tables>, Path(full_name): Path<String>) -> Response {
+    match ask(tables).await {
+        Ok(found) => match found.into_iter().find(|table| table["full_name"] == full_name.as_str()) {
+            Some(table) => axum::Json(table).into_response(),
+            None => refused(StatusCode::NOT_FOUND, "TABLE_DOES_NOT_EXIST", &full_name),
+        },
+        Err(refused) => refused,
+    }
+}
+
+/// Reads the catalog where nothing waits for it.
+async fn ask(tables: Tables) -> Result<Vec<Value>, Response> {
+    let found = tokio::task::spawn_blocking(move || tables()).await;
+    match found {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(refused(StatusCode::INTERNAL_SERVER_ERROR, error.code(), error.message())),
+        Err(_) => Err(refused(StatusCode::INTERNAL_SERVER_ERROR, "R0001", "the catalog's reader ended")),
+    }
+}
+
+fn refused(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, axum::Json(json!({ "error_code": code, "message": message }))).into_response()
 }

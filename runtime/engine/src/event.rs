@@ -1,6 +1,8 @@
 //! What a run tells those who watch it.
 
-use lakehead_core::{Micros, TableFigures, TableVersion};
+use std::sync::Arc;
+
+use lakehead_core::{Listing, Micros, TableFigures, TableVersion};
 use serde::Serialize;
 
 /// One thing that happened.
@@ -47,6 +49,32 @@ pub enum Event {
         table: String,
         /// Its figures.
         figures: TableFigures,
+    },
+    /// What a catalog must know of a table, where it has changed since it was last told.
+    Listed {
+        /// The table.
+        table: String,
+        /// How the catalog lists it.
+        #[serde(skip)]
+        listing: Arc<Listing>,
+    },
+    /// A catalog lists a table as it is.
+    Registered {
+        /// The catalog.
+        catalog: String,
+        /// The table, as the catalog names it.
+        table: String,
+        /// What was done.
+        change: String,
+    },
+    /// A catalog does not list a table as it is: it is tried again, and the data is not touched by it.
+    NotRegistered {
+        /// The catalog.
+        catalog: String,
+        /// The table, as the catalog names it.
+        table: String,
+        /// Why: code and sentence.
+        error: String,
     },
     /// Rows were set aside.
     Rejected {

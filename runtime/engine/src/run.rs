@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use lakehead_core::{
-    Checkpoint, Clock, Error, Patience, Result, RunContext, Sink, SourceEvent, TableFigures, failpoint,
+    Checkpoint, Clock, Error, Listing, Patience, Result, RunContext, Sink, SourceEvent, TableFigures, failpoint,
 };
 use lakehead_plan::{NodeKind, Plan, SinkPlan, SourcePlan, StreamId};
 use lakehead_sql::{Parameters, Sql};
@@ -154,6 +154,8 @@ struct Run<'a> {
     whole_runs: bool,
     /// What was last told of each table.
     told: HashMap<usize, TableFigures>,
+    /// What catalogs were last told of each table.
+    listed: HashMap<usize, Arc<Listing>>,
     summary: Summary,
 }
 
@@ -279,6 +281,7 @@ impl<'a> Run<'a> {
             snapshot: false,
             whole_runs: whole_runs || collect,
             told: HashMap::new(),
+            listed: HashMap::new(),
             summary: Summary::default(),
             flow,
         }
@@ -538,14 +541,6 @@ impl<'a> Run<'a> {
         for number in 0..self.sinks.len() {
             self.sinks[number].sink.tend(patience).await;
             self.tell_figures(number);
-        }
-    }
-
-    fn tell_figures(&mut self, number: usize) {
-        let part = &self.sinks[number];
-        let (table, figures) = (part.table.clone(), part.sink.figures());
-        if let Some(figures) = figures.filter(|figures| self.told.insert(number, *figures) != Some(*figures)) {
-            self.tell(Event::Holds { table, figures });
         }
     }
 

@@ -17,6 +17,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("engine", vec!["core", "plan", "sql", "state", "syntax"]),
         ("daemon", vec!["core", "plan", "state", "engine"]),
         ("buckets", vec!["core"]),
+        ("catalog", vec!["core"]),
         ("lakefile", vec!["core", "orcfile"]),
         ("keyindex", vec!["core"]),
         ("lifecycle", vec!["core"]),

@@ -5,6 +5,11 @@ use std::process::{Child, Command, Stdio};
 
 use super::lakehead::{command, project, text};
 
+/// Returns a port that nobody listens at.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// An S3 server of another house, stopped at the end.
 pub(crate) struct Bucket {
     server: Child,
@@ -21,8 +26,12 @@ impl Drop for Bucket {
 impl Bucket {
     /// Starts a server; `None` where none is installed.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_at(free_port())
+    }
+
+    /// Starts a server at a port that is free.
+    pub(crate) fn start_at(port: u16) -> Option<Self> {
         let python = std::env::var_os("LAKEHEAD_READERS")?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Command::new(&python)
             .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
             .stdout(Stdio::null())

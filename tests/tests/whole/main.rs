@@ -5,9 +5,11 @@
 mod acceptance;
 mod arrows;
 mod buckets;
+mod catalogs;
 mod compactor;
 mod errors;
 mod history;
+mod hive;
 mod intervals;
 mod lakehead;
 mod lifecycle;
@@ -22,3 +24,4 @@ mod rejects;
 mod server;
 mod stories;
 mod tidy;
+mod unity;

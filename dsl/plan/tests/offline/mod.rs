@@ -20,6 +20,7 @@ const fn sink(options: &'static [OptionSpec]) -> Option<SinkRole> {
         build: |_| Err(Error::bug("nothing is built")),
         records,
         exists: None,
+        describe: None,
         query: |_| None,
         readers: |_, _| None,
     })
@@ -90,6 +91,7 @@ pub(crate) fn planned(text: &str, lakes: &[&'static Connector]) -> Planned {
         files: &[(FileId(0), &tree)],
         lock: &Lock::default(),
         connectors: &connectors,
+        catalogs: &[],
         analyzer: &NoSql,
         profile: None,
         variables: &[],

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 25] = [
+static PAGES: [Page; 33] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -34,6 +34,41 @@ static PAGES: [Page; 25] = [
         why: "`from` may be left out only where the node above is the one unread node",
         wrong: "sink archive = lake { table = \"a.b\" }",
         right: "sink archive = lake from clean { table = \"a.b\" }",
+    },
+    Page {
+        code: "E0220",
+        title: "no such kind of catalog",
+        why: "the word behind a catalog's name says what it is",
+        wrong: "catalog cloud aws { … }",
+        right: "catalog cloud glue { region = \"eu-west-1\" }",
+    },
+    Page {
+        code: "E0221",
+        title: "no such catalog",
+        why: "`catalog` of a connection or a sink names a definition, or a list of them",
+        wrong: "connection lake delta { path = \"lake\", catalog = cluod }",
+        right: "catalog cloud glue { region = \"eu-west-1\" }\nconnection lake delta { path = \"lake\", catalog = cloud }",
+    },
+    Page {
+        code: "E0222",
+        title: "a name that the catalog does not hold",
+        why: "a catalog that folds or refuses names would list the table under another one, or not at all",
+        wrong: "table = \"shop.Order-Items\"",
+        right: "table = \"shop.order_items\"",
+    },
+    Page {
+        code: "E0223",
+        title: "a format that the catalog does not list",
+        why: "an entry of another format would not be readable",
+        wrong: "connection raw parquet { path = \"raw\", catalog = unity_prod }",
+        right: "connection raw parquet { path = \"raw\", catalog = cloud }",
+    },
+    Page {
+        code: "E0224",
+        title: "two tables of one name in a catalog",
+        why: "each would take the entry from the other at its next commit",
+        wrong: "sink a = lake { table = \"shop.orders\" }   sink b = raw { table = \"shop.orders\" }",
+        right: "connection raw parquet { path = \"raw\", prefix = \"raw_\", catalog = cloud }",
     },
     Page {
         code: "E0301",
@@ -188,6 +223,27 @@ static PAGES: [Page; 25] = [
         why: "behind the object comes `where` and one expression that is true or false",
         wrong: "lakehead peek a.parquet \"id = 5\"",
         right: "lakehead peek a.parquet \"where { id = 5 }\"",
+    },
+    Page {
+        code: "R0623",
+        title: "a catalog does not answer",
+        why: "the rows are committed: a table is registered behind its commit, and tried again until it is listed",
+        wrong: "endpoint = \"http://catalog:9999\"",
+        right: "lakehead status          says since when\nlakehead catalog sync    tries at once",
+    },
+    Page {
+        code: "R0624",
+        title: "the name is taken",
+        why: "the catalog lists a table of another place that this pipeline did not register; it is never written over",
+        wrong: "two profiles that write `shop.orders` into two buckets and one catalog",
+        right: "prefix = var.schema_prefix    in the connection, another in each profile",
+    },
+    Page {
+        code: "R0625",
+        title: "a catalog refuses a call",
+        why: "its own words and the call are beside the code",
+        wrong: "keys without glue:CreateTable",
+        right: "allow glue:GetTable, CreateTable, UpdateTable, CreateDatabase, GetPartitions, BatchCreatePartition, BatchDeletePartition",
     },
 ];
 

@@ -33,7 +33,7 @@ pub(crate) async fn mirror(folder: &Path, url: &str, common: &Common) -> Result<
     let tables = (role.discover)(&discovery).await?;
     let mut lock = Lock::default();
     for table in &tables {
-        let entry = LockEntry { table: table.clone(), from: None, query: None, identity: Some("default".into()) };
+        let entry = LockEntry { identity: Some("default".into()), ..LockEntry::new(table.clone()) };
         lock.set("source", &table.name, entry);
     }
     let keyless: Vec<&str> = tables.iter().filter(|t| t.key.is_empty()).map(|t| t.name.as_str()).collect();

@@ -28,7 +28,7 @@ pub(crate) async fn lock(arguments: &Lock, common: &Common) -> Result<Ended> {
                 for (object, entry) in entries {
                     let change = match lock.get(&source.connection_name, &object) {
                         None => "new",
-                        Some(old) if old.table == entry.table => "same",
+                        Some(old) if old.table == entry.table && old.comments == entry.comments => "same",
                         Some(_) => "changed",
                     };
                     if common.format == Format::Json {
@@ -93,7 +93,7 @@ pub(crate) async fn discover(
         table.name.clone_from(&object);
         let identity =
             many.then(|| table.schema.metadata().get("lakehead.identity").cloned().unwrap_or_else(|| "default".into()));
-        (object, LockEntry { table, from: from.clone(), query: query.clone(), identity })
+        (object, LockEntry { from: from.clone(), query: query.clone(), identity, ..LockEntry::new(table) })
     };
     Ok(tables.into_iter().map(entry).collect())
 }

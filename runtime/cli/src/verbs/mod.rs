@@ -1,11 +1,13 @@
 //! One file a verb.
 
 mod backfill;
+mod catalog;
 mod check;
 mod cut;
 mod explain;
 mod fmt;
 mod graph;
+mod infer;
 mod init;
 mod init_postgres;
 mod lifecycle;
@@ -14,10 +16,12 @@ mod object;
 mod peek;
 mod plan;
 mod propose;
+mod register;
 mod resync;
 pub(crate) mod run;
 mod serve;
 mod status;
+mod tables;
 mod test;
 mod verify;
 
@@ -66,6 +70,10 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
         Verb::Resync(arguments) => Box::pin(resync::resync(&arguments, &common)).await,
         Verb::Serve(arguments) => Box::pin(serve::serve(arguments, common.clone())).await,
         Verb::Status(arguments) => status::status(&arguments, &common),
+        Verb::Infer(arguments) => Box::pin(infer::infer(&arguments, &common)).await,
+        Verb::Register(arguments) => Box::pin(register::register(&arguments, &common)).await,
+        Verb::Tables(arguments) => tables::tables(&arguments, &common),
+        Verb::Catalog(arguments) => Box::pin(catalog::catalog(&arguments, &common)).await,
         Verb::Cut(arguments) => Box::pin(cut::cut(&arguments, &common)).await,
         Verb::Verify(arguments) => Box::pin(verify::verify(&arguments, &common)).await,
         Verb::Peek(arguments) => Box::pin(object::peek(&arguments, &common)).await,

@@ -1,16 +1,20 @@
 //! `lakehead plan`: what a first run would create. Writes nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use lakehead_core::{Clock, OptionSpec, Result, RunContext, SystemClock, column_type_name};
-use lakehead_plan::{LayoutTransform, NodeKind, Plan, SinkPlan, SourcePlan};
+use lakehead_catalog::{Book, Catalog, Difference};
+use lakehead_core::{Clock, Listing, OptionSpec, Result, RunContext, SystemClock, column_type_name};
+use lakehead_plan::{CatalogPlan, LayoutTransform, NodeKind, Plan, SinkPlan, SourcePlan};
 use lakehead_sql::Sql;
 
+use super::catalog::listing_of;
 use super::propose::{Measured, layout_lines};
 use super::run::table_location;
 use super::{Ended, find_plan};
 use crate::args::{Common, Format, PlanArguments};
+use crate::catalogs::entry_of;
 use crate::environment::fill_secrets;
 use crate::parts::Building;
 use crate::project::load;
@@ -71,6 +75,47 @@ impl Look<'_> {
         let building = Building { plan: self.filled, root: self.root, state: self.state, run: &run, clock: self.clock };
         Some(exists(&building.sink_spec(sink)).await)
     }
+
+    /// Shows what registering a table would change in catalogs that the file names.
+    async fn show_catalogs(&self, sink: &SinkPlan, seen: &mut Seen) {
+        for catalog in &sink.catalogs {
+            if lakehead_catalog::kind(&catalog.kind).is_none_or(|kind| kind.is_default) {
+                continue;
+            }
+            let (kind, table) = (&catalog.kind, &catalog.table);
+            match Box::pin(self.look(sink, catalog)).await {
+                Ok(found) if found.contains(&Difference::Missing) => {
+                    println!("      catalog: create {kind} table {table}");
+                }
+                Ok(found) => found.iter().for_each(|one| println!("      catalog: {kind} table {table}: {one}")),
+                Err(error) => {
+                    seen.unknown += 1;
+                    println!(
+                        "      catalog: {kind} table {table} cannot be seen: {} ({})",
+                        error.message(),
+                        error.code()
+                    );
+                }
+            }
+        }
+    }
+
+    async fn look(&self, sink: &SinkPlan, catalog: &CatalogPlan) -> Result<Vec<Difference>> {
+        let listing = listing_of(self.filled, sink, self.root, self.state, self.clock).await?;
+        let is_new = listing.is_none();
+        let listing = listing.unwrap_or_else(|| Listing {
+            schema: Arc::clone(&sink.schema),
+            partition_by: Vec::new(),
+            partitions: BTreeSet::new(),
+            buckets: None,
+            sort_by: Vec::new(),
+        });
+        let entry = entry_of(self.root, self.filled, sink, catalog, &listing);
+        let opened = Catalog::open(&catalog.name, &catalog.kind, &catalog.settings, &Book::open(self.state)?)?;
+        let found = opened.look(&entry).await?;
+        // What a table will be like, its first commit says.
+        Ok(if is_new { found.into_iter().filter(|one| *one == Difference::Missing).collect() } else { found })
+    }
 }
 
 async fn show(plan: &Plan, look: &Look<'_>, seen: &mut Seen) {
@@ -121,6 +166,7 @@ async fn show_sink(pipeline: &str, sink: &SinkPlan, look: &Look<'_>, seen: &mut 
         }
         _ => {}
     }
+    look.show_catalogs(sink, seen).await;
     if !sink.key.is_empty() {
         println!("      key {}", sink.key.join(", "));
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use lakehead_catalog::Book;
 use lakehead_core::{Clock, Result, Retry, RunContext, SystemClock, format_micros};
 use lakehead_engine::{Engine, Event, Limits, Observer, Stop, Summary, Until};
 use lakehead_plan::{NodeKind, Plan, SinkPlan, When};
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{Ended, find_plan};
 use crate::args::{Common, Format, Run, UntilArgument};
+use crate::catalogs::{Listener, Registrar};
 use crate::parts::{Building, refuse_not_yet};
 use crate::project::{Loaded, load};
 use crate::show::{Display, grouped};
@@ -23,6 +25,8 @@ pub(crate) struct Runner {
     pub(crate) state: std::path::PathBuf,
     pub(crate) engine: Engine,
     pub(crate) ledger: Arc<Ledger>,
+    /// What was registered in which catalog.
+    pub(crate) book: Book,
 }
 
 impl Runner {
@@ -31,16 +35,22 @@ impl Runner {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let ledger = Ledger::open(&loaded.state_folder().join("ledger.sqlite"))?;
         let (root, state) = (loaded.root.clone(), loaded.state_folder());
-        Ok(Self { root, state, engine: Engine { sql, clock, observer }, ledger: Arc::new(ledger) })
+        let book = Book::open(&state)?;
+        Ok(Self { root, state, engine: Engine { sql, clock, observer }, ledger: Arc::new(ledger), book })
     }
 
     /// Runs one attempt of a plan whose secrets are filled in, and lists the tables it wrote.
     pub(crate) async fn attempt(&self, plan: &Plan, run: &RunContext, until: Until, stop: Stop) -> Result<Summary> {
         let building = Building { plan, root: &self.root, state: &self.state, run, clock: &self.engine.clock };
         let parts = building.parts()?;
-        let leasing = Keeping { runner: self.clone(), pipeline: plan.name.clone() };
-        let engine = Engine { observer: Arc::new(leasing), ..self.engine.clone() };
-        let summary = engine.run(plan, parts, run.clone(), Limits::default(), until, stop).await?;
+        let (clock, observer) = (Arc::clone(&self.engine.clock), Arc::clone(&self.engine.observer));
+        let registrar = Registrar::start(&self.root, self.book.clone(), plan, clock, observer);
+        let keeping = Keeping { runner: self.clone(), pipeline: plan.name.clone(), listener: registrar.listener() };
+        let engine = Engine { observer: Arc::new(keeping), ..self.engine.clone() };
+        let outcome = engine.run(plan, parts, run.clone(), Limits::default(), until, stop).await;
+        // What was committed is listed, also where the run failed behind it.
+        registrar.close().await;
+        let summary = outcome?;
         self.list_tables(plan, &summary)?;
         Ok(summary)
     }
@@ -122,10 +132,11 @@ impl Runner {
     }
 }
 
-/// Notes who has the pipeline and what its tables hold, and passes every event on.
+/// Notes who has the pipeline and what its tables hold, has tables registered, and passes every other event on.
 struct Keeping {
     runner: Runner,
     pipeline: String,
+    listener: Listener,
 }
 
 impl Observer for Keeping {
@@ -140,6 +151,10 @@ impl Observer for Keeping {
                 Some((connection, table)) => self.runner.ledger.record_figures(connection, table, figures),
                 None => Ok(()),
             },
+            Event::Listed { table, listing } => {
+                self.listener.listed(table, listing);
+                return;
+            }
             _ => Ok(()),
         };
         if let Err(error) = kept {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use lakehead_catalog::{Book, unity_table};
 use lakehead_core::{Arrived, Boxed, Clock, Error, Result, RunContext, SystemClock, format_micros};
 use lakehead_daemon::{Change, Daemon, Host, LeftOut, Limits, Notice, Request};
 use lakehead_engine::{Engine, Event, Observer, Stop, Summary, Until};
@@ -55,6 +56,7 @@ pub(crate) async fn serve(arguments: Serve, common: Common) -> Result<Ended> {
         sql,
         clock: Arc::clone(&clock),
         ledger: Arc::clone(&ledger),
+        book: Book::open(&loaded.state_folder())?,
         teller: Arc::clone(&teller),
         known: Mutex::new(Known::of(&loaded, &arguments.path)),
     });
@@ -109,6 +111,7 @@ struct Program {
     sql: Arc<Sql>,
     clock: Arc<dyn Clock>,
     ledger: Arc<Ledger>,
+    book: Book,
     teller: Arc<Teller>,
     known: Mutex<Known>,
 }
@@ -216,6 +219,11 @@ impl Host for Program {
         }
     }
 
+    fn tables(&self) -> Result<Vec<serde_json::Value>> {
+        let found = self.book.tables()?;
+        Ok(found.iter().map(|(catalog, entry)| unity_table(catalog, entry)).collect())
+    }
+
     fn notice(&self, notice: &Notice) {
         self.teller.tell(notice);
     }
@@ -224,7 +232,8 @@ impl Host for Program {
 impl Program {
     fn runner(&self, observer: Arc<dyn Observer>) -> Runner {
         let engine = Engine { sql: Arc::clone(&self.sql), clock: Arc::clone(&self.clock), observer };
-        Runner { root: self.root.clone(), state: self.state.clone(), engine, ledger: Arc::clone(&self.ledger) }
+        let (root, state, book) = (self.root.clone(), self.state.clone(), self.book.clone());
+        Runner { root, state, engine, ledger: Arc::clone(&self.ledger), book }
     }
 }
 
@@ -301,6 +310,12 @@ impl Teller {
                 format!("{pipeline}: warning: expectation `{expectation}` broken by {} rows", grouped(*rows))
             }
             Event::InputRejected { origin, reason } => format!("{pipeline}: set aside: {origin}: {reason}"),
+            Event::Registered { catalog, table, change } if self.common.verbose > 0 => {
+                format!("{pipeline}: catalog {catalog}: {table}: {change}")
+            }
+            Event::NotRegistered { catalog, table, error } => {
+                format!("{pipeline}: warning: catalog {catalog} does not list {table} yet: {error}")
+            }
             Event::Evolved { table, added } => format!("{pipeline}: {table} gained {}", added.join(", ")),
             _ => return,
         };

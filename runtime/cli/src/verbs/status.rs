@@ -1,5 +1,6 @@
 //! `lakehead status`.
 
+use lakehead_catalog::{Book, Registration};
 use lakehead_core::{Result, TableFigures, format_micros};
 use lakehead_plan::When;
 use lakehead_sql::Sql;
@@ -21,6 +22,7 @@ pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
         return Ok(Ended::NothingMatched);
     }
     let tables = ledger.tables()?;
+    let registrations = Book::open(&loaded.state_folder())?.registrations()?;
     let mut records = Vec::new();
     if common.format == Format::Text {
         println!("{:<24} {:<11} {:<21} {:>12} {:>10}  next", "pipeline", "state", "last run", "rows", "set aside");
@@ -29,8 +31,11 @@ pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
         let runs = ledger.runs(name, if arguments.pipeline.is_some() { 10 } else { 1 })?;
         let own: Vec<_> = tables.iter().filter(|table| table.pipeline == *name).collect();
         let lease = ledger.lease(name)?;
+        let listed: Vec<_> = registrations.iter().filter(|found| found.pipeline == *name).collect();
         if common.format == Format::Json {
-            records.push(serde_json::json!({ "pipeline": name, "runs": runs, "tables": own, "lease": lease }));
+            records.push(serde_json::json!({
+                "pipeline": name, "runs": runs, "tables": own, "lease": lease, "catalogs": listed,
+            }));
             continue;
         }
         let when = loaded.planned.plans.iter().find(|plan| plan.name == *name).map(|plan| words(&plan.trigger.when));
@@ -65,11 +70,23 @@ pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
                 println!("{:<24}   {:<30} {}", "", "", held(figures));
             }
         }
+        listed.iter().for_each(|found| show_unlisted(found));
+    }
+    if common.format == Format::Text {
+        registrations.iter().filter(|found| found.pipeline.is_empty()).for_each(show_unlisted);
     }
     if common.format == Format::Json {
         println!("{}", serde_json::to_string_pretty(&records).unwrap_or_default());
     }
     Ok(Ended::Done)
+}
+
+/// Says that a catalog does not list a table as it is, and since when.
+fn show_unlisted(found: &Registration) {
+    let Some(error) = &found.error else { return };
+    let since = format_micros(found.since / 1_000_000 * 1_000_000);
+    let (catalog, table, attempts) = (&found.catalog, &found.table, found.attempts);
+    println!("{:<24}   catalog {catalog} does not list {table} since {since}, {attempts} attempts: {error}", "");
 }
 
 /// Says what a table holds: `3 files, 12.1 MiB, 1,204 rows; 3 % marked as deleted; log and vectors 0.4 x data`.

@@ -23,7 +23,12 @@ impl Server {
         let listener = listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut task = JoinSet::new();
-        task.spawn(serve(listener, Arc::clone(&board)));
+        let table = |name: &str| {
+            let (schema, _) = name.split_once('.').unwrap();
+            json!({ "full_name": format!("main.{name}"), "catalog_name": "main", "schema_name": schema })
+        };
+        let tables = vec![table("ops.a"), table("shop.b"), table("shop.c")];
+        task.spawn(serve(listener, Arc::clone(&board), Arc::new(move || Ok(tables.clone()))));
         Self { address, board, clock, _task: task }
     }
 
@@ -170,4 +175,26 @@ async fn an_address_that_others_reach_is_refused() {
     assert_eq!(listen("nonsense").await.unwrap_err().code(), "R1006");
     let taken = listen("127.0.0.1:0").await.unwrap();
     assert_eq!(listen(&taken.local_addr().unwrap().to_string()).await.unwrap_err().code(), "R1008");
+}
+
+#[tokio::test]
+async fn tables_are_listed_as_unity_catalog_lists_them() {
+    let server = Server::start().await;
+    let names = |answer: &str| {
+        let body: Value = serde_json::from_str(&answer[answer.find('{').unwrap()..]).unwrap();
+        let tables = body["tables"].as_array().unwrap();
+        let names: Vec<String> = tables.iter().map(|table| table["full_name"].as_str().unwrap().to_owned()).collect();
+        (names.join(" "), body["next_page_token"].clone())
+    };
+    let api = "/api/2.1/unity-catalog/tables";
+    let (code, answer) = server.get(api).await;
+    assert_eq!((code, names(&answer).0.as_str()), (200, "main.ops.a main.shop.b main.shop.c"));
+    let (_, answer) = server.get(&format!("{api}?catalog_name=main&schema_name=shop&max_results=1")).await;
+    assert_eq!(names(&answer), ("main.shop.b".to_owned(), json!("1")));
+    let (_, answer) = server.get(&format!("{api}?schema_name=shop&max_results=1&page_token=1")).await;
+    assert_eq!(names(&answer), ("main.shop.c".to_owned(), Value::Null));
+    assert_eq!(server.get(&format!("{api}/main.shop.b")).await.0, 200);
+    assert_eq!(server.get(&format!("{api}/main.shop.x")).await.0, 404);
+    assert_eq!(server.get(&format!("{api}?page_token=-1")).await.0, 400);
+    assert_eq!(server.ask(api, &["evil.example"]).await.0, 421);
 }

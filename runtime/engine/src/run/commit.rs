@@ -136,6 +136,9 @@ impl Run<'_> {
         self.acknowledge();
         let figures = self.sinks.iter().enumerate().filter_map(|(number, part)| Some((number, part.sink.figures()?)));
         self.pace.learn(figures);
+        for (number, _) in &prepared {
+            self.tell_listing(*number);
+        }
         self.tend(Patience::Between).await;
         Ok(())
     }

@@ -35,6 +35,7 @@ impl Run<'_> {
             let version = rolled.get(&part.table).copied().unwrap_or(position.version);
             self.progress.cut.insert(part.table.clone(), version);
         }
+        (0..self.sinks.len()).for_each(|number| self.tell_listing(number));
         if let Some(chain) = &mut self.chain {
             let needed: Vec<u64> = positions.iter().filter_map(|position| position.mark.document).collect();
             chain.sweep(&needed).await?;

@@ -1,15 +1,36 @@
-//! What happens to tables as a whole: they are emptied, and they gain columns.
+//! What happens to tables as a whole: they are emptied, they gain columns, and catalogs hear of it.
 
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use lakehead_core::{Error, Result};
+use lakehead_core::{Error, Listing, Result};
 use lakehead_plan::{NodeKind, SchemaChanges, Truncate};
 
 use super::Run;
 use crate::event::Event;
 
 impl Run<'_> {
+    /// Tells what a table holds, unless it was told already.
+    pub(super) fn tell_figures(&mut self, number: usize) {
+        let part = &self.sinks[number];
+        let (table, figures) = (part.table.clone(), part.sink.figures());
+        if let Some(figures) = figures.filter(|figures| self.told.insert(number, *figures) != Some(*figures)) {
+            self.tell(Event::Holds { table, figures });
+        }
+    }
+
+    /// Tells what catalogs must know of a table, unless they were told already.
+    pub(super) fn tell_listing(&mut self, number: usize) {
+        let part = &self.sinks[number];
+        let Some(listing) = part.sink.listing() else { return };
+        let same = |told: &Arc<Listing>| Arc::ptr_eq(told, &listing) || told == &listing;
+        if !self.listed.get(&number).is_some_and(same) {
+            let table = part.table.clone();
+            self.listed.insert(number, Arc::clone(&listing));
+            self.tell(Event::Listed { table, listing });
+        }
+    }
+
     /// The first round begins with empty tables. Dead letters stay.
     pub(super) async fn empty_tables(&mut self) -> Result<()> {
         for part in self.sinks.iter_mut().filter(|part| part.node.is_some()) {
