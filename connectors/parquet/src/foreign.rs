@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::compact::{Merge, Merged, Policy, choose};
 use crate::layout::TableLayout;
 use crate::manifest::{ManifestFile, is_data_file};
-use crate::publish::{copy, own_name};
+use crate::publish::own_name;
 use crate::stage::discard;
 
 /// Merges of one run: a folder with more goes on with the next one.
@@ -91,6 +91,15 @@ impl Folder {
         };
         let mut listed = Vec::new();
         for meta in &found {
+            if let Some(name) = self.location.name_of(&meta.location).filter(|name| belongs_to_a_format(name)) {
+                return Err(Error::user(
+                    "R0216",
+                    "a table of another format lies in this folder: its own log names its files",
+                )
+                .with("table", self.location.url())
+                .with("found", name)
+                .help("name the connection of that format, or a folder below that holds files alone"));
+            }
             let Some(name) = self.location.name_of(&meta.location) else { continue };
             let is_data = |part: &str| !part.starts_with('_') && !part.starts_with('.');
             let ours = is_data_file(&name) && FileKind::of_name(&name) == self.kind && name.split('/').all(is_data);
@@ -163,7 +172,14 @@ impl Folder {
             return Ok(false);
         }
         let names: Vec<&str> = old.iter().map(|file| file.name.as_str()).collect();
-        let of = Uuid::new_v5(&Uuid::NAMESPACE_OID, names.join("\n").as_bytes()).simple().to_string();
+        let was = |name: &&str| {
+            let found = listed.iter().find(|listed| listed.file.name == **name);
+            found.map(|listed| ((*name).to_owned(), listed.identity.clone()))
+        };
+        let inputs: Vec<(String, String)> = names.iter().filter_map(was).collect();
+        // Others give their names again once they are free: what the files were tells one merge from the next.
+        let of: Vec<String> = inputs.iter().map(|(name, identity)| format!("{name}\n{identity}")).collect();
+        let of = Uuid::new_v5(&Uuid::NAMESPACE_OID, of.join("\n").as_bytes()).simple().to_string();
         let place = |(n, file): (usize, &crate::stage::StagedFile)| {
             let to = own_name(&self.spec.pipeline, &format!("{}-{n:04}", &of[..16]));
             let folder = names[0].rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
@@ -171,14 +187,7 @@ impl Folder {
             let to = format!("{folder}{}", Bucket::name(bucket, &to, self.kind.extension()));
             (file.name.clone(), to, file.size)
         };
-        let was = |name: &&str| {
-            let found = listed.iter().find(|listed| listed.file.name == **name);
-            found.map(|listed| ((*name).to_owned(), listed.identity.clone()))
-        };
-        let record = Record {
-            copies: new.files.iter().enumerate().map(place).collect(),
-            inputs: names.iter().filter_map(was).collect(),
-        };
+        let record = Record { copies: new.files.iter().enumerate().map(place).collect(), inputs };
         let body = serde_json::to_vec(&record).map_err(|error| Error::bug("a record is not JSON").caused_by(error))?;
         let name = format!("{}{of}.json", self.folder_of_records());
         if self.records.create(&name, body).await? == Created::Exists {
@@ -214,18 +223,22 @@ impl Folder {
 
     /// Copies the new files and removes their inputs; drops the merge where an input went before it was copied.
     async fn carry_out(&self, name: &str, record: &Record) -> Result<bool> {
-        let mut copied = true;
-        for (_, to, size) in &record.copies {
-            copied &= self.size(&self.location, to).await? == Some(*size);
-        }
-        if !copied {
+        if !self.is_copied(record).await? {
             for (input, identity_then) in &record.inputs {
-                if self.identity(input).await?.as_ref() != Some(identity_then) {
+                let stands = self.identity(input).await?.as_ref() == Some(identity_then);
+                // Another process may have gone on with the same record meanwhile.
+                if !stands && !self.is_copied(record).await? {
                     return self.give_up(name, record).await;
                 }
             }
             for (from, to, size) in &record.copies {
-                copy(Arc::clone(self.location.store()), self.staging.path(from), self.location.path(to), *size).await?;
+                if self.size(&self.location, to).await? == Some(*size) {
+                    continue;
+                }
+                if self.size(&self.staging, from).await? != Some(*size) && !self.is_copied(record).await? {
+                    return self.give_up(name, record).await;
+                }
+                self.copy(from, to, *size).await?;
             }
         }
         failpoint::hit("parquet.compact.copied").await?;
@@ -243,6 +256,28 @@ impl Folder {
         self.records.delete(name).await?;
         tracing::info!(table = %self.location.url(), files = record.inputs.len(), into = record.copies.len(), "files were merged");
         Ok(true)
+    }
+
+    async fn is_copied(&self, record: &Record) -> Result<bool> {
+        for (_, to, size) in &record.copies {
+            if self.size(&self.location, to).await? != Some(*size) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts a staged file into its place, over what an attempt may have left there: who lists sees one or the other.
+    async fn copy(&self, from: &str, to: &str, size: u64) -> Result<()> {
+        let copied = self.location.store().copy(&self.staging.path(from), &self.location.path(to)).await;
+        copied.map_err(|error| storage_error(error, to))?;
+        match self.size(&self.location, to).await? {
+            Some(found) if found == size => Ok(()),
+            found => Err(Error::external("R0408", "the store holds another size than was written")
+                .with("file", to)
+                .with("written", size)
+                .with("found", found.unwrap_or(0))),
+        }
     }
 
     async fn give_up(&self, name: &str, record: &Record) -> Result<bool> {
@@ -269,6 +304,16 @@ impl Folder {
             Err(error) => Err(storage_error(error, name)),
         }
     }
+}
+
+/// Whether a file is one of those by which Delta, Iceberg, Hudi or we ourselves say what a table holds.
+fn belongs_to_a_format(name: &str) -> bool {
+    let mut parts = name.rsplit('/');
+    let last = parts.next().unwrap_or_default();
+    let is_log = |part: &str| ["_delta_log", "_manifest", ".hoodie"].contains(&part);
+    let mut folders = parts.peekable();
+    let is_iceberg = folders.peek() == Some(&"metadata") && last.ends_with(".metadata.json");
+    is_iceberg || folders.any(is_log)
 }
 
 fn identity(meta: &ObjectMeta) -> String {
@@ -307,6 +352,16 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_of_another_format_is_known() {
+        for name in ["_delta_log/0.json", "a/_manifest/1.json", ".hoodie/x", "t/metadata/00001-ab.metadata.json"] {
+            assert!(belongs_to_a_format(name), "{name}");
+        }
+        for name in ["a.parquet", "day=1/a.parquet", "metadata/a.parquet", "_temporary/0/a.parquet", "_delta_log"] {
+            assert!(!belongs_to_a_format(name), "{name}");
+        }
+    }
 
     #[test]
     fn the_bucket_of_a_name_is_that_of_the_merged_one() {

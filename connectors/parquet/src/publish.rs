@@ -115,7 +115,7 @@ pub(crate) async fn publish(
     failpoint::hit("parquet.published").await
 }
 
-pub(crate) async fn copy(store: Arc<dyn ObjectStore>, from: Path, to: Path, size: u64) -> Result<()> {
+async fn copy(store: Arc<dyn ObjectStore>, from: Path, to: Path, size: u64) -> Result<()> {
     let failed = |error| storage_error(error, to.as_ref());
     // A hard link over itself leaves the link's temporary name behind, so the file of an earlier attempt goes first.
     match store.head(&to).await {

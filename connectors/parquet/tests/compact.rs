@@ -12,6 +12,7 @@ use lakehead_core::{
     BatchBudget, Checkpoint, Connector, ManualClock, Mark, Outcome, Patience, RunContext, Settings, Sink, SinkSpec,
     SourceEvent, SourceSpec, Value, WriteMode, failpoint,
 };
+use lakehead_lakefile::{FileFormat, FileWriter, Location};
 use lakehead_parquet::{CONNECTOR, ORC};
 
 /// Failpoints are the process's, so the tests take turns.
@@ -304,4 +305,54 @@ async fn large_row_groups_are_not_decoded() {
     assert_eq!(groups, [70_000; 8]);
     assert!(file.metadata().row_group(7).column(0).column_index_offset().is_some(), "pages tell their least value");
     lake.holds(1_120_000).await;
+}
+
+/// Writes a file as others do: without a manifest. Returns its bytes.
+async fn foreign(lake: &Lake, name: &str, rows: &RecordBatch) -> u64 {
+    let location = Location::open("lake/t", lake.folder.path(), &Settings::default()).unwrap();
+    let format = FileFormat::from_settings(&Settings::default());
+    let mut writer = FileWriter::create(&location, name, &rows.schema(), format).unwrap();
+    writer.write(rows).await.unwrap();
+    writer.finish().await.unwrap().size
+}
+
+/// Hive gives `000000_0` again as soon as nobody has it.
+#[tokio::test]
+async fn names_that_others_give_again_are_other_files() {
+    let _turn = TURN.lock().await;
+    let mut lake = Lake::new(&CONNECTOR, vec![]);
+    let rows = |from: i64| rows(from, 50_000).project(&[0, 1]).unwrap();
+    let size = foreign(&lake, "000000_0.parquet", &rows(0)).await;
+    foreign(&lake, "000000_0_copy_1.parquet", &rows(50_000)).await;
+    // What is merged is large enough to stay.
+    lake.settings = vec![("file_size", Value::Size(size * 3))];
+    lake.mode = WriteMode::Compact;
+    for night in 0..3_i64 {
+        if night > 0 {
+            foreign(&lake, "000000_0.parquet", &rows(night * 100_000)).await;
+            foreign(&lake, "000000_0_copy_1.parquet", &rows(night * 100_000 + 50_000)).await;
+        }
+        let mut sink = lake.open().await;
+        assert!(sink.prepare().await.unwrap().is_none());
+        assert_eq!(lake.listed().len(), usize::try_from(night + 1).unwrap(), "{:?}", lake.listed());
+        lake.holds((night + 1) * 100_000).await;
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_a_log_describes_is_no_folder_of_files() {
+    let _turn = TURN.lock().await;
+    for log in ["_delta_log/00000000000000000000.json", "below/_manifest/1.json", "metadata/00000-ab.metadata.json"] {
+        let mut lake = Lake::new(&CONNECTOR, vec![]);
+        lake.mode = WriteMode::Compact;
+        for name in ["a.parquet", "b.parquet"] {
+            foreign(&lake, name, &rows(0, 10).project(&[0, 1]).unwrap()).await;
+        }
+        let log = lake.folder.path().join("lake/t").join(log);
+        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+        std::fs::write(&log, "{}").unwrap();
+        let mut sink = lake.open().await;
+        assert_eq!(sink.prepare().await.unwrap_err().code(), "R0216", "{log:?}");
+        assert!(lake.listed().iter().filter(|name| name.ends_with(".parquet")).count() == 2, "nothing was touched");
+    }
 }

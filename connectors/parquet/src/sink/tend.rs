@@ -143,7 +143,11 @@ impl ParquetSink {
                 break;
             }
             if !published {
-                publish(&self.staging, &self.location, &new, &files).await?;
+                if let Err(error) = publish(&self.staging, &self.location, &new, &files).await {
+                    // No manifest was tried that names them.
+                    remove(&self.location, &files.iter().map(|file| file.name.clone()).collect::<Vec<_>>()).await;
+                    return Err(error);
+                }
                 published = true;
             }
             let mut next = newest.next(&self.spec.pipeline, self.now());
