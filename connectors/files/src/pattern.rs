@@ -82,6 +82,11 @@ impl Pattern {
         Some(self.stars.iter().map(|n| group(*n).to_owned()).collect())
     }
 
+    /// Returns whether paths name a time.
+    pub(crate) fn has_times(&self) -> bool {
+        !self.times.is_empty()
+    }
+
     /// Returns the time that a path names, as the half-open minute, hour or day; `None` where it names none.
     pub(crate) fn time_of(&self, path: &str) -> Option<(Micros, Micros)> {
         if self.times.is_empty() {

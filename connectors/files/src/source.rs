@@ -133,7 +133,7 @@ impl FilesSource {
         let Some(windows) = &mut self.windows else { return Ok(()) };
         let now = self.spec.clock.now();
         // The process may have died between the commit and this.
-        windows.write_down(&before, now).await?;
+        windows.write_down_before(&before, now).await?;
         windows.remove_due(now).await?;
         if before.run == run {
             self.ledger = before;

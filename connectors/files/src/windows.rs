@@ -189,14 +189,29 @@ impl Windows {
         Ok(late)
     }
 
+    /// Writes down what the last run read, unless a later one of the same interval has read all of it too.
+    pub(crate) async fn write_down_before(&self, ledger: &Ledger, now: Micros) -> Result<()> {
+        for record in self.read().await?.iter().filter(|record| Some(record.span) == ledger.interval) {
+            let Some(body) = self.body(&record.name).await? else { continue };
+            if ledger.seen.iter().all(|(path, identity)| body.seen.get(path) == Some(identity)) {
+                return self.tell(&ledger.late).await;
+            }
+        }
+        self.write_down(ledger, now).await
+    }
+
     /// Writes down what a run read whose rows are in the lake. Told twice, it is written once.
     pub(crate) async fn write_down(&self, ledger: &Ledger, now: Micros) -> Result<()> {
         self.tell(&ledger.late).await?;
         let Some(span) = ledger.interval else { return Ok(()) };
         let run = short_hash([ledger.run.as_str()]);
         let is_known = |record: &Record| record.span == span && record.run == run;
-        if self.read().await?.iter().any(is_known) || self.closed().await?.iter().any(|c| overlaps(*c, span)) {
+        if self.read().await?.iter().any(is_known) {
             return Ok(());
+        }
+        if self.closed().await?.iter().any(|closed| overlaps(*closed, span)) {
+            // Another process closed it meanwhile: its files stay, and their rows are in the lake.
+            return self.tell(&ledger.seen).await;
         }
         let body = Body { run: ledger.run.clone(), seen: ledger.seen.clone(), rejected: ledger.rejected.clone() };
         let files = hash_of(body.seen.iter().chain(&body.rejected));
@@ -379,7 +394,8 @@ fn overlaps(a: Span, b: Span) -> bool {
 }
 
 fn is_within(pattern: &Pattern, entry: &Entry, span: Span) -> bool {
-    pattern.time_of(&entry.path).is_none_or(|time| overlaps(time, span))
+    // A time that there is not, `0000/00/00`, is that of no interval.
+    !pattern.has_times() || pattern.time_of(&entry.path).is_some_and(|time| overlaps(time, span))
 }
 
 fn span_of(name: &str) -> Option<Span> {

@@ -182,3 +182,14 @@ async fn many_closed_intervals_are_one_fact() {
     }
     assert!(landing.compact(&run("x", "10:59", "11:00"), &Checkpoint::default()).await.ids.is_empty());
 }
+
+#[tokio::test]
+async fn a_time_that_there_is_not_is_of_no_interval() {
+    let landing = Landing::new().await;
+    landing.log("1000", "a", 1);
+    for nowhen in ["0000/00/00/0000", "2026/06/31/1000", "2026/05/01/2410"] {
+        landing.write(&format!("logs/{nowhen}/x.json"), "{\"id\":9}\n");
+    }
+    let read = landing.compact(&run("r1", "10:00", "10:05"), &Checkpoint::default()).await;
+    assert_eq!(read.ids, [1]);
+}
