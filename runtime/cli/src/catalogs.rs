@@ -18,6 +18,7 @@ use lakehead_plan::{CatalogPlan, NodeKind, Plan, SinkPlan};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::parts::owner;
 use crate::verbs::run::table_location;
 
 /// The first pause behind a failure; each next one is twice as long.
@@ -51,7 +52,7 @@ pub(crate) fn entry_of(
     let is_shared = plan.dead_letter.as_ref().is_some_and(|letters| std::ptr::eq(letters, sink));
     if !is_shared {
         definition.pipeline.clone_from(&plan.name);
-        definition.owner.clone_from(&plan.id);
+        owner(&plan.id).clone_into(&mut definition.owner);
     }
     for column in definition.columns.iter_mut().filter(|column| column.comment.is_none()) {
         column.comment = sink.comments.columns.get(&column.name).cloned();

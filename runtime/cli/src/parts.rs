@@ -38,7 +38,7 @@ pub(crate) fn of_worker(plan: &Plan, worker: usize) -> Plan {
 }
 
 /// Returns the identity of the pipeline that a worker works for.
-fn owner(id: &str) -> &str {
+pub(crate) fn owner(id: &str) -> &str {
     id.split_once(WORKER).map_or(id, |(owner, _)| owner)
 }
 

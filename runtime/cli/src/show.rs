@@ -118,6 +118,11 @@ impl Observer for Display {
     }
 }
 
+/// Returns a number with what it counts: `1 file`, `1,204 files`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// Writes a number in groups: 1,204,118.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();

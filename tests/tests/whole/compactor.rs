@@ -110,7 +110,7 @@ fn an_interval_is_one_sorted_file_and_a_late_object_opens_it_again() {
     std::fs::create_dir_all(&ahead).unwrap();
     std::fs::copy(logs.minute.join("second.json.gz"), ahead.join("a.json.gz")).unwrap();
     let first = succeed(folder, &BACKFILL);
-    assert!(first.contains("1 intervals: 1 to do") && first.contains("10,000 rows"), "{first}");
+    assert!(first.contains("1 interval: 1 to do") && first.contains("10,000 rows"), "{first}");
     logs.holds("10000 rows");
     assert!(succeed(folder, &BACKFILL).contains("1 already done"));
     logs.lose_the_ledger();

@@ -30,7 +30,7 @@ fn the_language_s_own_history_checks_clean_and_its_test_passes() {
     let said = succeed(folder.path(), &["check"]);
     assert!(!said.contains("error[") && !said.contains("warning["), "{said}");
     let said = succeed(folder.path(), &["test"]);
-    assert!(said.contains("1 tests, 1 ok, 0 failed"), "{said}");
+    assert!(said.contains("1 test, 1 ok, 0 failed"), "{said}");
 }
 
 #[test]

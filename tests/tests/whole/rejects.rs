@@ -111,13 +111,13 @@ test "a row without a way deletes its key on every way" of p {
 fn a_refused_row_deletes_its_key_where_the_file_says_so() {
     let folder = project(PIPELINE);
     let said = succeed(folder.path(), &["test"]);
-    assert!(said.contains("1 tests, 1 ok, 0 failed"), "{said}");
+    assert!(said.contains("1 test, 1 ok, 0 failed"), "{said}");
     succeed(folder.path(), &["run", "p"]);
     let without_count = ROWS
         .replace("  transform counted from checked {\n    aggregate { count(*) as n } by { global() }\n  }\n\n", "");
     let folder = project(&without_count);
     let said = succeed(folder.path(), &["test"]);
-    assert!(said.contains("1 tests, 1 ok, 0 failed"), "{said}");
+    assert!(said.contains("1 test, 1 ok, 0 failed"), "{said}");
 }
 
 /// Keys of refused rows are no rows: what counts rows never sees them.
@@ -134,7 +134,7 @@ fn a_step_over_whole_inputs_counts_no_refused_row() {
     .replace(", 1 as one", "");
     let folder = project(&file);
     let said = succeed(folder.path(), &["test"]);
-    assert!(said.contains("1 tests, 1 ok, 0 failed"), "{said}");
+    assert!(said.contains("1 test, 1 ok, 0 failed"), "{said}");
     let folder = project(&file.replace("mode = upsert, key = [id], on_reject", "mode = append, on_reject"));
     let said = fail(folder.path(), &["check"], 1);
     assert!(said.starts_with("error[E0514]: `on_reject` says nothing in `mode = append`\n"), "{said}");

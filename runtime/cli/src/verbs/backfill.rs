@@ -13,7 +13,7 @@ use super::{Ended, find_plan};
 use crate::args::{Backfill, Common, Format};
 use crate::parts::{Building, of_worker, refuse_not_yet};
 use crate::project::load;
-use crate::show::grouped;
+use crate::show::{counted, grouped};
 
 /// Workers beyond this only fight for the disk and the commits.
 const WORKERS_MAX: usize = 64;
@@ -85,8 +85,8 @@ fn say_plan(common: &Common, all: usize, waiting: usize, done: usize) {
         }
         Format::Text if common.quiet => {}
         Format::Text => println!(
-            "{} intervals: {} to do, {} already done (skipped)",
-            grouped(all as u64),
+            "{}: {} to do, {} already done (skipped)",
+            counted(all as u64, "interval"),
             grouped(waiting as u64),
             grouped(done as u64)
         ),

@@ -11,6 +11,7 @@ use super::Ended;
 use crate::args::{Check, Common, Format};
 use crate::environment::color;
 use crate::project::{Loaded, load};
+use crate::show::counted;
 
 /// Tables that a note names.
 const TABLES_SHOWN: usize = 3;
@@ -26,13 +27,13 @@ pub(crate) fn check(arguments: &Check, common: &Common) -> Result<Ended> {
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         eprintln!(
             "{}, {}, {}   {:.2} s",
-            counted(loaded.sources.files.len(), "file"),
-            counted(loaded.planned.names.len(), "pipeline"),
-            counted(loaded.planned.sql_count, "SQL expression"),
+            counted(loaded.sources.files.len() as u64, "file"),
+            counted(loaded.planned.names.len() as u64, "pipeline"),
+            counted(loaded.planned.sql_count as u64, "SQL expression"),
             clock.monotonic().as_secs_f64()
         );
-        let verdict = if errors == 0 { "ok".to_owned() } else { counted(errors, "error") };
-        eprintln!("{verdict}, {}", counted(warnings, "warning"));
+        let verdict = if errors == 0 { "ok".to_owned() } else { counted(errors as u64, "error") };
+        eprintln!("{verdict}, {}", counted(warnings as u64, "warning"));
         for (said, tables) in for_readers(&loaded) {
             eprintln!("note: {}: {said}", some_of(&tables));
         }
@@ -58,12 +59,8 @@ fn some_of(tables: &[&str]) -> String {
     let shown = tables.iter().take(TABLES_SHOWN).copied().collect::<Vec<_>>().join(", ");
     match tables.len().saturating_sub(TABLES_SHOWN) {
         0 => shown,
-        others => format!("{shown} and {}", counted(others, "other")),
+        others => format!("{shown} and {}", counted(others as u64, "other")),
     }
-}
-
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Shows every mistake and warning; returns whether there are errors.

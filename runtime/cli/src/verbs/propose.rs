@@ -8,7 +8,7 @@ use lakehead_core::{Error, Lifecycle, OptionSpec, Result, Value, WriteMode};
 use lakehead_lakefile::Location;
 use lakehead_plan::{LayoutTransform, SinkPlan};
 
-use crate::show::{grouped, size};
+use crate::show::{counted, grouped, size};
 
 /// Bytes of a file that is neither many requests nor more than a reader needs at once, where the sink says nothing.
 const FILE_BYTES: u64 = 128 << 20;
@@ -81,7 +81,7 @@ impl Measured {
         let each = size(self.bytes / self.files.max(1));
         let partitions =
             if self.partitions > 1 { format!(", {} partitions", grouped(self.partitions)) } else { String::new() };
-        format!("measured: {} files, {}{partitions}, {each} a file", grouped(self.files), size(self.bytes))
+        format!("measured: {}, {}{partitions}, {each} a file", counted(self.files, "file"), size(self.bytes))
     }
 
     /// Returns what might be said otherwise in the file, each with its reason.
@@ -175,7 +175,7 @@ pub(crate) fn layout_lines(sink: &SinkPlan, options: &[OptionSpec], pipeline: &s
     if let (false, Some(Value::Int(count))) = (columns.is_empty(), sink.settings.get("bucket_count")) {
         let usual = options.iter().find(|option| option.name == "bucket_hash").and_then(|option| option.default);
         let hash = sink.settings.text("bucket_hash").or(usual).unwrap_or("none");
-        lines.push(format!("in {count} buckets by {}, hash {hash}", columns.join(", ")));
+        lines.push(format!("in {} by {}, hash {hash}", counted(count.unsigned_abs(), "bucket"), columns.join(", ")));
     }
     let sorted = sink.settings.texts("sort_by");
     if !sorted.is_empty() {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::Ended;
 use crate::args::{Common, Format, Test};
 use crate::project::{Loaded, load};
+use crate::show::counted;
 
 mod compare;
 mod given;
@@ -51,8 +52,8 @@ pub(crate) async fn test(arguments: &Test, common: &Common) -> Result<Ended> {
     }
     if common.format == Format::Text && !common.quiet {
         println!(
-            "{} tests, {} ok, {failed} failed   {:.1} s",
-            cases.len(),
+            "{}, {} ok, {failed} failed   {:.1} s",
+            counted(cases.len() as u64, "test"),
             cases.len() - failed,
             clock.monotonic().as_secs_f64()
         );
