@@ -80,7 +80,7 @@ pub(crate) struct Added<'a> {
 impl Added<'_> {
     /// Puts their keys into the index; returns whether all were at hand. A file whose keys are not is read by the next round.
     fn into_index(self, index: &mut KeyIndex, vectors: &mut HashMap<FileId, (Descriptor, Vector)>) -> Result<bool> {
-        let (mut complete, mut beside) = (true, Vec::new());
+        let (mut complete, mut beside, mut beside_gone) = (true, Vec::new(), Vec::new());
         let mut gone = self.gone.into_iter();
         for StagedFile { file, keys, .. } in self.files {
             let gone = gone.next().flatten();
@@ -91,7 +91,8 @@ impl Added<'_> {
                 }
                 Some(FileKeys::Built(id)) => {
                     beside.push((*id, file.name.clone()));
-                    *id
+                    beside_gone.extend(gone.map(|gone| (*id, gone)));
+                    continue;
                 }
                 Some(FileKeys::Hashes(keys)) => {
                     let id = index.register(&file.name)?;
@@ -105,6 +106,10 @@ impl Added<'_> {
             Some(built) => index.adopt(built, &beside)?,
             None => beside.is_empty(),
         };
+        if adopted {
+            // Numbers of an index that was cleared since are those of other files now.
+            vectors.extend(beside_gone);
+        }
         Ok(complete && adopted)
     }
 }

@@ -497,6 +497,10 @@ impl Sink for DeltaSink {
     }
 
     fn listing(&self) -> Option<Arc<Listing>> {
+        if self.spec.mode == WriteMode::Compact {
+            // It is listed by whoever writes it.
+            return None;
+        }
         let live = self.log.live().ok()?;
         Some(Arc::new(crate::listing(&live.schema, &live.partition_by)))
     }

@@ -372,6 +372,8 @@ pub(crate) struct KeyedStage {
     spill: Option<Spill>,
     netting: Netting,
     folder: PathBuf,
+    /// Whether its own bound alone counts: the file says how much it may hold, or what it holds cannot leave the memory.
+    stays: bool,
 }
 
 /// What a round of an `upsert` comes to.
@@ -398,7 +400,9 @@ impl KeyedStage {
             keeps_deleted: settings.text("on_delete") == Some("soft"),
             bytes_max: usize::try_from(settings.size_or("memory", NET_BYTES_MAX)).unwrap_or(usize::MAX),
         };
-        Ok(Self { nets: netting.nets(schema)?, straight: false, spill: None, netting, folder: folder.to_path_buf() })
+        let (nets, folder) = (netting.nets(schema)?, folder.to_path_buf());
+        let stays = settings.get("memory").is_some();
+        Ok(Self { nets, straight: false, spill: None, netting, folder, stays })
     }
 
     /// Takes over added columns.
@@ -411,14 +415,15 @@ impl KeyedStage {
 
     /// Returns about how many bytes of changes it holds.
     pub(crate) fn held_bytes(&self) -> u64 {
-        if self.spill.is_some() { 0 } else { self.nets.bytes() as u64 }
+        if self.spill.is_some() || self.stays { 0 } else { self.nets.bytes() as u64 }
     }
 
     /// Puts the changes that it holds into files, where it can.
     pub(crate) fn let_go(&mut self, schema: &SchemaRef) -> Result<()> {
-        if self.spill.is_none() && !self.nets.is_empty() {
+        if self.spill.is_none() && !self.stays && !self.nets.is_empty() {
             self.nets.compact()?;
             self.spill = self.netting.spill(&mut self.nets, schema, &self.folder, 0)?;
+            self.stays = self.spill.is_none();
         }
         Ok(())
     }

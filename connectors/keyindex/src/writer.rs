@@ -65,7 +65,8 @@ pub(crate) struct RunWriter {
 impl RunWriter {
     /// Creates the file of a run, with a bloom filter of so many lines.
     pub(crate) fn create((number, path): (u64, PathBuf), bloom_lines: u64) -> Result<Self> {
-        let file = File::create(&path).map_err(|error| io_error(error, &path))?;
+        // A builder of an index that was cleared may still write under numbers of its own.
+        let file = File::create_new(&path).map_err(|error| io_error(error, &path))?;
         Ok(Self {
             passing: Passing::new(path),
             file,

@@ -64,7 +64,6 @@ fn failed(file: &FsPath, error: std::io::Error) -> Error {
     let path = file.display().to_string();
     match error.kind() {
         std::io::ErrorKind::AlreadyExists => Error::AlreadyExists { path, source: error.into() },
-        std::io::ErrorKind::NotFound => Error::NotFound { path, source: error.into() },
         _ => Error::Generic { store: "local", source: error.into() },
     }
 }
@@ -173,7 +172,9 @@ impl ObjectStore for DurableDisk {
         if asks_for_all(&options) {
             let (file, name) = (self.disk.path_to_filesystem(location)?, location.clone());
             let read = move || match read_small(&file, name) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(failed(&file, error)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Err(Error::NotFound { path: file.display().to_string(), source: error.into() })
+                }
                 read => Ok(read.ok().flatten()),
             };
             if let Some(found) = blocking(read).await? {
