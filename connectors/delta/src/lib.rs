@@ -25,8 +25,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use lakehead_core::{
-    Connector, Listing, OptionKind, OptionSpec, RecordStore, Result, Settings, SinkRole, SinkSpec, SourceRole,
-    WriteMode,
+    Connector, Expired, Listing, OptionKind, OptionSpec, RecordStore, Result, Retention, Settings, SinkRole, SinkSpec,
+    SourceRole, WriteMode,
 };
 use lakehead_lakefile::{Location, ObjectRecords};
 
@@ -61,6 +61,7 @@ pub static CONNECTOR: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec))),
+        past_age: Some(|spec| Box::pin(past_age(spec))),
         query: |location| Some(format!("duckdb -c \"from delta_scan('{location}') limit 5\"")),
         readers,
     }),
@@ -135,6 +136,18 @@ async fn describe(spec: &SinkSpec) -> Result<Option<Listing>> {
     let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
     let found = log::TableLog::new(&table, Arc::clone(&spec.clock)).refresh().await?;
     Ok(found.map(|state| listing(&state.schema, &state.partition_by)))
+}
+
+async fn past_age(spec: &SinkSpec) -> Result<Option<Expired>> {
+    let Some(expiry) = Retention::told(&spec.settings).expiry else { return Ok(None) };
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let mut log = log::TableLog::new(&table, Arc::clone(&spec.clock));
+    if log.refresh().await?.is_none() {
+        return Ok(None);
+    }
+    let now = spec.clock.now();
+    Ok(Some(sink::expired_in(log.live()?.files.values().filter(|file| file.has_expired(&expiry, now)))))
 }
 
 /// Readers learn the partitions from the log.

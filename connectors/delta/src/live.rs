@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use deltalake::kernel::{Add, Remove};
-use lakehead_core::{Error, Result};
+use lakehead_core::{Error, Expiry, Micros, Result};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::actions::uri;
 use crate::schema::parse_schema_string;
@@ -54,7 +54,7 @@ impl LiveFile {
         })
     }
 
-    fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         Totals {
             bytes: u64::try_from(self.size).unwrap_or(0),
             rows: self.rows().unwrap_or(0),
@@ -68,6 +68,12 @@ impl LiveFile {
         self
     }
 
+    /// Returns whether its partition is past the age at which rows expire.
+    pub(crate) fn has_expired(&self, expiry: &Expiry, now: Micros) -> bool {
+        let value = |name: &str| self.partition.iter().find(|(column, _)| column == name)?.1.as_deref();
+        expiry.has_expired(value, now)
+    }
+
     /// Returns the rows of the file, those that are gone included, where its statistics say.
     pub(crate) fn rows(&self) -> Option<u64> {
         self.stats.as_ref()?.get("numRecords")?.as_u64()
@@ -79,6 +85,12 @@ const RETENTION: Duration = Duration::from_secs(7 * DAY);
 /// How long Delta keeps entries of the log, where the table says nothing.
 const LOG_RETENTION: Duration = Duration::from_secs(30 * DAY);
 const DAY: u64 = 24 * 3600;
+/// Files that were taken out stay a day at least: readers of the version before, and rounds under way, name them.
+const RETENTION_MIN: Duration = Duration::from_secs(DAY);
+/// The property that says how long files stay that were taken out.
+pub(crate) const FILE_RETENTION: &str = "delta.deletedFileRetentionDuration";
+/// The property that says how long entries of the log stay.
+pub(crate) const LOG_KEPT: &str = "delta.logRetentionDuration";
 
 /// Sums over the live files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,12 +144,31 @@ impl LiveTable {
 
     /// Returns how long files stay that were taken out.
     pub(crate) fn retention(&self) -> Duration {
-        self.interval("delta.deletedFileRetentionDuration").unwrap_or(RETENTION)
+        self.interval(FILE_RETENTION).unwrap_or(RETENTION)
+    }
+
+    /// Returns the action that has files that were taken out, and the log that tells of them, stay as long as a lifecycle
+    /// asks; `None` where they do. The table says it, so that the sweeps of others keep to it too.
+    pub(crate) fn kept_for(&self, vacuum_after: Option<Duration>) -> Option<Value> {
+        let wanted = vacuum_after?.max(RETENTION_MIN);
+        let mut said = Vec::new();
+        if self.retention() != wanted {
+            said.push(FILE_RETENTION);
+        }
+        // A version whose entry is gone cannot be read, whatever files are there.
+        if self.log_retention() < wanted {
+            said.push(LOG_KEPT);
+        }
+        let mut metadata = self.metadata.clone();
+        for property in &said {
+            metadata["configuration"][*property] = interval_text(wanted).into();
+        }
+        (!said.is_empty()).then(|| json!({ "metaData": metadata }))
     }
 
     /// Returns how long entries of the log stay.
     pub(crate) fn log_retention(&self) -> Duration {
-        self.interval("delta.logRetentionDuration").unwrap_or(LOG_RETENTION)
+        self.interval(LOG_KEPT).unwrap_or(LOG_RETENTION)
     }
 
     fn interval(&self, property: &str) -> Option<Duration> {
@@ -193,6 +224,16 @@ impl LiveTable {
     }
 }
 
+/// Writes a calendar interval as Delta does.
+fn interval_text(length: Duration) -> String {
+    let seconds = length.as_secs();
+    if seconds.is_multiple_of(DAY) {
+        format!("interval {} days", seconds / DAY)
+    } else {
+        format!("interval {seconds} seconds")
+    }
+}
+
 /// Reads a calendar interval as Delta writes it: `interval 1 days`, `interval 2 weeks`.
 fn interval(text: &str) -> Option<Duration> {
     let text = text.trim().to_ascii_lowercase();
@@ -226,11 +267,14 @@ mod tests {
 
     #[test]
     fn intervals_read_as_delta_writes_them() {
-        let read = |text| interval(text).map(|length| length.as_secs());
+        let read = |text: &str| interval(text).map(|length| length.as_secs());
         assert_eq!(read("interval 1 days"), Some(DAY));
         assert_eq!(read("INTERVAL 168 HOURS"), Some(7 * DAY));
         assert_eq!(read("interval 2 weeks"), Some(14 * DAY));
         assert_eq!(read("30 minutes"), Some(1800));
+        for seconds in [14 * DAY, 36 * 3600, 1] {
+            assert_eq!(read(&interval_text(Duration::from_secs(seconds))), Some(seconds));
+        }
         assert_eq!([read("interval 1 month"), read("interval 1 day 2 hours"), read("")], [None; 3]);
     }
 }

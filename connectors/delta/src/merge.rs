@@ -10,10 +10,10 @@ use arrow::compute::{concat_batches, filter_record_batch, interleave};
 use arrow::datatypes::SchemaRef;
 use arrow::row::OwnedRow;
 use futures::TryStreamExt;
-use lakehead_core::{Error, Result, UNCHANGED, is_unchanged};
+use lakehead_core::{Error, Expiry, Micros, Result, UNCHANGED, is_unchanged};
 use lakehead_lakefile::{
     FileFormat, FileWriter, KeyEncoder, KeySet, Location, PartitionValues, WrittenFile, conform,
-    decode_partition_value, file_schema, read_file,
+    decode_partition_value, expired_rows, file_schema, read_file,
 };
 
 use crate::live::LiveFile;
@@ -88,6 +88,8 @@ pub(crate) struct Merge<'a> {
     pub(crate) partition_by: &'a [String],
     pub(crate) keys: KeyEncoder,
     pub(crate) format: FileFormat,
+    /// When rows expire, and the time.
+    pub(crate) expiry: Option<(&'a Expiry, Micros)>,
 }
 
 impl Merge<'_> {
@@ -190,7 +192,8 @@ impl Merge<'_> {
         add_partition_columns(batch, &file.partition, self.schema)
     }
 
-    /// Fills the unsent columns of `patches` from the table's old rows (case 33).
+    /// Fills the unsent columns of `patches` from the table's old rows (case 33). A row that would expire at once is left
+    /// out where its old one has: its unsent values are gone for good, and nobody misses them.
     pub(crate) fn fill(&self, patches: &RecordBatch, old_rows: &[RecordBatch]) -> Result<RecordBatch> {
         let names = text_column(patches, UNCHANGED)?
             .ok_or_else(|| Error::bug("a patch does not say what it leaves unchanged"))?;
@@ -202,20 +205,28 @@ impl Merge<'_> {
         }
         let keys = self.keys.encode(&looked_up(patches, self.keys.columns())?)?;
         let mut found = Vec::with_capacity(new.num_rows());
+        let expired = self.expiry.map(|(expiry, now)| expired_rows(&new, expiry, now)).transpose()?;
         for row in 0..new.num_rows() {
-            let place = places.get(&keys.row(row).owned()).ok_or_else(|| {
-                Error::incident("R0203", "a row that the table does not hold was changed in part by the source")
-                    .help("read the table anew: the lake lost a row, or the table was written by somebody else")
-            })?;
-            found.push(*place);
+            let place = match places.get(&keys.row(row).owned()) {
+                Some(place) => *place,
+                None if expired.as_ref().is_some_and(|expired| expired.value(row)) => continue,
+                None => {
+                    return Err(Error::incident(
+                        "R0203",
+                        "a row that the table does not hold was changed in part by the source",
+                    )
+                    .help("read the table anew: the lake lost a row, or the table was written by somebody else"));
+                }
+            };
+            found.push((row, place));
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         for (n, field) in self.schema.fields().iter().enumerate() {
             let sides: [&dyn Array; 2] = [new.column(n).as_ref(), old.column(n).as_ref()];
-            let pick = |row: usize| {
-                if is_unchanged(Some(names.value(row)), field.name()) { (1, found[row]) } else { (0, row) }
+            let pick = |(row, place): &(usize, usize)| {
+                if is_unchanged(Some(names.value(*row)), field.name()) { (1, *place) } else { (0, *row) }
             };
-            let at: Vec<(usize, usize)> = (0..new.num_rows()).map(pick).collect();
+            let at: Vec<(usize, usize)> = found.iter().map(pick).collect();
             columns.push(interleave(&sides, &at)?);
         }
         Ok(RecordBatch::try_new(Arc::clone(self.schema), columns)?)

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lakehead_core::{
-    Error, LIFECYCLE_TAG, Listing, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec,
+    Error, LIFECYCLE_TAG, Listing, Mark, Outcome, Patience, Prepared, Result, Retention, Sink, SinkPosition, SinkSpec,
     TableFigures, WriteMode, failpoint,
 };
 use lakehead_keyindex::KeyHash;
@@ -18,12 +18,13 @@ use uuid::Uuid;
 use crate::actions::{add, remove};
 use crate::history::HistoryStage;
 use crate::keyed::KeyedTable;
-use crate::live::LiveFile;
+use crate::live::{FILE_RETENTION, LOG_KEPT, LiveFile};
 use crate::log::{Put, TableLog, TableState, mark_actions};
 use crate::schema::{lake_schema, merge_schemas, parse_schema_string, protocol_for, schema_string, to_lake};
 use crate::stage::{DataWriters, KeyedStage, Owner, Staged, Taken, refuse_changes};
 use crate::upkeep::{Policy, Upkeep};
 
+mod expire;
 mod netted;
 mod scd2;
 mod sequence;
@@ -31,6 +32,7 @@ mod soft;
 mod tend;
 mod upsert;
 
+pub(crate) use expire::expired_in;
 pub(crate) use tend::NewMark;
 use upsert::Keyed;
 
@@ -53,6 +55,8 @@ pub(crate) struct DeltaSink {
     rows_by_key: KeyedTable,
     /// Work beside the rounds.
     upkeep: Upkeep,
+    /// What the table's lifecycle asks for.
+    retention: Retention,
     /// Whether this process has prepared a round: until then it finishes those of an earlier one.
     prepares: bool,
     /// Files of rounds that were prepared and not committed.
@@ -77,6 +81,7 @@ impl DeltaSink {
         let log = TableLog::new(&location, Arc::clone(&spec.clock));
         let rows_by_key = KeyedTable::new(&location, &spec.cache);
         let upkeep = Upkeep::new(Policy::from_settings(&spec.settings));
+        let retention = Retention::told(&spec.settings);
         Ok(Self {
             spec,
             location,
@@ -92,6 +97,7 @@ impl DeltaSink {
             hashes: HashMap::new(),
             rows_by_key,
             upkeep,
+            retention,
             prepares: false,
             pending: HashSet::new(),
             payload_bytes: 0,
@@ -131,9 +137,9 @@ impl DeltaSink {
         if self.wants_vectors() {
             configuration.insert("delta.enableDeletionVectors".to_owned(), "true".to_owned());
             // Each changed vector leaves a tombstone of the one before: a week of them outweighs the table's own log.
-            configuration.insert("delta.deletedFileRetentionDuration".to_owned(), "interval 1 days".to_owned());
+            configuration.insert(FILE_RETENTION.to_owned(), "interval 1 days".to_owned());
             // An entry each few seconds: a month of them is a quarter of a million objects.
-            configuration.insert("delta.logRetentionDuration".to_owned(), "interval 7 days".to_owned());
+            configuration.insert(LOG_KEPT.to_owned(), "interval 7 days".to_owned());
         }
         let metadata = self.metadata(&identity, &self.schema, self.millis(), &configuration)?;
         let actions = [protocol_for(&self.schema, self.wants_vectors()), metadata];
@@ -320,9 +326,11 @@ impl Sink for DeltaSink {
                 return Err(fenced(&self.spec.table, mark.fence));
             }
             self.log.look_for_restore(&self.spec.pipeline).await?;
-            let actions = mark_actions(&self.spec.pipeline, &state.identity, Mark { fence, ..mark }, self.millis());
+            let marks = mark_actions(&self.spec.pipeline, &state.identity, Mark { fence, ..mark }, self.millis());
+            let mut actions = marks[1..2].to_vec();
+            actions.extend(self.log.live()?.kept_for(self.retention.vacuum_after));
             failpoint::hit("delta.fence").await?;
-            if self.log.put(state.version + 1, "FENCE", &actions[1..2]).await? == Put::Ours {
+            if self.log.put(state.version + 1, "FENCE", &actions).await? == Put::Ours {
                 (self.upkeep.checkpoints.version, self.upkeep.checkpoints.bytes) = self.log.checkpointed().await;
                 self.say_how_rows_go();
                 return Ok(SinkPosition { identity: state.identity, version: state.version + 1, mark });

@@ -68,6 +68,8 @@ pub(crate) struct Upkeep {
     pub(crate) vector_bytes: HashMap<String, u64>,
     /// The version after which there was nothing to merge, and when that was looked at.
     quiet: Option<(u64, Duration)>,
+    /// When it was looked for rows that expire.
+    expiry_looked: Option<Duration>,
     /// Bytes read for merging in the hour that began then.
     spent: (u64, Duration),
 }
@@ -89,6 +91,7 @@ impl Upkeep {
             merged_bytes: 0,
             vector_bytes: HashMap::new(),
             quiet: None,
+            expiry_looked: None,
             spent: (0, Duration::ZERO),
         }
     }
@@ -105,6 +108,16 @@ impl Upkeep {
     /// Notes that there was nothing to merge.
     pub(crate) fn rest(&mut self, version: u64, now: Duration) {
         self.quiet = Some((version, now));
+    }
+
+    /// Returns whether it is time to look for rows that expire, and notes the look: each hour, and at the end of a run.
+    pub(crate) fn may_expire(&mut self, now: Duration, patience: Patience) -> bool {
+        let rested = self.expiry_looked.is_none_or(|looked| now.saturating_sub(looked) >= HOUR);
+        let may = rested || patience == Patience::ToEnd;
+        if may {
+            self.expiry_looked = Some(now);
+        }
+        may
     }
 
     /// Takes `bytes` out of the hour's budget, where they are left.
@@ -154,6 +167,14 @@ mod tests {
         upkeep.rest(1, at(0));
         assert!(!may_look(&upkeep, 2, 100) && !may_look(&upkeep, 9, 10) && may_look(&upkeep, 5, 60));
         assert!(upkeep.may_look(2, at(60), Patience::ToEnd) && !upkeep.may_look(1, at(60), Patience::ToEnd));
+    }
+
+    #[test]
+    fn what_expires_is_looked_for_each_hour_and_at_the_end() {
+        let mut upkeep = Upkeep::new(Policy::from_settings(&Settings::default()));
+        let mut look = |now, patience| upkeep.may_expire(at(now), patience);
+        assert!(look(0, Patience::Between) && !look(3599, Patience::Between) && look(3600, Patience::Between));
+        assert!(look(3700, Patience::ToEnd) && !look(7200, Patience::Between) && look(7300, Patience::Between));
     }
 
     #[test]

@@ -9,13 +9,15 @@ use async_trait::async_trait;
 use deltalake::DeltaTable;
 use lakehead_conformance::{SinkUnderTest, SourceUnderTest, rows, sink_laws, source_laws, upsert_laws};
 use lakehead_core::{
-    BatchBudget, Checkpoint, Clock, Mark, Outcome, RunContext, Settings, Sink, SinkSpec, Source, SourceEvent,
-    SourceSpec, SystemClock, TableSpec, Value, WriteMode,
+    BatchBudget, Checkpoint, Clock, Mark, Outcome, Retention, RunContext, Settings, Sink, SinkSpec, Source,
+    SourceEvent, SourceSpec, SystemClock, TableSpec, Value, WriteMode,
 };
 use lakehead_delta::CONNECTOR;
 
 #[path = "protocol/checkpoints.rs"]
 mod checkpoints;
+#[path = "protocol/expire.rs"]
+mod expire;
 #[path = "protocol/golden.rs"]
 mod golden;
 #[path = "protocol/history.rs"]
@@ -36,6 +38,7 @@ struct Table {
     deletes: &'static str,
     partition_by: Vec<String>,
     clock: Arc<dyn Clock>,
+    retention: Retention,
 }
 
 impl Table {
@@ -47,6 +50,7 @@ impl Table {
             deletes: "vectors",
             partition_by: Vec::new(),
             clock: Arc::new(SystemClock::default()),
+            retention: Retention::default(),
         }
     }
 
@@ -58,6 +62,8 @@ impl Table {
 #[async_trait]
 impl SinkUnderTest for Table {
     fn sink(&self) -> Box<dyn Sink> {
+        let mut settings = Settings::new([("deletes".to_owned(), Value::Name(self.deletes.into()))]);
+        self.retention.tell(&mut settings);
         (CONNECTOR.sink.unwrap().build)(SinkSpec {
             pipeline: self.pipeline.into(),
             node: "lake".into(),
@@ -67,7 +73,7 @@ impl SinkUnderTest for Table {
             mode: self.mode,
             partition_by: self.partition_by.clone(),
             connection: Self::connection(),
-            settings: Settings::new([("deletes".to_owned(), Value::Name(self.deletes.into()))]),
+            settings,
             root: self.folder.clone(),
             cache: self.folder.join("cache"),
             run: RunContext::default(),

@@ -49,6 +49,7 @@ pub static CONNECTOR: Connector = Connector {
         records,
         exists: None,
         describe: None,
+        past_age: None,
         query: |_| None,
         readers: |_, _| None,
     }),

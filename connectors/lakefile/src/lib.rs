@@ -19,7 +19,8 @@ pub use head::{FileHead, FileOrder, read_head};
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
 pub use partition::{
-    PartitionValues, decode_partition_value, file_schema, partition_path, partition_texts, split_by_partition,
+    PartitionValues, decode_partition_value, expired_rows, file_schema, partition_path, partition_texts,
+    split_by_partition,
 };
 pub use reader::{cast_exactly, conform, object_size, read_file, read_rows, read_schema, read_whole, whole_times};
 pub use records::ObjectRecords;

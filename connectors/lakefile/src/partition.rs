@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
-use lakehead_core::{Error, Result};
+use lakehead_core::{Error, Expiry, Micros, Result};
 
 /// The value of every partition column of one file, in the order of `partition_by`; `None` is NULL.
 pub type PartitionValues = Vec<(String, Option<String>)>;
@@ -67,6 +67,24 @@ pub fn partition_texts(array: &ArrayRef) -> Result<StringArray> {
         _ => arrow::compute::cast(array, &DataType::Utf8)?,
     };
     texts.as_any().downcast_ref::<StringArray>().cloned().ok_or_else(|| Error::bug("a partition value is not text"))
+}
+
+/// Says of each row whether its partition is past the age at which rows expire. Rows that lack a column of it have no age.
+pub fn expired_rows(rows: &RecordBatch, expiry: &Expiry, now: Micros) -> Result<BooleanArray> {
+    let mut columns = Vec::with_capacity(expiry.by.len());
+    for column in &expiry.by {
+        if let Some(values) = rows.column_by_name(&column.name) {
+            columns.push((column.name.as_str(), partition_texts(values)?));
+        }
+    }
+    let has_expired = |row: usize| {
+        let value = |name: &str| {
+            let (_, texts) = columns.iter().find(|(column, _)| *column == name)?;
+            texts.is_valid(row).then(|| texts.value(row))
+        };
+        expiry.has_expired(value, now)
+    };
+    Ok((0..rows.num_rows()).map(|row| Some(has_expired(row))).collect())
 }
 
 /// Returns the folder of a partition, `day=2026-05-01/`, empty for a table without partitions. Characters that a path

@@ -59,6 +59,7 @@ pub static CONNECTOR: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Parquet))),
+        past_age: None,
         query: |location| {
             Some(format!(
                 "duckdb -c \"from read_parquet('{location}/**/[!_]*.parquet', hive_partitioning=true) limit 5\""
@@ -83,6 +84,7 @@ pub static ORC: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Orc))),
+        past_age: None,
         query: |location| {
             Some(format!(
                 "python -c \"import pyarrow.dataset as d; print(d.dataset('{location}', format='orc', \

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use arrow_schema::{DataType, Schema};
 use lakehead_core::{
-    Connector, Lifecycle, OptionKind, OptionSpec, Replica, Settings, StorageClass, Transition, WriteMode,
+    Connector, Expiry, Lifecycle, OptionKind, OptionSpec, PartitionTime, Replica, Retention, Settings, SinkRole,
+    StorageClass, TimeColumn, Transition, WriteMode,
 };
 use lakehead_syntax::ast::{self, Rule};
 use lakehead_syntax::{Diagnostic, FileId, Span};
 
 use crate::definitions::{Connection, Definitions, unknown};
 use crate::lowering::Lowering;
-use crate::model::{Layout, LayoutTransform};
+use crate::model::{Layout, LayoutTransform, SinkPlan};
 use crate::options::check_settings as read_settings;
 use crate::values::Context;
 
@@ -56,7 +57,10 @@ pub(crate) fn read<'a>(
                 written.model.expire_after = days(file, after, found);
                 written.expire = Some(rule);
             }
-            Rule::Vacuum { after, .. } => written.model.vacuum_after = length(file, after, found),
+            Rule::Vacuum { after, .. } => {
+                written.model.vacuum_after = length(file, after, found);
+                tell_short_vacuum(file, after, written.model.vacuum_after, found);
+            }
             Rule::Replicate { to, settings, span } => {
                 let settings = of_rule(&context, settings.as_ref(), &REPLICATE, *span, found);
                 check_connection(file, to, definitions, connectors, found);
@@ -106,6 +110,19 @@ fn days(file: FileId, after: &ast::Duration, found: &mut Vec<Diagnostic>) -> Opt
             .help("after 30d   or   after 2w   or   after 1y"),
     );
     None
+}
+
+/// Readers of the version before still open what was taken out, and rounds under way name what no version does.
+fn tell_short_vacuum(file: FileId, after: &ast::Duration, read: Option<Duration>, found: &mut Vec<Diagnostic>) {
+    const DAY: Duration = Duration::from_secs(86_400);
+    if read.is_some_and(|read| read < DAY) {
+        found.push(
+            Diagnostic::warning("W0610", format!("files are kept a day, not `{}`", after.text))
+                .primary(file, after.span, "shorter than anything is kept")
+                .note("readers of the version before still open them")
+                .help("vacuum after 1d   says what is done"),
+        );
+    }
 }
 
 fn check_connection(
@@ -193,14 +210,51 @@ pub(crate) fn of_sink(lowering: &Lowering<'_>, settings: &Settings) -> Option<Bo
     Some(Box::new(definition.model.clone()))
 }
 
+impl SinkPlan {
+    /// Returns what its connector does for its lifecycle.
+    pub fn retention(&self) -> Retention {
+        let Some(lifecycle) = &self.lifecycle else { return Retention::default() };
+        let column = |part: &Layout| {
+            let (name, source) = (part.name.clone(), part.source.clone());
+            Some(TimeColumn { name, source, tells: time_of(part)? })
+        };
+        let by: Vec<TimeColumn> = self.layout.iter().filter_map(column).collect();
+        let expiry = lifecycle.expire_after.filter(|_| !by.is_empty()).map(|after| Expiry { after, by });
+        Retention { expiry, vacuum_after: lifecycle.vacuum_after }
+    }
+}
+
+fn time_of(part: &Layout) -> Option<PartitionTime> {
+    match (part.transform, &part.data_type) {
+        (LayoutTransform::Year, _) => Some(PartitionTime::Year),
+        (LayoutTransform::Month, _) => Some(PartitionTime::Month),
+        (LayoutTransform::Day, _) | (LayoutTransform::Identity, DataType::Date32) => Some(PartitionTime::Day),
+        (LayoutTransform::Hour, _) => Some(PartitionTime::Hour),
+        (LayoutTransform::Identity, DataType::Timestamp(..)) => Some(PartitionTime::Moment),
+        (LayoutTransform::Identity | LayoutTransform::Truncate(_), _) => None,
+    }
+}
+
 /// Notes the rules that nobody carries out yet: `run` refuses them, so that nothing is accepted and ignored.
-pub(crate) fn note_not_yet(lowering: &mut Lowering<'_>, lifecycle: Option<&Lifecycle>, connection: &Connection) {
+pub(crate) fn note_not_yet(
+    lowering: &mut Lowering<'_>,
+    lifecycle: Option<&Lifecycle>,
+    connection: &Connection,
+    role: SinkRole,
+    mode: WriteMode,
+    layout: &[Layout],
+) {
     let Some(lifecycle) = lifecycle else { return };
     let in_a_bucket = connection.settings.text("path").is_some_and(|path| path.starts_with("s3://"));
+    let keeps = role.past_age.is_some();
+    // A table that is only compacted says its layout itself, and not which time its columns were made from.
+    let tells_age = layout.iter().any(|part| tells_age(part, layout));
+    // A version that stands would go because it is old.
+    let expires = keeps && tells_age && mode != WriteMode::Scd2;
     let rules = [
         (!lifecycle.transitions.is_empty() && !in_a_bucket, "transition outside s3://"),
-        (lifecycle.expire_after.is_some(), "expire"),
-        (lifecycle.vacuum_after.is_some(), "vacuum"),
+        (lifecycle.expire_after.is_some() && !expires, "expire"),
+        (lifecycle.vacuum_after.is_some() && !keeps, "vacuum"),
         (!lifecycle.replicas.is_empty(), "replicate"),
     ];
     for (_, rule) in rules.iter().filter(|(used, _)| *used) {

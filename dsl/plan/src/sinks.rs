@@ -178,7 +178,7 @@ fn lower_table(
     buckets::check_columns(lowering, &stage.settings, settings, &schema, &layout);
     lifecycle::check_layout(lowering, stage, settings, mode, &layout, &schema);
     let lifecycle = lifecycle::of_sink(lowering, settings);
-    lifecycle::note_not_yet(lowering, lifecycle.as_deref(), connection);
+    lifecycle::note_not_yet(lowering, lifecycle.as_deref(), connection, role, mode, &layout);
     let span = stage.settings.get("table").map_or(stage.span, |setting| setting.value.span);
     let written = &stage.settings;
     let catalogs =
@@ -406,6 +406,7 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
     check_columns(lowering, &stage.settings, &settings, &letters, &letters);
     buckets::check_columns(lowering, &stage.settings, &settings, &letters, &[]);
     let lifecycle = lifecycle::of_sink(lowering, &settings);
+    lifecycle::note_not_yet(lowering, lifecycle.as_deref(), &connection, role, WriteMode::Append, &[]);
     let span = stage.settings.get("table").map_or(stage.connection.span, |setting| setting.value.span);
     let (written, connection_of, schema) = (&stage.settings, &connection, &letters);
     let listed = Listed { written, settings: &settings, connection: connection_of, table: &table, schema, span };

@@ -6,23 +6,31 @@ mod offline;
 
 use std::time::Duration;
 
-use lakehead_core::{Connector, Lifecycle, Replica, StorageClass, Transition};
+use lakehead_core::{
+    Connector, Expiry, Lifecycle, PartitionTime, Replica, Retention, StorageClass, TimeColumn, Transition,
+};
 use lakehead_plan::Planned;
 use lakehead_syntax::Diagnostic;
-use offline::{lake, sink_of};
+use offline::{keeping, lake, sink_of};
 
 static TABLES: Connector = lake("tables", &[]);
+/// Carries out what a lifecycle asks of the writer.
+static KEEPING: Connector = keeping("tables");
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Plans one sink under these rules, in a bucket.
 fn planned(rules: &str, settings: &str) -> (Planned, String) {
-    let text = format!(
+    let text = project(rules, settings);
+    (offline::planned(&text, &[&TABLES]), text)
+}
+
+fn project(rules: &str, settings: &str) -> String {
+    format!(
         "connection lake tables {{ path = \"s3://b/t\" }}\nconnection disk tables {{ path = \"lake\" }}\n\nlifecycle kept {{\n  \
          {rules}\n}}\n\npipeline p {{\n  source a = rows {{ columns = {{ id = bigint, code = varchar, at = timestamp, \
          day = date }} }}\n  sink {settings}\n}}\n"
-    );
-    (offline::planned(&text, &[&TABLES]), text)
+    )
 }
 
 /// A sink that every lifecycle suits.
@@ -155,6 +163,43 @@ fn a_sink_carries_its_lifecycle_by_value() {
     assert_eq!(not_yet[1..], rules, "the first: this lake knows no lifecycles at all");
     let (without, _) = planned("expire after 2y", "lake { table = \"t\" }");
     assert_eq!(sink_of(&without).lifecycle, None);
+}
+
+/// Whoever can keep a table's rows and files for so long does; nobody takes out versions that stand.
+#[test]
+fn what_is_carried_out_is_not_refused() {
+    const RULES: &str = "expire after 2y\n  vacuum after 14d";
+    for (connector, sink, expected) in [
+        (&KEEPING, "lake { table = \"t\", partition_by = [day(at), hour(at)], lifecycle = kept }", vec![]),
+        (&TABLES, DAILY, vec!["expire of lifecycle kept", "vacuum of lifecycle kept"]),
+        (
+            &KEEPING,
+            "lake { table = \"t\", mode = scd2, key = [id], sequence_by = at, partition_by = [day], lifecycle = kept }",
+            vec!["expire of lifecycle kept"],
+        ),
+    ] {
+        let text = project(RULES, sink);
+        let planned = offline::planned(&text, &[connector]);
+        assert_eq!(planned.plans.len(), 1, "{sink}: {:#?}", planned.diagnostics);
+        let rules = planned.plans[0].not_yet.iter().map(|(rule, _)| rule.as_str());
+        let rules: Vec<_> = rules.filter(|rule| rule.contains("lifecycle kept")).collect();
+        assert_eq!(rules, expected, "{sink}: {:#?}", planned.diagnostics);
+    }
+    let text = project(RULES, "lake { table = \"t\", partition_by = [code, day(at), hour(at)], lifecycle = kept }");
+    let planned = offline::planned(&text, &[&KEEPING]);
+    let column = |name: &str, tells| TimeColumn { name: name.into(), source: "at".into(), tells };
+    let by = vec![column("at_day", PartitionTime::Day), column("at_hour", PartitionTime::Hour)];
+    let expected = Retention { expiry: Some(Expiry { after: DAY * 730, by }), vacuum_after: Some(DAY * 14) };
+    assert_eq!(sink_of(&planned).retention(), expected);
+}
+
+#[test]
+fn files_are_kept_a_day_at_least_and_that_is_told() {
+    for (rule, told) in [("vacuum after 23h", 1), ("vacuum after 1d", 0), ("vacuum after 36h", 0)] {
+        let planned = offline::planned(&project(rule, DAILY), &[&KEEPING]);
+        assert_eq!(planned.diagnostics.iter().filter(|found| found.code == "W0610").count(), told, "{rule}");
+        assert!(!planned.diagnostics.iter().any(Diagnostic::is_error), "{:#?}", planned.diagnostics);
+    }
 }
 
 /// Those of `10_lifecycle.lake`, on the sinks of that file and of `05_log_compactor.lake`.

@@ -148,6 +148,8 @@ impl Building<'_> {
 
     /// Returns what a sink is built from.
     pub(crate) fn sink_spec(&self, sink: &SinkPlan) -> SinkSpec {
+        let mut settings = self.expand(&sink.settings);
+        sink.retention().tell(&mut settings);
         SinkSpec {
             pipeline: self.plan.id.clone(),
             node: sink.node.clone(),
@@ -157,7 +159,7 @@ impl Building<'_> {
             mode: sink.mode,
             partition_by: sink.layout.iter().map(|part| part.name.clone()).collect(),
             connection: sink.connection.clone(),
-            settings: self.expand(&sink.settings),
+            settings,
             root: self.root.to_path_buf(),
             cache: self.state.to_path_buf(),
             run: self.run.clone(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use crate::{Clock, Listing, Micros, RecordStore, Result, Settings, Sink, Source, Value};
+use crate::{Clock, Expired, Listing, Micros, RecordStore, Result, Settings, Sink, Source, Value};
 
 /// What a setting may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,6 +253,10 @@ pub type Exists = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<bool>>;
 /// Reads what a catalog must know of a table; `None` where the table is not there. Writes nothing.
 pub type Describe = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<Option<Listing>>>;
 
+/// Says which rows of a table are past the age that its lifecycle asks for; `None` where no row expires, or the table is
+/// not there. Writes nothing.
+pub type PastAge = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<Option<Expired>>>;
+
 /// Sends a text about a pipeline to people: the connection's settings, the pipeline's name, the text.
 pub type Alert = for<'a> fn(&'a Settings, &'a str, &'a str) -> Boxed<'a, Result<()>>;
 
@@ -294,6 +298,8 @@ pub struct SinkRole {
     pub exists: Option<Exists>,
     /// Reads what a catalog must know of a table; `None` where no catalog lists it.
     pub describe: Option<Describe>,
+    /// Looks for rows that expire; `None` where the writer carries out neither `expire` nor `vacuum` of a lifecycle.
+    pub past_age: Option<PastAge>,
     /// The command that reads a table at a location with a reader that others wrote.
     pub query: fn(&str) -> Option<String>,
     /// Says what readers of such a table must know, for `check` and `plan`; `None` where nothing.

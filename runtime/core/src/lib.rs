@@ -11,6 +11,7 @@ mod error;
 pub mod failpoint;
 mod lifecycle;
 mod record;
+mod retention;
 mod sink;
 mod source;
 mod value;
@@ -25,11 +26,13 @@ pub use clock::{Clock, ManualClock, Micros, SystemClock, format_micros, parse_mi
 pub use column_type::{BUCKETS_MAX, column_type_name, has_bucket_hash, parse_column, parse_column_type};
 pub use connector::{
     Alert, Arrivals, Arrived, Boxed, Connector, Describe, Discover, Discovery, Exists, LateInterval, OptionKind,
-    OptionSpec, RECORDED, Records, RunContext, SinkRole, SinkSpec, SourceRole, SourceSpec, TableSpec, WriteMode,
+    OptionSpec, PastAge, RECORDED, Records, RunContext, SinkRole, SinkSpec, SourceRole, SourceSpec, TableSpec,
+    WriteMode,
 };
 pub use error::{Blame, Error, Result, Retry};
 pub use lifecycle::{LIFECYCLE_TAG, Lifecycle, Replica, StorageClass, Transition};
 pub use record::{Created, RecordStore};
+pub use retention::{Expired, Expiry, PartitionTime, Retention, TimeColumn};
 pub use sink::{Mark, Outcome, Patience, Prepared, Sink, SinkPosition, TableFigures, TableVersion};
 pub use source::{BatchBudget, ChangeBatch, Source, SourceEvent};
 pub use value::{Secret, Settings, Value};

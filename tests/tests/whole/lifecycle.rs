@@ -1,9 +1,11 @@
 //! Lifecycles through the binary: tags on what may move, rules for the bucket, and what is not carried out yet.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::buckets::Bucket;
 use super::lakehead::{command, fail, project, run, succeed, text};
+use super::stories::{live_files, live_rows};
 
 const PIPELINES: &str = r#"secret key = env("BUCKET_KEY")
 
@@ -92,7 +94,7 @@ fn data_files_carry_the_tag_that_the_bucket_s_rules_ask_for_and_nothing_else_doe
 
 #[test]
 fn what_nobody_carries_out_is_refused_by_a_run() {
-    let file = r#"connection lake delta { path = "lake" }
+    let file = r#"connection lake parquet { path = "lake" }
 
 lifecycle short { transition to infrequent after 30d; expire after 1y }
 
@@ -109,4 +111,149 @@ pipeline p {
     let output = run(folder.path(), &["lifecycle", "emit", "p"]);
     let said = text(&output.stderr);
     assert!(!output.status.success() && said.contains("error[R0552]"), "{said}");
+}
+
+const EXPIRING: &str = r#"connection drops files { path = "in" }
+connection lake delta { path = "lake" }
+
+lifecycle short {
+  expire after 2y
+  vacuum after 14d
+}
+
+pipeline p {
+  source rows = drops { path = "*.csv", columns = { id = bigint, at = timestamp } }
+  sink lake { table = "t", mode = upsert, key = [id], partition_by = [month(at)], lifecycle = short }
+}
+"#;
+
+/// Rows of a table, by its log.
+fn live(folder: &Path) -> (i64, usize) {
+    let table = folder.join("lake/t");
+    (live_rows(&table), live_files(&table).len())
+}
+
+#[test]
+fn old_partitions_expire_by_a_run_that_may_die_over_it() {
+    for (point, end) in [("delta.expire", "abort"), ("delta.expire", "error")] {
+        let folder = project(EXPIRING);
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        let old = "1,2020-02-29 10:00:00\n2,2020-02-01 10:00:00\n3,2021-12-31 23:59:59\n";
+        let rows = format!("id,at\n{old}4,2999-01-01 10:00:00\n5,\n");
+        std::fs::write(folder.path().join("in/1.csv"), rows).unwrap();
+        let dying = format!("{point}={end}");
+        let died = command(folder.path()).args(["run", "p"]).env("LAKEHEAD_FAILPOINTS", &dying).output().unwrap();
+        assert_eq!(died.status.success(), end == "error", "{dying}\n{}", text(&died.stderr));
+        if end == "error" {
+            // It is told, and looked at again when the run ends.
+            assert!(text(&died.stderr).contains("could not be taken out"), "{}", text(&died.stderr));
+            assert_eq!(live(folder.path()), (2, 2));
+        } else {
+            assert_eq!(live(folder.path()), (5, 4), "{dying}");
+            let said = succeed(folder.path(), &["plan", "p"]);
+            assert!(said.contains("expires now: 2 partitions, 2 files, 3 rows"), "{said}");
+            // What the lake still holds and what it does not are no differences, and are told.
+            let said = succeed(folder.path(), &["verify", "p"]);
+            assert!(said.contains("older than 730 days: 3 rows of the source, 3 of the lake"), "{said}");
+        }
+        // A key of an expired row comes again, and a row that has expired by the time that it comes.
+        std::fs::write(folder.path().join("in/2.csv"), "id,at\n1,2999-01-01 10:00:00\n6,2019-01-01 10:00:00\n")
+            .unwrap();
+        succeed(folder.path(), &["run", "p"]);
+        assert_eq!(live(folder.path()).0, 3, "{dying}");
+        let said = succeed(folder.path(), &["plan", "p"]);
+        assert!(said.contains("expires now: nothing"), "{said}");
+        let said = succeed(folder.path(), &["verify", "p"]);
+        assert!(!said.contains("DIFFERS"), "{said}");
+        let said = succeed(folder.path(), &["verify", "p", "--format", "json"]);
+        assert!(said.contains("\"lake_rows_expired\":0"), "{said}");
+    }
+}
+
+/// A table that is only compacted does not say what its partitions were made from: what goes by age is refused, what does not is
+/// done.
+#[test]
+fn what_is_only_compacted_is_vacuumed_and_expires_nothing() {
+    let keeper = "\npipeline keep {\n  source t = lake { table = \"t\" }\n  sink lake { table = \"t\", mode = compact, lifecycle = short }\n}\n";
+    let folder = project(&format!("{}{keeper}", EXPIRING.replace(", lifecycle = short", "")));
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    std::fs::write(folder.path().join("in/1.csv"), "id,at\n1,2020-02-29 10:00:00\n").unwrap();
+    succeed(folder.path(), &["run", "p"]);
+    let said = fail(folder.path(), &["run", "keep"], 1);
+    assert!(said.contains("R0971") && said.contains("expire of lifecycle short"), "{said}");
+    let file = std::fs::read_to_string(folder.path().join("p.lake")).unwrap();
+    std::fs::write(folder.path().join("p.lake"), file.replace("  expire after 2y\n", "")).unwrap();
+    succeed(folder.path(), &["run", "keep"]);
+    assert_eq!(live(folder.path()), (1, 1));
+    let log = folder.path().join("lake/t/_delta_log");
+    let entries =
+        std::fs::read_dir(log).unwrap().filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
+    assert!(entries.into_iter().any(|entry| entry.contains("interval 14 days")));
+}
+
+const LOGS: &str = r#"secret key = env("BUCKET_KEY")
+
+connection landing files { path = "landing" }
+connection lake delta {
+  path = "s3://lake/tables", endpoint = "http://127.0.0.1:PORT", region = "us-east-1"
+  access_key_id = secret.key, secret_access_key = secret.key
+}
+
+lifecycle log_retention {
+  transition to infrequent      after 30d
+  transition to archive_instant after 90d
+  transition to archive         after 1y { unreadable = allow }   # to be restored before it is read
+  expire after 2y
+}
+
+pipeline log_compactor {
+  trigger cron "*/5 * * * *" { timezone = "UTC", delay = 1m, catchup = all, overlap = skip }
+
+  source small = landing {
+    path     = "logs/%Y/%m/%d/%H%M/*.json"
+    columns  = { ts = timestamptz, service = varchar, level = varchar, message = varchar }
+    interval = run
+  }
+
+  sink lake {
+    table        = "logs.compacted"
+    mode         = overwrite
+    overwrite_by = run_interval
+    partition_by = [day(ts), hour(ts)]
+    lifecycle    = log_retention
+  }
+}
+"#;
+
+/// The retention of `10_lifecycle.lake` over the sink of `05_log_compactor.lake`, as a Delta table: intervals of long ago are
+/// written and expire, those of today stay.
+#[test]
+fn the_logs_of_the_language_s_compactor_expire_in_a_bucket() {
+    let Some(bucket) = Bucket::start() else {
+        println!("skipped: an S3 server is absent");
+        return;
+    };
+    let folder = project(&LOGS.replace("PORT", &bucket.port.to_string()));
+    let lakehead = |arguments: &[&str]| {
+        let output =
+            command(folder.path()).args(arguments).env("BUCKET_KEY", "k").env("LAKEHEAD_LOG", "info").output().unwrap();
+        assert!(output.status.success(), "{}\n{}", arguments.join(" "), text(&output.stderr));
+        format!("{}{}", text(&output.stdout), text(&output.stderr))
+    };
+    for (year, expired) in [("2999", false), ("2020", true)] {
+        let landing = folder.path().join(format!("landing/logs/{year}/05/01/1000"));
+        std::fs::create_dir_all(&landing).unwrap();
+        let line =
+            format!("{{\"ts\":\"{year}-05-01T10:00:10Z\",\"service\":\"api\",\"level\":\"info\",\"message\":\"m\"}}\n");
+        std::fs::write(landing.join("1.json"), line).unwrap();
+        let (from, to) = (format!("{year}-05-01T10:00:00Z"), format!("{year}-05-01T10:05:00Z"));
+        let said = lakehead(&["backfill", "log_compactor", "--from", &from, "--to", &to]);
+        assert_eq!(said.contains("old partitions have expired"), expired, "{said}");
+        assert!(lakehead(&["plan", "log_compactor"]).contains("expires now: nothing"));
+    }
+    let rules = lakehead(&["lifecycle", "emit", "log_compactor"]);
+    assert!(
+        rules.contains("GLACIER_IR") && !rules.contains("\"Days\": 730"),
+        "live files are not the bucket's to delete: {rules}"
+    );
 }

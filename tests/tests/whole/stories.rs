@@ -277,12 +277,12 @@ fn a_cut_names_versions_that_belong_together() {
 }
 
 /// Counts the live rows that the newest entries of a log speak of: rows of live files less those that are gone.
-fn live_rows(table: &std::path::Path) -> i64 {
+pub(crate) fn live_rows(table: &std::path::Path) -> i64 {
     live_files(table).values().sum()
 }
 
 /// The live files and the rows of each that are not gone.
-fn live_files(table: &std::path::Path) -> std::collections::BTreeMap<String, i64> {
+pub(crate) fn live_files(table: &std::path::Path) -> std::collections::BTreeMap<String, i64> {
     live_files_at(table, u64::MAX)
 }
 

@@ -17,14 +17,15 @@ use crate::vectors::{self, Descriptor, Vector};
 
 /// Merges that the end of a run waits for at most: a table with more to merge goes on with its next run.
 const STEPS_AT_END: usize = 16;
-/// Times that a merge is tried against writers that were faster.
-const ATTEMPTS_MAX: u32 = 4;
+/// Times that a merge, or an expiry, is tried against writers that were faster.
+pub(super) const ATTEMPTS_MAX: u32 = 4;
 
 impl DeltaSink {
     pub(super) async fn look_after(&mut self, patience: Patience) {
         if self.fence == 0 {
             return;
         }
+        self.expire(patience).await;
         for _ in 0..STEPS_AT_END {
             self.take_finished(patience).await;
             self.begin_checkpoint();

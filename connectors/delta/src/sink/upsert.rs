@@ -98,6 +98,7 @@ impl DeltaSink {
             partition_by: &self.spec.partition_by,
             keys: KeyEncoder::new(schema, &self.spec.key)?,
             format: self.format(),
+            expiry: self.retention.expiry.as_ref().map(|expiry| (expiry, self.spec.clock.now())),
         })
     }
 

@@ -13,18 +13,18 @@ use lakehead_core::{Clock, Mark, Micros, Outcome, Patience, Sink, SystemClock, W
 use super::Table;
 use super::keyed::{Change, Shadow, check_with_others};
 
-const HOUR: i64 = 3_600_000_000;
-const DAY: i64 = 24 * HOUR;
+pub(crate) const HOUR: i64 = 3_600_000_000;
+pub(crate) const DAY: i64 = 24 * HOUR;
 
 /// The machine's clock, put forward.
 #[derive(Debug, Default)]
-struct Ahead {
+pub(crate) struct Ahead {
     system: SystemClock,
     by: AtomicI64,
 }
 
 impl Ahead {
-    fn pass(&self, micros: i64) {
+    pub(crate) fn pass(&self, micros: i64) {
         self.by.fetch_add(micros, Ordering::SeqCst);
     }
 }
@@ -45,7 +45,7 @@ impl Clock for Ahead {
 }
 
 /// Names of the data files and files of vectors on the disk.
-fn on_disk(folder: &Path) -> BTreeSet<String> {
+pub(crate) fn on_disk(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder.join("lake/t")).unwrap().map(|entry| entry.unwrap());
     let names = entries.map(|entry| entry.file_name().into_string().unwrap());
     names.filter(|name| name.ends_with(".parquet") || name.ends_with(".bin")).collect()

@@ -21,6 +21,7 @@ const fn sink(options: &'static [OptionSpec]) -> Option<SinkRole> {
         records,
         exists: None,
         describe: None,
+        past_age: None,
         query: |_| None,
         readers: |_, _| None,
     })
@@ -42,6 +43,21 @@ pub(crate) const fn lake(name: &'static str, options: &'static [OptionSpec]) -> 
 }
 
 /// Rows of declared columns.
+/// A lake whose tables keep rows and files for as long as a lifecycle says.
+#[allow(dead_code, reason = "not every test that shares this file has lifecycles")]
+pub(crate) const fn keeping(name: &'static str) -> Connector {
+    let lake = lake(name, &[]);
+    let role = match lake.sink {
+        Some(role) => {
+            Some(SinkRole { modes: &KEEPING_MODES, past_age: Some(|_| Box::pin(async { Ok(None) })), ..role })
+        }
+        None => None,
+    };
+    Connector { sink: role, ..lake }
+}
+
+static KEEPING_MODES: [WriteMode; 3] = [WriteMode::Append, WriteMode::Scd2, WriteMode::Compact];
+
 pub(crate) static ROWS: Connector = Connector {
     name: "rows",
     summary: "rows",

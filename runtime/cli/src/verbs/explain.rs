@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 33] = [
+static PAGES: [Page; 35] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -160,6 +160,20 @@ static PAGES: [Page; 33] = [
         why: "texts are stored in catalogs, logs and plans",
         wrong: "path = \"s3://x/${secret.token}\"",
         right: "password = secret.token",
+    },
+    Page {
+        code: "E0613",
+        title: "the age of the partitions is not known",
+        why: "rows move and expire by partition: merging and upserts write old rows into new files",
+        wrong: "sink lake { table = \"orders\", lifecycle = retention }",
+        right: "sink lake { table = \"orders\", partition_by = [day(created_at)], lifecycle = retention }",
+    },
+    Page {
+        code: "W0610",
+        title: "files are kept longer than the lifecycle says",
+        why: "readers of the version before still open what was taken out: it stays a day at least",
+        wrong: "vacuum after 1h",
+        right: "vacuum after 1d",
     },
     Page {
         code: "R0201",

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lakehead_catalog::{Book, Catalog, Difference};
-use lakehead_core::{Clock, Listing, OptionSpec, Result, RunContext, SystemClock, column_type_name};
+use lakehead_core::{Clock, Expired, Listing, OptionSpec, Result, RunContext, SystemClock, column_type_name};
 use lakehead_plan::{CatalogPlan, LayoutTransform, NodeKind, Plan, SinkPlan, SourcePlan};
 use lakehead_sql::Sql;
 
@@ -18,6 +18,7 @@ use crate::catalogs::entry_of;
 use crate::environment::fill_secrets;
 use crate::parts::Building;
 use crate::project::load;
+use crate::show::{grouped, size};
 
 /// Shows slots, publications, tables, columns and layouts of one pipeline, or of all.
 pub(crate) async fn plan(arguments: &PlanArguments, common: &Common) -> Result<Ended> {
@@ -74,6 +75,26 @@ impl Look<'_> {
         let run = RunContext::default();
         let building = Building { plan: self.filled, root: self.root, state: self.state, run: &run, clock: self.clock };
         Some(exists(&building.sink_spec(sink)).await)
+    }
+
+    /// Shows what the next run would take out for its age.
+    async fn show_expired(&self, sink: &SinkPlan) {
+        let role = lakehead_registry::connector(&sink.connector).and_then(|connector| connector.sink);
+        let Some(past_age) = role.and_then(|role| role.past_age) else { return };
+        let run = RunContext::default();
+        let building = Building { plan: self.filled, root: self.root, state: self.state, run: &run, clock: self.clock };
+        match past_age(&building.sink_spec(sink)).await {
+            Ok(Some(Expired { files: 0, .. })) => println!("      expires now: nothing"),
+            Ok(Some(Expired { partitions, files, rows, bytes })) => println!(
+                "      expires now: {} partitions, {} files, {} rows, {}",
+                grouped(partitions),
+                grouped(files),
+                grouped(rows),
+                size(bytes)
+            ),
+            Ok(None) => {}
+            Err(error) => println!("      what expires cannot be seen: {} ({})", error.message(), error.code()),
+        }
     }
 
     /// Shows what registering a table would change in catalogs that the file names.
@@ -186,6 +207,7 @@ async fn show_sink(pipeline: &str, sink: &SinkPlan, look: &Look<'_>, seen: &mut 
     layout_lines(sink, options, pipeline).iter().for_each(|line| println!("      {line}"));
     if matches!(there, Some(Ok(true))) {
         show_measured(sink, options, look).await;
+        look.show_expired(sink).await;
     } else {
         for field in sink.schema.fields() {
             println!("      {:<24} {}", field.name(), column_type_name(field.data_type()));

@@ -8,9 +8,11 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use lakehead_core::{
-    BatchBudget, Checkpoint, Error, IS_CURRENT, IS_DELETED, Result, RunContext, Settings, SourceEvent, Value, WriteMode,
+    BatchBudget, Checkpoint, Error, IS_CURRENT, IS_DELETED, Lifecycle, Micros, Result, RunContext, Settings,
+    SourceEvent, Value, WriteMode,
 };
 use lakehead_engine::{Flow, Silent};
+use lakehead_lakefile::expired_rows;
 use lakehead_plan::{NodeKind, Plan, SinkPlan};
 use lakehead_sql::{Parameters, Sql};
 use serde_json::json;
@@ -35,6 +37,14 @@ struct Sum {
 
 type Ranges = BTreeMap<Option<i64>, Sum>;
 
+/// Rows of one side.
+#[derive(Debug, Default)]
+struct Side {
+    ranges: Ranges,
+    /// Rows past the age at which they expire: the lake may still hold them, or not, and rightly so.
+    expired: u64,
+}
+
 /// Reads the source anew through the same steps, and the lake, and compares.
 pub(crate) async fn verify(arguments: &Verify, common: &Common) -> Result<Ended> {
     let sql = Arc::new(Sql::new());
@@ -42,8 +52,10 @@ pub(crate) async fn verify(arguments: &Verify, common: &Common) -> Result<Ended>
     let Some(mut plan) = find_plan(&loaded, &arguments.pipeline, common)? else { return Ok(Ended::Errors) };
     crate::environment::fill_secrets(&mut plan, &loaded.planned.secrets)?;
     let runner = Runner::new(&loaded, sql, Arc::new(Silent))?;
-    let mut expected: BTreeMap<usize, (Ranges, SchemaRef)> = BTreeMap::new();
-    let rejected = read_source(&runner, &plan, arguments.table.as_deref(), &mut expected).await?;
+    let mut expected: BTreeMap<usize, (Side, SchemaRef)> = BTreeMap::new();
+    // One moment for both sides: what expires while they are read would be on one alone.
+    let now = runner.engine.clock.now();
+    let rejected = read_source(&runner, &plan, arguments.table.as_deref(), now, &mut expected).await?;
     let mut differs = 0;
     for (number, node) in plan.nodes.iter().enumerate() {
         let NodeKind::Sink(sink) = &node.kind else { continue };
@@ -57,9 +69,10 @@ pub(crate) async fn verify(arguments: &Verify, common: &Common) -> Result<Ended>
             not_compared(sink, common);
             continue;
         }
-        let (source, _) = expected.remove(&number).unwrap_or_else(|| (Ranges::new(), source_columns(sink)));
-        let lake = read_lake(&runner, &plan, sink).await?;
-        differs += compare(sink, &source, &lake, common);
+        let (source, _) = expected.remove(&number).unwrap_or_else(|| (Side::default(), source_columns(sink)));
+        let lake = read_lake(&runner, &plan, sink, now).await?;
+        differs += compare(sink, &source.ranges, &lake.ranges, common);
+        say_expired(sink, &source, &lake, common);
     }
     match common.format {
         Format::Json => {
@@ -81,13 +94,32 @@ fn not_compared(sink: &SinkPlan, common: &Common) {
     }
 }
 
+/// What is left out is said, or a table that lost all its rows would look the same.
+fn say_expired(sink: &SinkPlan, source: &Side, lake: &Side, common: &Common) {
+    let Some(expiry) = sink.retention().expiry else { return };
+    let days = Lifecycle::days(expiry.after).unwrap_or(0);
+    match common.format {
+        Format::Json => println!(
+            "{}",
+            json!({ "table": sink.table, "expires_after_days": days, "source_rows_expired": source.expired,
+                "lake_rows_expired": lake.expired })
+        ),
+        Format::Text if source.expired + lake.expired > 0 => println!(
+            " not compared, in partitions older than {days} days: {} rows of the source, {} of the lake",
+            grouped(source.expired),
+            grouped(lake.expired)
+        ),
+        Format::Text => {}
+    }
+}
+
 async fn read_source(
     runner: &Runner,
     plan: &Plan,
     only: Option<&str>,
-    expected: &mut BTreeMap<usize, (Ranges, SchemaRef)>,
+    now: Micros,
+    expected: &mut BTreeMap<usize, (Side, SchemaRef)>,
 ) -> Result<u64> {
-    let now = runner.engine.clock.now();
     let run = RunContext { id: "verify".into(), start: now, end: now };
     let parameters = Parameters::new(&plan.parameters, &run, "", now);
     let mut flow = Flow::new(keeping(plan), Arc::clone(&runner.engine.sql), parameters);
@@ -129,7 +161,7 @@ async fn read_source(
                     let output = flow.push(vec![(stream, rows)]).await?;
                     rejected += output.rejected.len() as u64;
                     for (number, rows) in output.sinks {
-                        add(plan, number, &rows, expected)?;
+                        add(plan, number, &rows, now, expected)?;
                     }
                 }
                 SourceEvent::Misfits { rows, .. } => rejected += rows.len() as u64,
@@ -164,24 +196,37 @@ fn add(
     plan: &Plan,
     number: usize,
     rows: &RecordBatch,
-    expected: &mut BTreeMap<usize, (Ranges, SchemaRef)>,
+    now: Micros,
+    expected: &mut BTreeMap<usize, (Side, SchemaRef)>,
 ) -> Result<()> {
     let NodeKind::Sink(sink) = &plan.nodes[number].kind else { return Ok(()) };
-    let (ranges, schema) = expected.entry(number).or_insert_with(|| (Ranges::new(), source_columns(sink)));
+    let (side, schema) = expected.entry(number).or_insert_with(|| (Side::default(), source_columns(sink)));
     let schema = Arc::clone(schema);
-    sum(rows, &schema, &sink.key, ranges)
+    let rows = unexpired(rows, sink, now, side)?;
+    sum(&rows, &schema, &sink.key, &mut side.ranges)
 }
 
-async fn read_lake(runner: &Runner, plan: &Plan, sink: &SinkPlan) -> Result<Ranges> {
+async fn read_lake(runner: &Runner, plan: &Plan, sink: &SinkPlan, now: Micros) -> Result<Side> {
     let mut source = table_source(runner, plan, sink).await?;
-    let (mut ranges, columns) = (Ranges::new(), source_columns(sink));
+    let (mut side, columns) = (Side::default(), source_columns(sink));
     loop {
         match source.next(BatchBudget::default()).await? {
-            SourceEvent::Changes(batch) => sum(&standing(&batch.rows, sink)?, &columns, &sink.key, &mut ranges)?,
-            SourceEvent::End => return Ok(ranges),
+            SourceEvent::Changes(batch) => {
+                let rows = unexpired(&standing(&batch.rows, sink)?, sink, now, &mut side)?;
+                sum(&rows, &columns, &sink.key, &mut side.ranges)?;
+            }
+            SourceEvent::End => return Ok(side),
             _ => {}
         }
     }
+}
+
+/// Leaves out rows whose partition is past its age, and counts them.
+fn unexpired(rows: &RecordBatch, sink: &SinkPlan, now: Micros, side: &mut Side) -> Result<RecordBatch> {
+    let Some(expiry) = sink.retention().expiry else { return Ok(rows.clone()) };
+    let stays = arrow::compute::not(&expired_rows(rows, &expiry, now)?)?;
+    side.expired += stays.false_count() as u64;
+    Ok(filter_record_batch(rows, &stays)?)
 }
 
 /// The columns that the source has too.
