@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 35] = [
+static PAGES: [Page; 40] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -155,6 +155,13 @@ static PAGES: [Page; 35] = [
         right: "source a = lake { table = \"x\" }\nsink lake { table = \"x\", mode = compact }",
     },
     Page {
+        code: "E0530",
+        title: "a budget of no requests",
+        why: "a round writes its rows, its vectors and the table's log: without a request nothing is ever committed",
+        wrong: "requests_per_hour = 0",
+        right: "requests_per_hour = 600   or leave it out",
+    },
+    Page {
         code: "E0602",
         title: "a secret in a text",
         why: "texts are stored in catalogs, logs and plans",
@@ -225,6 +232,27 @@ static PAGES: [Page; 35] = [
         right: "sort_by = [customer_id]   or leave it out: the order that the files say is kept",
     },
     Page {
+        code: "R0426",
+        title: "another process merges the same files",
+        why: "two processes found the same small files; the first one's record stands, and nothing was changed here",
+        wrong: "two daemons, or a daemon and `lakehead run`, on one table at a time",
+        right: "stop one of them; the next run goes on",
+    },
+    Page {
+        code: "R0427",
+        title: "the record of a merge cannot be read",
+        why: "it says which files the merged one stands for, so that nothing is removed or counted twice without it",
+        wrong: "a file below `_lakehead/<pipeline>/merges` that was edited or cut short",
+        right: "bring it back from a backup of the bucket",
+    },
+    Page {
+        code: "R0428",
+        title: "no such object",
+        why: "`peek` reads one file, at a path or the URL of a store",
+        wrong: "lakehead peek lake/orders",
+        right: "lakehead peek lake/orders/part-0.parquet",
+    },
+    Page {
         code: "R0429",
         title: "an object cannot be read",
         why: "its name says what it holds, and it holds something else; or its name says nothing",
@@ -237,6 +265,13 @@ static PAGES: [Page; 35] = [
         why: "behind the object comes `where` and one expression that is true or false",
         wrong: "lakehead peek a.parquet \"id = 5\"",
         right: "lakehead peek a.parquet \"where { id = 5 }\"",
+    },
+    Page {
+        code: "R0431",
+        title: "no such column",
+        why: "`--columns` names columns of the object itself",
+        wrong: "lakehead peek a.parquet --columns Id",
+        right: "lakehead peek a.parquet --columns id",
     },
     Page {
         code: "R0623",
