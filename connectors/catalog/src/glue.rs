@@ -9,7 +9,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer};
 use serde_json::{Value, json};
 
 use crate::http::{CALL_TIMEOUT, Http};
-use crate::metastore::{PartitionChanges, StoredColumn, StoredTable, values_of};
+use crate::metastore::{PartitionChanges, StoredColumn, StoredTable, is, unless, values_of};
 use crate::{AGAIN, Difference, Known, TableEntry};
 
 /// Partitions of one call that adds some: what the API takes.
@@ -254,17 +254,6 @@ fn refused(action: &'static str, status: u16, answer: &Value) -> Error {
             error.help("the keys are not those of an account, or are no longer")
         }
         _ => error.help(AGAIN),
-    }
-}
-
-fn is(error: &Error, kind: &str) -> bool {
-    error.context().iter().any(|(name, value)| *name == "kind" && value == kind)
-}
-
-fn unless(outcome: Result<Value>, kind: &str) -> Result<()> {
-    match outcome {
-        Err(error) if !is(&error, kind) => Err(error),
-        _ => Ok(()),
     }
 }
 

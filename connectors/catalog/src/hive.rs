@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::http::CALL_TIMEOUT;
-use crate::metastore::{PartitionChanges, StoredColumn, StoredTable, values_of};
+use crate::metastore::{PartitionChanges, StoredColumn, StoredTable, is, unless, values_of};
 use crate::thrift::{self, Answer, Fields, Value};
 use crate::{AGAIN, Difference, Known, TableEntry};
 
@@ -253,17 +253,6 @@ impl Session {
 /// Arguments by their places, from 1 on.
 fn arguments<'a>(values: impl IntoIterator<Item = &'a Value>) -> Fields {
     (1_i16..).zip(values.into_iter().cloned()).collect()
-}
-
-fn is(error: &Error, kind: &str) -> bool {
-    error.context().iter().any(|(name, value)| *name == "kind" && value == kind)
-}
-
-fn unless(outcome: Result<Fields>, kind: &str) -> Result<()> {
-    match outcome {
-        Err(error) if !is(&error, kind) => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn unescaped(text: &str) -> String {

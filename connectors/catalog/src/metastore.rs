@@ -187,6 +187,19 @@ fn cut(comment: &str, chars_max: usize) -> String {
     comment.chars().take(chars_max).collect()
 }
 
+/// Returns whether a service refused a call with its own error `kind`.
+pub(crate) fn is(error: &Error, kind: &str) -> bool {
+    error.context().iter().any(|(name, value)| *name == "kind" && value == kind)
+}
+
+/// Passes over the one refusal that says what was wanted is so already.
+pub(crate) fn unless<T>(outcome: Result<T>, kind: &str) -> Result<()> {
+    match outcome {
+        Err(error) if !is(&error, kind) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The values of a partition as a metastore writes them.
 pub(crate) fn values_of(partition: &ListedPartition) -> Vec<String> {
     partition.values.iter().map(|value| value.clone().unwrap_or_else(|| NULL_PARTITION.to_owned())).collect()

@@ -13,7 +13,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result, failpoint};
-use lakehead_keyindex::{Built, FileId, KeyHash, KeyIndex, Limits, Opened, Place, Progress, means_rebuild};
+use lakehead_keyindex::{Builder, Built, FileId, KeyHash, KeyIndex, Limits, Opened, Place, Progress, means_rebuild};
 use lakehead_lakefile::{Location, conform, read_file, read_rows};
 use serde_json::Value;
 use uuid::Uuid;
@@ -23,7 +23,7 @@ use crate::hash::{KeyHasher, UNINDEXED};
 use crate::live::{LiveFile, LiveTable};
 use crate::merge::add_partition_columns;
 use crate::sink::NewMark;
-use crate::stage::{FileKeys, KeyRun, StagedFile};
+use crate::stage::{FileKeys, KeyRun, StagedFile, build};
 use crate::vectors::{self, Descriptor, Vector};
 
 /// Commits between two seals of the index: after a crash the files of so many commits are read again, a second's work.
@@ -243,17 +243,8 @@ impl KeyedTable {
         let mut builder = index.builder();
         for file in unknown {
             let id = index.register(&file.name)?;
-            let mut row = 0;
-            let mut hashes =
-                Box::pin(file_keys(&self.location, &file.name, &file.partition, &live.schema, hasher).await?);
-            while let Some(batch) = hashes.try_next().await? {
-                for hash in batch {
-                    if hash != UNINDEXED {
-                        builder.push(hash, Place { file: id, row })?;
-                    }
-                    row += 1;
-                }
-            }
+            let hashes = file_keys(&self.location, &file.name, &file.partition, &live.schema, hasher).await?;
+            build_all(&mut builder, id, hashes).await?;
         }
         index.insert_built(vec![builder])
     }
@@ -469,6 +460,22 @@ async fn count_rows(location: &Location, file: &LiveFile) -> Result<u64> {
         rows += batch.num_rows() as u64;
     }
     Ok(rows)
+}
+
+/// Adds the keys of all rows of a file.
+pub(crate) async fn build_all(
+    builder: &mut Builder,
+    file: FileId,
+    hashes: impl futures::Stream<Item = Result<Vec<KeyHash>>> + Send,
+) -> Result<()> {
+    let (mut hashes, mut row) = (Box::pin(hashes), 0);
+    while let Some(batch) = hashes.try_next().await? {
+        build(builder, file, row, &batch)?;
+        row += batch.len() as u32;
+        // Rounds come first.
+        tokio::task::yield_now().await;
+    }
+    Ok(())
 }
 
 /// Returns the hashes of the keys of a file's rows, those that are gone included.

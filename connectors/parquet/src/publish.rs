@@ -30,17 +30,21 @@ fn owner_prefix(pipeline: &str) -> String {
 /// writing over the files of its successor.
 pub(crate) fn final_files(staged: &Staged, pipeline: &str, mark: Mark, buckets: Option<&Buckets>) -> Vec<ManifestFile> {
     let owner = owner_prefix(pipeline);
+    named(staged, buckets, |n| format!("{owner}{:010}-{:05}-{n:04}", mark.seq, mark.fence))
+}
+
+/// Returns staged files as the manifest names them; `own` is what of a name tells whose it is, by the file's number.
+fn named(staged: &Staged, buckets: Option<&Buckets>, own: impl Fn(usize) -> String) -> Vec<ManifestFile> {
     let hash = buckets.and_then(Buckets::rule);
-    let file = |(n, staged_file): (usize, &crate::stage::StagedFile)| {
-        let own = format!("{owner}{:010}-{:05}-{n:04}", mark.seq, mark.fence);
-        let ending = FileKind::of_name(&staged_file.name).extension();
-        let name = file_name(&own, hash.zip(staged_file.bucket), ending);
+    let file = |(n, file): (usize, &crate::stage::StagedFile)| {
+        let ending = FileKind::of_name(&file.name).extension();
+        let name = file_name(&own(n), hash.zip(file.bucket), ending);
         ManifestFile {
-            name: format!("{}{name}", partition_path(&staged_file.partition)),
-            size: staged_file.size,
-            rows: staged_file.rows,
-            partition: staged_file.partition.clone(),
-            bucket: staged_file.bucket,
+            name: format!("{}{name}", partition_path(&file.partition)),
+            size: file.size,
+            rows: file.rows,
+            partition: file.partition.clone(),
+            bucket: file.bucket,
             run: staged.run.clone(),
         }
     };
@@ -61,23 +65,9 @@ pub(crate) fn merged_files(
     fence: u64,
     buckets: Option<&Buckets>,
 ) -> Vec<ManifestFile> {
-    let hash = buckets.and_then(Buckets::rule);
     let names: Vec<&str> = old.iter().map(|file| file.name.as_str()).collect();
     let of = Uuid::new_v5(&Uuid::NAMESPACE_OID, names.join("\n").as_bytes()).simple().to_string();
-    let file = |(n, staged): (usize, &crate::stage::StagedFile)| {
-        let own = own_name(pipeline, &format!("{}-{fence:05}-{n:04}", &of[..16]));
-        let ending = FileKind::of_name(&staged.name).extension();
-        let name = file_name(&own, hash.zip(staged.bucket), ending);
-        ManifestFile {
-            name: format!("{}{name}", partition_path(&staged.partition)),
-            size: staged.size,
-            rows: staged.rows,
-            partition: staged.partition.clone(),
-            bucket: staged.bucket,
-            run: new.run.clone(),
-        }
-    };
-    new.files.iter().enumerate().map(file).collect()
+    named(new, buckets, |n| own_name(pipeline, &format!("{}-{fence:05}-{n:04}", &of[..16])))
 }
 
 /// Returns a file's name. Readers take the bucket from it: Hive, Trino and Athena by `(0?\d+)_\d+.*`, Spark by

@@ -10,11 +10,11 @@ use lakehead_keyindex::Built;
 use lakehead_lakefile::{Location, SpliceInput, read_file, read_whole, splice};
 
 use super::choose::bytes;
-use crate::keyed::file_keys;
+use crate::keyed::{build_all, file_keys};
 use crate::live::LiveFile;
 use crate::merge::add_partition_columns;
 use crate::schema::to_lake;
-use crate::stage::{DataWriters, FileKeys, KeyRun, StagedFile, build};
+use crate::stage::{DataWriters, FileKeys, KeyRun, StagedFile};
 use crate::vectors::{self, Vector, live_rows};
 
 use arrow::array::RecordBatch;
@@ -104,14 +104,8 @@ impl Merge {
         if let Some(mut run) = self.keys.take() {
             let reserved = run.builder.reserve()?;
             let KeyRun { hasher, builder } = &mut run;
-            let mut batches = Box::pin(file_keys(&self.location, &file.name, &partition, &self.schema, hasher).await?);
-            let mut row = 0;
-            while let Some(hashes) = batches.try_next().await? {
-                build(builder, reserved, row, &hashes)?;
-                row += hashes.len() as u32;
-                tokio::task::yield_now().await;
-            }
-            drop(batches);
+            let hashes = file_keys(&self.location, &file.name, &partition, &self.schema, hasher).await?;
+            build_all(builder, reserved, hashes).await?;
             (id, built) = (Some(FileKeys::Built(reserved)), Some(run.finish().await?));
         }
         let mut start = 0;
