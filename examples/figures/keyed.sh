@@ -4,7 +4,7 @@
 #
 #   KEYED=the-keyed-benchmark PYTHON=python-with-deltalake-duckdb-polars examples/figures/keyed.sh
 #
-# ROWS (4000000), ROUNDS (1000) of 2,000 changes, FILES (2000) of 1,500 rows, SIZES (1000000 10000000), COMMITS (20000).
+# ROWS (4000000), ROUNDS (1000) of 2,000 changes, FILES (2000) of 1,500 rows, GROUPS_FILES (64) of 131,072, SIZES (1000000 10000000), COMMITS (20000).
 # The benchmark is built by: cargo build --release --workspace --bench keyed
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -26,6 +26,12 @@ mkdir "$work/files"
 # Of 1,000 files with deletion vectors delta-rs 1.x makes no end: it is asked for the whole ones.
 "$python" "$peer" optimize "$work/files/lake/whole-copy" "$work/files/lake/whole"
 rm -rf "$work/files"
+
+# Row groups of 128 Ki rows are copied, not decoded.
+mkdir "$work/groups"
+"$keyed" files "$work/groups" "${GROUPS_FILES:-64}" 131072
+"$python" "$peer" optimize "$work/groups/lake/whole-copy" "$work/groups/lake/whole"
+rm -rf "$work/groups"
 
 for rows in ${SIZES:-1000000 10000000}; do
   mkdir "$work/size"

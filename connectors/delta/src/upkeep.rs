@@ -17,6 +17,7 @@ mod removed;
 pub(crate) mod sweep;
 
 use checkpoints::Checkpoints;
+use choose::VectorsWritten;
 use merge::Merged;
 use sweep::Swept;
 
@@ -64,8 +65,8 @@ pub(crate) struct Upkeep {
     pub(crate) sweep_at: Option<i64>,
     /// Bytes that merges wrote.
     pub(crate) merged_bytes: u64,
-    /// Bytes of vectors written for each live file since this process knows it.
-    pub(crate) vector_bytes: HashMap<String, u64>,
+    /// What was written for the vectors of each live file.
+    pub(crate) vectors: HashMap<String, VectorsWritten>,
     /// The version after which there was nothing to merge, and when that was looked at.
     quiet: Option<(u64, Duration)>,
     /// When it was looked for rows that expire.
@@ -89,7 +90,7 @@ impl Upkeep {
             checkpoints: Checkpoints::default(),
             sweep_at: None,
             merged_bytes: 0,
-            vector_bytes: HashMap::new(),
+            vectors: HashMap::new(),
             quiet: None,
             expiry_looked: None,
             spent: (0, Duration::ZERO),

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --workspace --bench keyed -- upserts FOLDER 4000000     rounds of 2,000 and of 100,000 changes
 //! cargo bench --workspace --bench keyed -- files FOLDER 2000          small files merged, whole and with rows gone
+//! cargo bench --workspace --bench keyed -- files FOLDER 64 131072     files whose row groups can be copied
 //! cargo bench --workspace --bench keyed -- merge FOLDER whole-copy    the same of a table that `files` left
 //! cargo bench --workspace --bench keyed -- history FOLDER 20000       commits, the first and the last of them
 //! ```
@@ -30,12 +31,12 @@ async fn main() {
     let number = |at: usize, usual: u64| arguments.get(at).map_or(usual, |text| text.parse().unwrap());
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["upserts", folder, ..] => upserts(Path::new(folder), number(2, 4_000_000), number(3, 50), number(4, 0)).await,
-        ["files", folder, ..] => files(Path::new(folder), number(2, 2_000)).await,
+        ["files", folder, ..] => files(Path::new(folder), number(2, 2_000), number(3, 1_500)).await,
         ["merge", folder, name] => merge(Path::new(folder), name).await,
         ["history", folder, ..] => history(Path::new(folder), number(2, 20_000)).await,
         // What `cargo test --benches` runs: nothing.
         _ => eprintln!(
-            "upserts FOLDER [ROWS [ROUNDS [CHANGES]]] | files FOLDER [FILES] | merge FOLDER NAME | history FOLDER [COMMITS]"
+            "upserts FOLDER [ROWS [ROUNDS [CHANGES]]] | files FOLDER [FILES [ROWS]] | merge FOLDER NAME | history FOLDER [COMMITS]"
         ),
     }
 }
@@ -103,15 +104,15 @@ async fn upserts(folder: &Path, rows: u64, rounds: u64, only: u64) {
     }
 }
 
-/// B4: `count` small files become few; the copies are for others to do the same.
-async fn files(folder: &Path, count: u64) {
+/// B4: `count` files of so many rows become few; the copies are for others to do the same.
+async fn files(folder: &Path, count: u64, rows: u64) {
     for (name, gone) in [("whole", false), ("worn", true)] {
         let mut table = BenchTable::open(folder, name, WriteMode::Upsert, false).await;
         for number in 0..count {
-            table.commit(data::snapshot(number * 1_500, 1_500)).await;
+            table.commit(data::snapshot(number * rows, rows)).await;
         }
         if gone {
-            table.commit(Changes::new(count * 1_500).deletes(count * 75)).await;
+            table.commit(Changes::new(count * rows).deletes(count * rows / 20)).await;
         }
         drop(table);
         table::copy(&folder.join(format!("lake/{name}")), &folder.join(format!("lake/{name}-copy")));

@@ -67,7 +67,7 @@ impl DeltaSink {
             let version = state.version + 1;
             if self.log.put(version, "DELETE", &actions).await? == Put::Ours {
                 for file in &old {
-                    self.upkeep.vector_bytes.remove(&file.name);
+                    self.upkeep.vectors.remove(&file.name);
                 }
                 self.rows_by_key.replaced(version, &old, Added::default());
                 return Ok(expired_in(old.iter()));

@@ -118,7 +118,7 @@ impl DeltaSink {
         }
         let (version, schema) = (live.version, std::sync::Arc::clone(&live.schema));
         let files: Vec<LiveFile> =
-            choose(live, self.upkeep.policy.file_bytes, &self.upkeep.vector_bytes).into_iter().cloned().collect();
+            choose(live, self.upkeep.policy.file_bytes, &self.upkeep.vectors).into_iter().cloned().collect();
         if files.is_empty() || !self.upkeep.spend(files.iter().map(bytes).sum(), now) {
             self.upkeep.rest(version, now);
             return false;
@@ -168,7 +168,7 @@ impl DeltaSink {
             if self.log.put(version, "OPTIMIZE", &actions).await? == Put::Ours {
                 self.upkeep.merged_bytes += merged.bytes();
                 for file in &old {
-                    self.upkeep.vector_bytes.remove(&file.name);
+                    self.upkeep.vectors.remove(&file.name);
                 }
                 tracing::debug!(table = %self.location.url(), files = old.len(), into = marks.len(), "files were merged");
                 let live = merged.new.into_iter().zip(marks).filter_map(|(file, mark)| mark.map(|mark| (file, mark)));
@@ -237,7 +237,7 @@ impl DeltaSink {
     /// Counts what a round wrote for the vectors of each file.
     pub(super) fn note_vectors(&mut self, keyed: Option<&Keyed>) {
         for (file, bytes) in keyed.into_iter().flat_map(|keyed| self.rows_by_key.vectors_of(&keyed.marks)) {
-            *self.upkeep.vector_bytes.entry(file).or_default() += bytes;
+            self.upkeep.vectors.entry(file).or_default().add(bytes);
         }
     }
 

@@ -14,8 +14,8 @@ const FAN_IN: usize = 8;
 const TIER_BYTES: u64 = 256 * 1024;
 /// Rows that one step reads at most, but for one large file: some seconds' work, after which the table is better off.
 const STEP_ROWS_MAX: u64 = 4 << 20;
-/// A file is written anew where one row of so many is gone.
-const GONE_SHARE: u64 = 3;
+/// A file is written anew where one row of so many is gone: readers pass over one dead row for four live ones at most.
+const GONE_SHARE: u64 = 5;
 
 /// Returns the tier of a size.
 fn tier(size: u64) -> u32 {
@@ -25,16 +25,36 @@ fn tier(size: u64) -> u32 {
 /// Files that one step reads at most.
 const STEP_FILES_MAX: usize = 1024;
 
+/// The vectors written for a live file since this process knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct VectorsWritten {
+    count: u64,
+    bytes: u64,
+}
+
+impl VectorsWritten {
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
+
+    /// Bytes by which as many vectors of the size of today's, `newest`, outweigh those that were written.
+    fn saved_by_a_fresh_start(self, newest: u64) -> u64 {
+        self.count.saturating_mul(newest).saturating_sub(self.bytes)
+    }
+}
+
 /// Chooses what one step merges into files of `file_bytes`: the smallest full tier first, then the file of which most
 /// is gone.
 ///
-/// Each round that takes rows out of a file writes the file's whole vector anew. `vector_bytes` tells how many bytes that
-/// came to since the file was written: once they weigh as much as the file, writing it anew would have been the cheaper
-/// way, so that it never costs more than twice what the best moment would have cost.
+/// Each round that takes rows out of a file writes the file's whole vector anew. Were the file written anew, its vectors
+/// would begin small again, and as many rounds as there were since would cost what these did; left as it is, each costs a
+/// vector of today's size at least. Once that saves as much as the file weighs, it is worth it: never more than twice what
+/// the best moment would have cost. Vectors that have stopped growing (a bit for each row at most) save nothing further.
 pub(crate) fn choose<'a>(
     live: &'a LiveTable,
     file_bytes: u64,
-    vector_bytes: &HashMap<String, u64>,
+    vectors: &HashMap<String, VectorsWritten>,
 ) -> Vec<&'a LiveFile> {
     let mut tiers: BTreeMap<(u32, &PartitionValues), Vec<&LiveFile>> = BTreeMap::new();
     // What stands for the interval of a run is replaced by its name: it stays as it is.
@@ -57,8 +77,13 @@ pub(crate) fn choose<'a>(
     }
     let much_is_gone = |file: &&LiveFile| {
         let gone = file.vector.as_ref().map_or(0, |vector| vector.cardinality);
-        let outweighed = vector_bytes.get(&file.name).is_some_and(|written| *written >= bytes(file));
-        gone > 0 && (outweighed || gone.saturating_mul(GONE_SHARE) >= file.rows().unwrap_or(u64::MAX))
+        let outweighed = || {
+            file.vector
+                .as_ref()
+                .zip(vectors.get(&file.name))
+                .is_some_and(|(vector, written)| written.saved_by_a_fresh_start(vector.bytes()) >= bytes(file))
+        };
+        gone > 0 && (outweighed() || gone.saturating_mul(GONE_SHARE) >= file.rows().unwrap_or(u64::MAX))
     };
     let share = |file: &LiveFile| {
         let gone = file.vector.as_ref().map_or(0, |vector| vector.cardinality);
@@ -84,7 +109,7 @@ mod tests {
     use crate::live::Totals;
 
     fn file(name: &str, size: i64, gone: u64) -> LiveFile {
-        let vector = json!({ "storageType": "u", "pathOrInlineDv": "x", "sizeInBytes": 1, "cardinality": gone });
+        let vector = json!({ "storageType": "u", "pathOrInlineDv": "x", "sizeInBytes": 10, "cardinality": gone });
         LiveFile {
             name: name.into(),
             path: name.into(),
@@ -102,7 +127,7 @@ mod tests {
         chosen_after(files, &HashMap::new())
     }
 
-    fn chosen_after(files: Vec<LiveFile>, vector_bytes: &HashMap<String, u64>) -> Vec<String> {
+    fn chosen_after(files: Vec<LiveFile>, vectors: &HashMap<String, VectorsWritten>) -> Vec<String> {
         let live = LiveTable {
             version: 1,
             identity: String::new(),
@@ -115,7 +140,7 @@ mod tests {
             totals: Totals::default(),
             numbers: HashMap::new(),
         };
-        choose(&live, 64 << 20, vector_bytes).into_iter().map(|file| file.name.clone()).collect()
+        choose(&live, 64 << 20, vectors).into_iter().map(|file| file.name.clone()).collect()
     }
 
     #[test]
@@ -132,14 +157,16 @@ mod tests {
         assert_eq!(chosen(small(2000)).len(), 1024, "a step is bounded");
         let large: Vec<_> = (0..9).map(|n| file(&format!("l{n}"), 20 << 20, 0)).collect();
         assert_eq!(chosen(large).len(), 3, "by its bytes too");
-        let worn = vec![file("a", 1000, 99), file("b", 1000, 100), file("c", 1000, 150)];
+        let worn = vec![file("a", 1000, 59), file("b", 1000, 60), file("c", 1000, 90)];
         assert_eq!(chosen(worn), ["c"]);
-        assert!(chosen(vec![file("a", 100 << 20, 99)]).is_empty());
-        assert_eq!(chosen(vec![file("a", 100 << 20, 100)]), ["a"], "however large");
-        let written = HashMap::from([("b".to_owned(), 1000)]);
+        assert!(chosen(vec![file("a", 100 << 20, 59)]).is_empty());
+        assert_eq!(chosen(vec![file("a", 100 << 20, 60)]), ["a"], "however large");
+        let written = |count, bytes| HashMap::from([("b".to_owned(), VectorsWritten { count, bytes })]);
         let files = || vec![file("a", 1000, 9), file("b", 1000, 7), file("c", 1000, 0)];
         assert!(chosen(files()).is_empty());
-        assert_eq!(chosen_after(files(), &written), ["b"], "its vectors weigh as much as itself");
+        assert_eq!(chosen_after(files(), &written(200, 1000)), ["b"], "a fresh start would save as much as it weighs");
+        assert!(chosen_after(files(), &written(200, 1001)).is_empty());
+        assert!(chosen_after(files(), &written(2000, 20_000)).is_empty(), "its vectors do not grow");
         let mut of_runs = small(8);
         of_runs.iter_mut().for_each(|file| file.run = Some("1/2".into()));
         assert!(chosen(of_runs).is_empty());
