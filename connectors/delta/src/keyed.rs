@@ -34,8 +34,6 @@ const MERGED_ENTRIES: usize = 256 * 1024;
 const INSERTED_AT_ONCE: usize = 256 * 1024;
 /// Bytes of keys that are held while files are merged.
 const BUILT_BESIDE_BYTES: usize = 16 << 20;
-/// Vectors that are read at once.
-const VECTORS_AT_ONCE: usize = 8;
 
 /// Says of what an index is one; another text means another index.
 fn stamp(live: &LiveTable, hasher: &KeyHasher) -> Vec<u8> {
@@ -278,12 +276,9 @@ impl KeyedTable {
                 Some(descriptor) => unread.push((id, descriptor.clone())),
             }
         }
-        let location = &self.location;
-        let reads = unread.into_iter().map(|(id, descriptor)| async move {
-            let vector = vectors::read(location, &descriptor).await?;
-            Ok::<_, Error>((id, (descriptor, vector)))
-        });
-        let read: Vec<_> = futures::stream::iter(reads).buffer_unordered(VECTORS_AT_ONCE).try_collect().await?;
+        let descriptors: Vec<&Descriptor> = unread.iter().map(|(_, descriptor)| descriptor).collect();
+        let read = vectors::read_all(&self.location, &descriptors).await?;
+        let read = unread.into_iter().zip(read).map(|((id, descriptor), vector)| (id, (descriptor, vector)));
         self.vectors.extend(read);
         Ok(())
     }

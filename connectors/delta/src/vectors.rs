@@ -1,8 +1,12 @@
 //! Deletion vectors: which rows of a data file are gone. Format: Delta protocol, "Deletion Vector Format".
 
-use arrow::array::{BooleanArray, RecordBatch};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
 use arrow::compute::filter_record_batch;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result, failpoint};
 use lakehead_lakefile::{Location, storage_error};
 use object_store::{ObjectStoreExt, PutPayload};
@@ -18,6 +22,8 @@ const FILE_VERSION: u8 = 1;
 const FILE_BYTES: usize = 256 * 1024;
 /// Bytes of one vector at most: two milliards of rows.
 const VECTOR_BYTES_MAX: u64 = 256 << 20;
+/// Files of vectors that are read at once.
+const FILES_AT_ONCE: usize = 8;
 /// The digits of Z85 (ZeroMQ RFC 32).
 const DIGITS: &[u8; 85] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
 /// Digits of a uuid.
@@ -47,6 +53,15 @@ impl Descriptor {
     pub(crate) fn bytes(&self) -> u64 {
         self.size_in_bytes
     }
+
+    /// Reads the vector out of its `data`, magic number first.
+    fn decode(&self, data: &[u8], location: &Location) -> Result<Vector> {
+        let vector = data.split_first_chunk::<4>().and_then(|(magic, bitmap)| {
+            (u32::from_le_bytes(*magic) == MAGIC).then(|| RoaringTreemap::deserialize_from(bitmap).ok())?
+        });
+        let vector = vector.ok_or_else(|| broken(location, "its form"))?;
+        if vector.len() == self.cardinality { Ok(vector) } else { Err(broken(location, "its number of rows")) }
+    }
 }
 
 /// The rows of one file that are gone, by their place in it.
@@ -61,30 +76,53 @@ fn broken(location: &Location, what: &str) -> Error {
 
 /// Reads a vector, checking its length, its magic number and its checksum.
 pub(crate) async fn read(location: &Location, descriptor: &Descriptor) -> Result<Vector> {
-    if descriptor.size_in_bytes > VECTOR_BYTES_MAX {
-        return Err(broken(location, "it is too large"));
+    Ok(read_all(location, &[descriptor]).await?.pop().unwrap_or_default())
+}
+
+/// Reads vectors as [`read`] does, those of one file with one request.
+pub(crate) async fn read_all(location: &Location, descriptors: &[&Descriptor]) -> Result<Vec<Vector>> {
+    let mut by_file: BTreeMap<String, (Vec<usize>, Vec<Range<u64>>)> = BTreeMap::new();
+    let mut vectors = vec![Vector::new(); descriptors.len()];
+    for (n, descriptor) in descriptors.iter().enumerate() {
+        if descriptor.size_in_bytes > VECTOR_BYTES_MAX {
+            return Err(broken(location, "it is too large"));
+        }
+        match descriptor.storage_type.as_str() {
+            "i" => {
+                let mut data = from_z85(&descriptor.path_or_inline_dv).ok_or_else(|| broken(location, "its text"))?;
+                data.truncate(usize::try_from(descriptor.size_in_bytes).unwrap_or(usize::MAX));
+                vectors[n] = descriptor.decode(&data, location)?;
+            }
+            "u" => {
+                let name = file_name(&descriptor.path_or_inline_dv).ok_or_else(|| broken(location, "its name"))?;
+                let from = descriptor.offset.unwrap_or(0);
+                let (places, ranges) = by_file.entry(name).or_default();
+                places.push(n);
+                ranges.push(from..from.saturating_add(descriptor.size_in_bytes + 8));
+            }
+            _ => return Err(broken(location, "it lies outside the table")),
+        }
     }
-    let size = usize::try_from(descriptor.size_in_bytes).map_err(|_| broken(location, "it is too large"))?;
-    let data = match descriptor.storage_type.as_str() {
-        "i" => {
-            let mut data = from_z85(&descriptor.path_or_inline_dv).ok_or_else(|| broken(location, "its text"))?;
-            data.truncate(size);
-            Bytes::from(data)
+    let reads: Vec<_> = by_file.into_iter().map(|(name, of_file)| ranges_of(location, name, of_file)).collect();
+    let mut reads = futures::stream::iter(reads).buffered(FILES_AT_ONCE);
+    while let Some((places, found)) = reads.try_next().await? {
+        for (n, bytes) in places.into_iter().zip(found) {
+            let size = usize::try_from(descriptors[n].size_in_bytes).unwrap_or(usize::MAX);
+            let data = checked(&bytes, size).ok_or_else(|| broken(location, "its checksum"))?;
+            vectors[n] = descriptors[n].decode(&data, location)?;
         }
-        "u" => {
-            let name = file_name(&descriptor.path_or_inline_dv).ok_or_else(|| broken(location, "its name"))?;
-            let (from, path) = (descriptor.offset.unwrap_or(0), location.path(&name));
-            let range = from..from + descriptor.size_in_bytes + 8;
-            let bytes = location.store().get_range(&path, range).await.map_err(|error| storage_error(error, &name))?;
-            checked(&bytes, size).ok_or_else(|| broken(location, "its checksum"))?
-        }
-        _ => return Err(broken(location, "it lies outside the table")),
-    };
-    let vector = data.split_first_chunk::<4>().and_then(|(magic, bitmap)| {
-        (u32::from_le_bytes(*magic) == MAGIC).then(|| RoaringTreemap::deserialize_from(bitmap).ok())?
-    });
-    let vector = vector.ok_or_else(|| broken(location, "its form"))?;
-    if vector.len() == descriptor.cardinality { Ok(vector) } else { Err(broken(location, "its number of rows")) }
+    }
+    Ok(vectors)
+}
+
+/// Reads parts of one file, and hands on whose they are.
+async fn ranges_of(
+    location: &Location,
+    name: String,
+    (places, ranges): (Vec<usize>, Vec<Range<u64>>),
+) -> Result<(Vec<usize>, Vec<Bytes>)> {
+    let found = location.store().get_ranges(&location.path(&name), &ranges).await;
+    Ok((places, found.map_err(|error| storage_error(error, &name))?))
 }
 
 /// Takes a vector out of a file: length, data, checksum.
@@ -156,8 +194,14 @@ impl NewFile {
 pub(crate) fn live_rows(batch: RecordBatch, start: u64, gone: Option<&Vector>) -> Result<RecordBatch> {
     let end = start + batch.num_rows() as u64;
     let Some(gone) = gone.filter(|gone| gone.range_cardinality(start..end) > 0) else { return Ok(batch) };
-    let stays: BooleanArray = (start..end).map(|row| Some(!gone.contains(row))).collect();
-    Ok(filter_record_batch(&batch, &stays)?)
+    let mut stays = BooleanBufferBuilder::new(batch.num_rows());
+    stays.append_n(batch.num_rows(), true);
+    let mut gone = gone.iter();
+    gone.advance_to(start);
+    for row in gone.take_while(|row| *row < end) {
+        stays.set_bit(usize::try_from(row - start).unwrap_or(0), false);
+    }
+    Ok(filter_record_batch(&batch, &BooleanArray::from(stays.finish()))?)
 }
 
 /// Returns whether a file's name, without its folder, is that of a file of vectors.

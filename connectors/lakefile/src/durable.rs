@@ -47,6 +47,20 @@ impl DurableDisk {
         name.into()
     }
 
+    /// Reads whole files on one thread: a change of threads for each would cost more than to read a small one.
+    pub(crate) async fn read_files(&self, locations: Vec<Path>) -> Result<Vec<Bytes>> {
+        let files =
+            locations.iter().map(|location| self.disk.path_to_filesystem(location)).collect::<Result<Vec<_>>>()?;
+        let read = |file: &PathBuf| match std::fs::read(file) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Error::NotFound { path: file.display().to_string(), source: error.into() })
+            }
+            Err(error) => Err(failed(file, error)),
+        };
+        blocking(move || files.iter().map(read).collect()).await
+    }
+
     async fn synced(&self, location: &Path) -> Result<()> {
         let file = self.disk.path_to_filesystem(location)?;
         blocking(move || sync(&file).map_err(|error| failed(&file, error))).await

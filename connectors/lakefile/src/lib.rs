@@ -3,6 +3,7 @@
 
 mod durable;
 mod encoding;
+mod gather;
 mod head;
 mod keys;
 mod location;
@@ -15,6 +16,7 @@ mod splice;
 mod statistics;
 mod writer;
 
+pub use gather::read_gathered;
 pub use head::{FileHead, FileOrder, read_head};
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
@@ -22,7 +24,7 @@ pub use partition::{
     PartitionValues, decode_partition_value, expired_rows, file_schema, partition_path, partition_texts,
     split_by_partition,
 };
-pub use reader::{cast_exactly, conform, object_size, read_file, read_rows, read_schema, read_whole, whole_times};
+pub use reader::{cast_exactly, conform, object_size, read_file, read_rows, read_schema, whole_times};
 pub use records::ObjectRecords;
 pub use selective::{Condition, Extremes, Holds, Keeps, SelectiveFile};
 pub use splice::{SpliceInput, splice, splice_into};

@@ -3,7 +3,8 @@
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
-use futures::TryStreamExt;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result, Settings};
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::azure::MicrosoftAzureBuilder;
@@ -11,7 +12,7 @@ use object_store::buffered::BufWriter;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreScheme, TagSet};
+use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, TagSet};
 use url::{Position, Url};
 
 use crate::durable::DurableDisk;
@@ -19,10 +20,15 @@ use crate::durable::DurableDisk;
 /// What a location may be, for people.
 const KINDS: &str = "locations are paths, file:///…, s3://bucket/…, gs://bucket/…, az://container/…, https://…";
 
+/// Small objects that are asked for at once.
+const REQUESTS: usize = 8;
+
 /// A folder in an object store or on the local disk.
 #[derive(Clone, Debug)]
 pub struct Location {
     store: Arc<dyn ObjectStore>,
+    /// The same where it is this machine's.
+    disk: Option<Arc<DurableDisk>>,
     prefix: Path,
     url: Url,
     /// What data files are tagged with, name and value.
@@ -46,7 +52,9 @@ impl Location {
             .map_err(|()| Error::user("R0406", "the path is not a folder").with("path", folder.display()))?;
         let prefix = Path::from_absolute_path(&folder)
             .map_err(|error| Error::user("R0406", "the path has a part that no store can hold").caused_by(error))?;
-        Ok(Self { store: Arc::new(DurableDisk::new()), prefix, url, tag: None })
+        let disk = Arc::new(DurableDisk::new());
+        let store: Arc<dyn ObjectStore> = Arc::clone(&disk) as _;
+        Ok(Self { store, disk: Some(disk), prefix, url, tag: None })
     }
 
     fn open_url(url: &Url, settings: &Settings) -> Result<Self> {
@@ -86,7 +94,7 @@ impl Location {
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Self { store, prefix, url, tag: None })
+        Ok(Self { store, disk: None, prefix, url, tag: None })
     }
 
     /// Has the data files that are written here carry a tag, where the store has tags: what its own rules ask for.
@@ -98,6 +106,23 @@ impl Location {
     /// Returns the same folder for what must never be moved: the table's own books.
     pub fn untagged(&self) -> Self {
         Self { tag: None, ..self.clone() }
+    }
+
+    /// Reads small objects whole, some at once.
+    pub(crate) async fn read_small(&self, names: &[String]) -> Result<Vec<Bytes>> {
+        if let Some(disk) = &self.disk {
+            let paths = names.iter().map(|name| self.path(name)).collect();
+            return disk.read_files(paths).await.map_err(|error| crate::storage_error(error, self.url.as_str()));
+        }
+        let read = |name: &String| {
+            let (store, path, name) = (Arc::clone(&self.store), self.path(name), name.clone());
+            async move {
+                let bytes = async { store.get(&path).await?.bytes().await };
+                bytes.await.map_err(|error| crate::storage_error(error, &name))
+            }
+        };
+        let reads: Vec<_> = names.iter().map(read).collect();
+        futures::stream::iter(reads).buffered(REQUESTS).try_collect().await
     }
 
     /// Begins a data file.
@@ -124,7 +149,7 @@ impl Location {
             .url
             .join(&format!("{}/", relative.trim_matches('/')))
             .map_err(|error| Error::user("R0406", "the path is not one").with("path", relative).caused_by(error))?;
-        Ok(Self { store: self.store.clone(), prefix, url, tag: None })
+        Ok(Self { store: self.store.clone(), disk: self.disk.clone(), prefix, url, tag: None })
     }
 
     /// Returns the folder of a table: `a.b` under prefix `X` lies at `Xa/b`.

@@ -15,9 +15,7 @@ use lakehead_core::{Error, Result, column_type_name};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
@@ -26,7 +24,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use crate::{FileKind, Location, parquet_error, storage_error};
 
 /// Rows of one batch read back.
-const BATCH_ROWS: usize = 65_536;
+pub(crate) const BATCH_ROWS: usize = 65_536;
 
 /// Reads the columns `columns` of a file (all where `None`), in the order of the file.
 pub async fn read_file(
@@ -49,21 +47,6 @@ pub async fn read_file(
     let name = name.to_owned();
     let stream = builder.build().map_err(|error| parquet_error(error, &name))?;
     Ok(stream.map_err(move |error| parquet_error(error, &name)).boxed())
-}
-
-/// Reads a small file whole: one request, and its bytes are decoded from memory.
-pub async fn read_whole(location: &Location, name: &str) -> Result<Vec<RecordBatch>> {
-    let failed = |error| parquet_error(error, name);
-    let bytes = match location.store().get(&location.path(name)).await {
-        Ok(found) => found.bytes().await,
-        Err(error) => Err(error),
-    };
-    let bytes = bytes.map_err(|error| storage_error(error, name))?;
-    let metadata =
-        ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).and_then(whole_times).map_err(failed)?;
-    let reader =
-        ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata).with_batch_size(BATCH_ROWS).build();
-    Ok(reader.map_err(failed)?.collect::<std::result::Result<_, _>>()?)
 }
 
 /// Reads the rows of a file whose numbers, from zero, are `rows`: each once, in rising order.
@@ -271,7 +254,8 @@ mod tests {
         let far = [Some(-62_135_596_800_000_000), Some(253_402_300_799_999_999)];
         assert_eq!(micros(batches[0].column(1)), [far[0], far[1], None]);
         assert_eq!(micros(batches[0].column(2).as_list::<i32>().values()), far);
-        assert_eq!(read_whole(&location, "a.parquet").await.unwrap(), batches);
+        let twice = ["a.parquet".to_owned(), "a.parquet".to_owned()];
+        assert_eq!(crate::read_gathered(&location, &twice).await.unwrap(), [batches.clone(), batches]);
         let rows = read_rows(&location, "a.parquet", &[1]).await.unwrap();
         assert_eq!(micros(rows[0].column(1)), [far[1]]);
     }

@@ -151,10 +151,7 @@ impl DeltaSink {
                 merged.old.iter().map(|old| live.files.get(&old.file.name).cloned()).collect()
             };
             let Some(old) = old.filter(|_| mark.fence <= self.fence && state.identity == self.identity) else { break };
-            let mut gone = Vec::with_capacity(old.len());
-            for file in &old {
-                gone.push(self.gone(file).await?);
-            }
+            let gone = self.gone(&old).await?;
             let marks = self.marked_anew(&merged, &gone).await?;
             let millis = self.millis();
             let removed = old.iter().map(|file| remove(file, millis));
@@ -185,13 +182,18 @@ impl DeltaSink {
         Ok(())
     }
 
-    /// The rows of a live file that are gone.
-    async fn gone(&mut self, file: &LiveFile) -> Result<Vector> {
-        match (&file.vector, self.rows_by_key.vector(file)) {
-            (None, _) => Ok(Vector::new()),
-            (Some(_), Some(known)) => Ok(known.clone()),
-            (Some(descriptor), None) => vectors::read(&self.location, descriptor).await,
-        }
+    /// The rows of live files that are gone.
+    async fn gone(&mut self, files: &[LiveFile]) -> Result<Vec<Vector>> {
+        let known: Vec<Option<Vector>> = files
+            .iter()
+            .map(
+                |file| if file.vector.is_none() { Some(Vector::new()) } else { self.rows_by_key.vector(file).cloned() },
+            )
+            .collect();
+        let unread = files.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let unread: Vec<&Descriptor> = unread.filter_map(|(file, _)| file.vector.as_ref()).collect();
+        let mut read = vectors::read_all(&self.location, &unread).await?.into_iter();
+        Ok(known.into_iter().map(|known| known.or_else(|| read.next()).unwrap_or_default()).collect())
     }
 
     /// Per new file the vector of the rows that went meanwhile; none for a file that holds no row any more.

@@ -7,7 +7,7 @@
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Result, failpoint};
 use lakehead_keyindex::Built;
-use lakehead_lakefile::{Location, SpliceInput, read_file, read_whole, splice};
+use lakehead_lakefile::{Location, SpliceInput, read_file, read_gathered, splice};
 
 use super::choose::bytes;
 use crate::keyed::{build_all, file_keys};
@@ -23,10 +23,11 @@ use arrow::datatypes::SchemaRef;
 /// Rows that are encoded before others may go on.
 const ROWS_AT_ONCE: usize = 16 * 1024;
 
-/// Bytes up to which a file is read at once, ahead of its turn.
-const WHOLE_BYTES_MAX: u64 = 1 << 20;
-/// Small files that are read while one is written.
-const READ_AHEAD: usize = 4;
+/// Bytes up to which a file is small: read with its neighbours, ahead of their turn.
+const SMALL_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of small files that are read together, and how many files.
+const GATHERED_BYTES: u64 = 1 << 20;
+const GATHERED_FILES: usize = 32;
 
 /// What is to be merged, and how it is written.
 pub(crate) struct Merge {
@@ -69,12 +70,15 @@ impl Merge {
         let mut old = Vec::with_capacity(self.files.len());
         let mut start = 0;
         let location = self.location.clone();
-        let loads = std::mem::take(&mut self.files).into_iter().map(|file| Loaded::of(&location, file));
-        let mut loads = futures::stream::iter(loads).buffered(READ_AHEAD).boxed();
-        while let Some(Loaded { file, gone, rows }) = loads.try_next().await? {
-            let kept = self.copy(&file, &gone, rows).await?;
-            old.push(OldFile { file, gone, start });
-            start += kept;
+        let loads = gathered(std::mem::take(&mut self.files)).into_iter().map(|files| load(&location, files));
+        // The next are read while these are written.
+        let mut loads = futures::stream::iter(loads).buffered(2).boxed();
+        while let Some(loaded) = loads.try_next().await? {
+            for Loaded { file, gone, rows } in loaded {
+                let kept = self.copy(&file, &gone, rows).await?;
+                old.push(OldFile { file, gone, start });
+                start += kept;
+            }
         }
         drop(loads);
         let (new, keys) = self.writers.finish_with_keys().await?;
@@ -153,16 +157,34 @@ struct Loaded {
     rows: Option<Vec<RecordBatch>>,
 }
 
-impl Loaded {
-    async fn of(location: &Location, file: LiveFile) -> Result<Self> {
-        let gone = match &file.vector {
-            Some(descriptor) => vectors::read(location, descriptor).await?,
-            None => Vector::new(),
-        };
-        let small = bytes(&file) <= WHOLE_BYTES_MAX;
-        let rows = if small { Some(read_whole(location, &file.name).await?) } else { None };
-        Ok(Self { file, gone, rows })
+/// Puts neighbours that are small together, in their order.
+fn gathered(files: Vec<LiveFile>) -> Vec<Vec<LiveFile>> {
+    let mut groups: Vec<(u64, Vec<LiveFile>)> = Vec::new();
+    for file in files {
+        let size = bytes(&file);
+        match groups.last_mut() {
+            Some((read, group)) if *read + size <= GATHERED_BYTES && group.len() < GATHERED_FILES => {
+                *read += size;
+                group.push(file);
+            }
+            _ => groups.push((size, vec![file])),
+        }
     }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+/// Reads small files, and which rows of any file are gone.
+async fn load(location: &Location, files: Vec<LiveFile>) -> Result<Vec<Loaded>> {
+    let small = files.iter().all(|file| bytes(file) <= SMALL_BYTES_MAX);
+    let names: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+    let mut rows = if small { read_gathered(location, &names).await? } else { Vec::new() }.into_iter();
+    let marked: Vec<_> = files.iter().filter_map(|file| file.vector.as_ref()).collect();
+    let mut marks = vectors::read_all(location, &marked).await?.into_iter();
+    let of = |file: LiveFile| {
+        let gone = file.vector.as_ref().and_then(|_| marks.next()).unwrap_or_default();
+        Loaded { file, gone, rows: rows.next() }
+    };
+    Ok(files.into_iter().map(of).collect())
 }
 
 impl Merged {
