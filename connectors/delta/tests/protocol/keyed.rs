@@ -96,17 +96,16 @@ pub(crate) fn python(script: &str, folder: &Path) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
-/// Asks DuckDB and Polars, and ClickHouse and Sail where they are installed.
+/// Asks DuckDB and Polars, and ClickHouse and Sail (`pip install pysail pyspark-client`) where they are installed.
 pub(crate) fn check_with_others(shadow: &Shadow, folder: &Path) {
     let script = "
-import sys, duckdb, polars
+import os, sys, duckdb, polars
 path = sys.argv[1]
 print(*duckdb.sql(f\"select count(*), sum(id)::bigint, sum(length(body))::bigint from delta_scan('{path}')\").fetchone())
 rows = polars.scan_delta(path).select(polars.len(), polars.col('id').sum(), polars.col('body').str.len_bytes().sum().alias('n')).collect()
 print(*rows.row(0))
 try:
     # It reads below the working folder only.
-    import os
     os.chdir(path)
     import chdb
     sums = f\"select count(), sum(id), sum(length(body)) from deltaLakeLocal('{path}') settings optimize_trivial_count_query=0\"
@@ -114,14 +113,16 @@ try:
 except ImportError:
     pass
 try:
+    # The client looks for an installation of Spark that it does not need.
+    os.environ['SPARK_HOME'] = path
     from pysail.spark import SparkConnectServer
     from pyspark.sql import SparkSession
     server = SparkConnectServer()
     server.start()
     _, port = server.listening_address
     session = SparkSession.builder.remote(f'sc://localhost:{port}').getOrCreate()
-    session.sql(f\"create table t using delta location '{path}'\")
-    print(*session.sql('select count(*), sum(id), sum(length(body)) from t').collect()[0])
+    table = session.read.format('delta').load(path)
+    print(*table.selectExpr('count(*)', 'sum(id)', 'sum(length(body))').collect()[0])
 except ImportError:
     pass
 ";
