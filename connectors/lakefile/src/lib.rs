@@ -13,6 +13,7 @@ mod records;
 mod selective;
 mod splice;
 mod statistics;
+mod stores;
 mod writer;
 
 pub use head::{FileHead, FileOrder, read_head};
@@ -27,6 +28,7 @@ pub use records::ObjectRecords;
 pub use selective::{Condition, Extremes, Holds, Keeps, SelectiveFile};
 pub use splice::{SpliceInput, splice, splice_into};
 pub use statistics::{ColumnStatistics, FileStatistics};
+pub use stores::{STORE_OPTIONS, StoreKind, offer_stores, with_store_options};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 
 use lakehead_core::Error;

@@ -5,19 +5,13 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use lakehead_core::{Error, Result, Settings};
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
-use object_store::azure::MicrosoftAzureBuilder;
 use object_store::buffered::BufWriter;
-use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::http::HttpBuilder;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreScheme, TagSet};
-use url::{Position, Url};
+use object_store::{ObjectStore, TagSet};
+use url::Url;
 
 use crate::durable::DurableDisk;
-
-/// What a location may be, for people.
-const KINDS: &str = "locations are paths, file:///…, s3://bucket/…, gs://bucket/…, az://container/…, https://…";
+use crate::stores::{Opened, open_url, refuse_encryption};
 
 /// A folder in an object store or on the local disk.
 #[derive(Clone, Debug)]
@@ -36,7 +30,10 @@ impl Location {
     pub fn open(path: &str, root: &FsPath, settings: &Settings) -> Result<Self> {
         match Url::parse(path) {
             Ok(url) if path.contains("://") => Self::open_url(&url, settings),
-            _ => Self::open_folder(&root.join(path)),
+            _ => {
+                refuse_encryption(path, settings)?;
+                Self::open_folder(&root.join(path))
+            }
         }
     }
 
@@ -50,37 +47,12 @@ impl Location {
     }
 
     fn open_url(url: &Url, settings: &Settings) -> Result<Self> {
-        let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| {
-            Error::user("R0406", "the location is not one that can be read")
-                .with("location", url)
-                .help(KINDS)
-                .caused_by(error)
-        })?;
-        let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::Local => {
-                let folder = url
-                    .to_file_path()
-                    .map_err(|()| Error::user("R0406", "the path is not a folder").with("location", url))?;
+        let (store, prefix) = match open_url(url, settings)? {
+            Opened::Folder(folder) => {
+                refuse_encryption(url.as_str(), settings)?;
                 return Self::open_folder(&folder);
             }
-            ObjectStoreScheme::AmazonS3 => Arc::new(open_s3(url, settings)?),
-            ObjectStoreScheme::MicrosoftAzure => {
-                let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
-                Arc::new(builder.build().map_err(|error| crate::storage_error(error, url.as_str()))?)
-            }
-            ObjectStoreScheme::GoogleCloudStorage => {
-                let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
-                Arc::new(builder.build().map_err(|error| crate::storage_error(error, url.as_str()))?)
-            }
-            ObjectStoreScheme::Http => {
-                let builder = HttpBuilder::new().with_url(&url[..Position::BeforePath]);
-                Arc::new(builder.build().map_err(|error| crate::storage_error(error, url.as_str()))?)
-            }
-            _ => {
-                return Err(Error::user("R0406", "this kind of location is not built in")
-                    .with("location", url)
-                    .help(KINDS));
-            }
+            Opened::Store(store, prefix) => (store, prefix),
         };
         let mut url = url.clone();
         if !url.path().ends_with('/') {
@@ -195,21 +167,6 @@ fn real_path(path: &FsPath) -> Result<PathBuf> {
             Err(error) => return Err(refused(error)),
         }
     }
-}
-
-fn open_s3(url: &Url, settings: &Settings) -> Result<object_store::aws::AmazonS3> {
-    let mut builder =
-        AmazonS3Builder::from_env().with_url(url.as_str()).with_conditional_put(S3ConditionalPut::ETagMatch);
-    if let Some(region) = settings.text("region") {
-        builder = builder.with_region(region);
-    }
-    if let Some(endpoint) = settings.text("endpoint") {
-        builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
-    }
-    if let (Some(id), Some(key)) = (settings.secret("access_key_id"), settings.secret("secret_access_key")) {
-        builder = builder.with_access_key_id(id).with_secret_access_key(key);
-    }
-    builder.build().map_err(|error| crate::storage_error(error, url.as_str()))
 }
 
 #[cfg(test)]

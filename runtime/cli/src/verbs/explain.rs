@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 40] = [
+static PAGES: [Page; 43] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -293,6 +293,30 @@ static PAGES: [Page; 40] = [
         why: "its own words and the call are beside the code",
         wrong: "keys without glue:CreateTable",
         right: "allow glue:GetTable, CreateTable, UpdateTable, CreateDatabase, GetPartitions, BatchCreatePartition, BatchDeletePartition",
+    },
+    Page {
+        code: "R0640",
+        title: "this build of lakehead has no such store",
+        why: "each store is a cargo feature, on unless it was turned off: `s3`, `azure`, `gcs`, `http`; a build without one carries \
+              none of its code",
+        wrong: "cargo build --no-default-features --features gcs        path = \"s3://bucket/lake\"",
+        right: "cargo build --no-default-features --features gcs,s3",
+    },
+    Page {
+        code: "R0641",
+        title: "only S3 encrypts by a setting of the connection",
+        why: "`encryption`, `kms_key` and `bucket_key` become headers of S3; a store that does not know them would keep rows in the \
+              clear that were to be encrypted. A key needs `sse_kms` or `dsse_kms`",
+        wrong: "connection lake delta { path = \"gs://bucket/lake\", encryption = sse_kms }",
+        right: "connection lake delta { path = \"s3://bucket/lake\", encryption = sse_kms, kms_key = \"alias/lake\" }",
+    },
+    Page {
+        code: "R0642",
+        title: "the store's listing does not know a table that is there",
+        why: "its first entry or its checkpoint is found by name, and the listing of the folder is empty: the listing lags. The \
+              table is neither gone nor to be made anew; the run ends and is tried again",
+        wrong: "nothing in the file is wrong",
+        right: "nothing to do; where it stays, look for a cache or a proxy between lakehead and the store",
     },
 ];
 
