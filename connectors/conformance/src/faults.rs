@@ -112,6 +112,7 @@ pub enum Meets {
 
 #[derive(Debug)]
 struct State {
+    overwrites: bool,
     script: Vec<(Write, String, Meets)>,
     dice: Dice,
     faults: Faults,
@@ -156,6 +157,7 @@ impl FaultStore {
     pub fn mount(name: &str, seed: u64) -> Arc<Self> {
         offer_stores(&[StoreKind { name: "fault", open }]);
         let state = State {
+            overwrites: false,
             script: Vec::new(),
             dice: Dice::new(seed),
             faults: Faults::default(),
@@ -172,6 +174,11 @@ impl FaultStore {
     /// Has operations fail from now on.
     pub fn fail(&self, faults: Faults) {
         locked(&self.state).faults = faults;
+    }
+
+    /// Has creates write over what is there, as stores do that know no conditions.
+    pub fn forget_conditions(&self) {
+        locked(&self.state).overwrites = true;
     }
 
     /// Has the next such write of an object whose name holds `part` fail.
@@ -336,8 +343,11 @@ impl fmt::Display for FaultStore {
 
 #[async_trait]
 impl ObjectStore for FaultStore {
-    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
         self.begin().await;
+        if locked(&self.state).overwrites {
+            options.mode = PutMode::Overwrite;
+        }
         if options.mode == PutMode::Create
             && let Some((lands, error)) = self.refusal(path)
         {

@@ -8,6 +8,7 @@ mod keys;
 mod location;
 mod orc;
 mod partition;
+mod proof;
 mod reader;
 mod records;
 mod selective;

@@ -8,7 +8,7 @@ use lakehead_core::{Error, Result, Settings};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, TagSet};
-use url::Url;
+use url::{Position, Url};
 
 use crate::durable::DurableDisk;
 use crate::stores::{Opened, open_url, refuse_encryption};
@@ -17,6 +17,8 @@ use crate::stores::{Opened, open_url, refuse_encryption};
 #[derive(Clone, Debug)]
 pub struct Location {
     store: Arc<dyn ObjectStore>,
+    /// The folder that was opened, and this one in it.
+    root: Path,
     prefix: Path,
     url: Url,
     /// What data files are tagged with, name and value.
@@ -43,7 +45,7 @@ impl Location {
             .map_err(|()| Error::user("R0406", "the path is not a folder").with("path", folder.display()))?;
         let prefix = Path::from_absolute_path(&folder)
             .map_err(|error| Error::user("R0406", "the path has a part that no store can hold").caused_by(error))?;
-        Ok(Self { store: Arc::new(DurableDisk::new()), prefix, url, tag: None })
+        Ok(Self { store: Arc::new(DurableDisk::new()), root: prefix.clone(), prefix, url, tag: None })
     }
 
     fn open_url(url: &Url, settings: &Settings) -> Result<Self> {
@@ -58,7 +60,7 @@ impl Location {
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Self { store, prefix, url, tag: None })
+        Ok(Self { store, root: prefix.clone(), prefix, url, tag: None })
     }
 
     /// Has the data files that are written here carry a tag, where the store has tags: what its own rules ask for.
@@ -96,7 +98,7 @@ impl Location {
             .url
             .join(&format!("{}/", relative.trim_matches('/')))
             .map_err(|error| Error::user("R0406", "the path is not one").with("path", relative).caused_by(error))?;
-        Ok(Self { store: self.store.clone(), prefix, url, tag: None })
+        Ok(Self { store: self.store.clone(), root: self.root.clone(), prefix, url, tag: None })
     }
 
     /// Returns the folder of a table: `a.b` under prefix `X` lies at `Xa/b`.
@@ -106,9 +108,17 @@ impl Location {
 
     /// Returns the store's path of an object in this folder.
     pub fn path(&self, name: &str) -> Path {
-        // Names are escaped already (`partition_path`): parsed, not escaped again.
-        let joined = format!("{}/{}", self.prefix, name.trim_matches('/'));
-        Path::parse(&joined).unwrap_or_else(|_| Path::from(joined))
+        joined(&self.prefix, name)
+    }
+
+    /// Returns the store's path of an object in the folder that was opened.
+    pub(crate) fn root_path(&self, name: &str) -> Path {
+        joined(&self.root, name)
+    }
+
+    /// Returns the folder that was opened, for people.
+    pub(crate) fn root_url(&self) -> String {
+        format!("{}/{}", &self.url[..Position::BeforePath], self.root)
     }
 
     /// Returns the name of an object relative to this folder.
@@ -140,6 +150,12 @@ impl Location {
     pub fn url(&self) -> &Url {
         &self.url
     }
+}
+
+fn joined(folder: &Path, name: &str) -> Path {
+    // Names are escaped already (`partition_path`): parsed, not escaped again.
+    let joined = format!("{folder}/{}", name.trim_matches('/'));
+    Path::parse(&joined).unwrap_or_else(|_| Path::from(joined))
 }
 
 /// Returns the path without links and dots, as far as it exists; what does not is taken as it is written.

@@ -171,3 +171,21 @@ async fn a_removal_that_arrives_late_takes_no_merged_file_away_case_78() {
     found.sort();
     assert_eq!(found, expected);
 }
+
+#[tokio::test]
+async fn a_store_that_writes_over_what_is_there_is_refused_case_76() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FaultStore::mount("forgets", 1);
+    store.forget_conditions();
+    let table = Table {
+        connector: &CONNECTOR,
+        cache: folder.path().into(),
+        connection: Settings::new([("path".to_owned(), Value::Text("fault://forgets/lake".into()))]),
+        mode: WriteMode::Append,
+        pipeline: "p",
+        partition_by: Vec::new(),
+        clock: Arc::new(FaultClock::default()),
+    };
+    assert_eq!(table.sink().open(1).await.unwrap_err().code(), "R0643");
+    assert_eq!(table.sink().open(1).await.unwrap_err().code(), "R0643", "it is asked again");
+}

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use lakehead_conformance::{FaultClock, FaultStore, Faults, Survival, survives};
 use lakehead_core::{Clock, Settings, Sink, Value, WriteMode};
 
@@ -112,4 +113,30 @@ async fn listings_that_lag_lose_and_double_nothing_f6() {
     }
     println!("met {:?}; stopped {:?}", tally.met, tally.stops);
     assert!(tally.met.contains_key("lag"), "{:?}", tally.met);
+}
+
+/// Case 76: a store that knows no conditions is refused before anything is written to it, and not asked again where it does.
+#[tokio::test]
+async fn a_store_that_writes_over_what_is_there_is_refused_case_76() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, forgets) in [("delta-forgets", true), ("delta-heeds", false)] {
+        let store = FaultStore::mount(name, 1);
+        if forgets {
+            store.forget_conditions();
+        }
+        let mut table = Table::new(folder.path(), WriteMode::Append);
+        table.connection = Settings::new([("path".to_owned(), Value::Text(format!("fault://{name}/lake")))]);
+        let opened = super::SinkUnderTest::sink(&table).open(1).await;
+        let held: Vec<_> =
+            store.objects().list(None).map_ok(|meta| meta.location.to_string()).try_collect().await.unwrap();
+        if forgets {
+            let error = opened.unwrap_err();
+            assert_eq!((error.code(), error.blame()), ("R0643", lakehead_core::Blame::User));
+            assert!(error.helps()[0].contains("If-None-Match"), "{:?}", error.helps());
+            assert_eq!(held, ["lake/_lakehead/_created_once"], "nothing else was written");
+        } else {
+            opened.unwrap();
+            assert!(held.iter().any(|name| name.ends_with("_delta_log/00000000000000000000.json")), "{held:?}");
+        }
+    }
 }

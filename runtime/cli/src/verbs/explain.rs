@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 43] = [
+static PAGES: [Page; 44] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -317,6 +317,14 @@ static PAGES: [Page; 43] = [
               table is neither gone nor to be made anew; the run ends and is tried again",
         wrong: "nothing in the file is wrong",
         right: "nothing to do; where it stays, look for a cache or a proxy between lakehead and the store",
+    },
+    Page {
+        code: "R0643",
+        title: "the store writes over an object that was to be created",
+        why: "every commit is a create that must fail where the object is there (`If-None-Match: *`); a store that lets the \
+              later of two writers win loses rounds. It is asked once a start, at `_lakehead/_created_once` of the connection",
+        wrong: "a gateway that drops the header, or an old S3-compatible server",
+        right: "a store with conditional writes: S3, Azure, GCS, R2, MinIO, versitygw, …",
     },
 ];
 
