@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 44] = [
+static PAGES: [Page; 45] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -160,6 +160,14 @@ static PAGES: [Page; 44] = [
         why: "a round writes its rows, its vectors and the table's log: without a request nothing is ever committed",
         wrong: "requests_per_hour = 0",
         right: "requests_per_hour = 600   or leave it out",
+    },
+    Page {
+        code: "E0540",
+        title: "a secret stands in the file for everybody to read",
+        why: "passwords, keys and tokens come from the environment or from a file of their own; a text, also by way of a \
+              variable, would be versioned, copied and shown with the pipeline. Stores find keys in the environment by themselves",
+        wrong: "password = \"hunter2\"",
+        right: "secret shop_password = env(\"PGPASSWORD\")\npassword = secret.shop_password",
     },
     Page {
         code: "E0602",
