@@ -58,4 +58,4 @@ static STDOUT_SINK: [OptionSpec; 1] =
     [OptionSpec::new("format", OptionKind::Word(&["json", "csv"]), "json is one row a line").default("json")];
 
 static WEBHOOK_CONNECTION: [OptionSpec; 1] =
-    [OptionSpec::new("url", OptionKind::Secret, "address that is posted to; it may hold a token").required()];
+    [OptionSpec::new("url", OptionKind::TextOrSecret, "address that is posted to; it may hold a token").required()];

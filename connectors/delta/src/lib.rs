@@ -28,7 +28,7 @@ use lakehead_core::{
     Connector, Expired, Listing, OptionKind, OptionSpec, RecordStore, Result, Retention, Settings, SinkRole, SinkSpec,
     SourceRole, WriteMode,
 };
-use lakehead_lakefile::{Location, ObjectRecords};
+use lakehead_lakefile::{Location, ObjectRecords, STORE_OPTIONS, with_store_options};
 
 /// The `delta` connector.
 pub static CONNECTOR: Connector = Connector {
@@ -68,15 +68,11 @@ pub static CONNECTOR: Connector = Connector {
     alert: None,
 };
 
-static CONNECTION: [OptionSpec; 7] = [
+static CONNECTION: [OptionSpec; 3 + STORE_OPTIONS] = with_store_options([
     OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),
     OptionSpec::new("prefix", OptionKind::Text, "put before every table's name").default("\"\""),
     OptionSpec::new("catalog", OptionKind::References, "catalogs that list the tables"),
-    OptionSpec::new("region", OptionKind::Text, "region of the bucket"),
-    OptionSpec::new("endpoint", OptionKind::Text, "address of an S3-compatible store"),
-    OptionSpec::new("access_key_id", OptionKind::Secret, "key id, where the environment holds none"),
-    OptionSpec::new("secret_access_key", OptionKind::Secret, "key, where the environment holds none"),
-];
+]);
 
 static SOURCE: [OptionSpec; 2] = [
     OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required(),

@@ -16,7 +16,8 @@ use deltalake::logstore::object_store::prefix::PrefixStore;
 use deltalake::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, default_logstore};
 use deltalake::{DeltaTable, DeltaTableError};
 use lakehead_core::{Clock, Error, Mark, Result, failpoint};
-use lakehead_lakefile::Location;
+use lakehead_lakefile::{Location, storage_error};
+use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -136,7 +137,7 @@ impl TableLog {
         self.loaded = self.clock.monotonic();
         self.table = DeltaTable::new(Arc::clone(&self.store));
         if !self.store.is_delta_table_location().await.map_err(|e| self.failed(e))? {
-            return Ok(None);
+            return if self.is_there_after_all().await? { Err(self.lags()) } else { Ok(None) };
         }
         self.table.load().await.map_err(|e| self.failed(e))?;
         let snapshot = self.table.snapshot().map_err(|e| self.failed(e))?;
@@ -172,6 +173,26 @@ impl TableLog {
             }
         }
         Ok(Some(live))
+    }
+
+    /// Asks for what every table has, its first entry or a checkpoint, by name: a listing that lags does not know what was
+    /// just written, and a table that is there is neither gone nor to be made.
+    async fn is_there_after_all(&self) -> Result<bool> {
+        if self.store.read_commit_entry(0).await.map_err(|e| self.failed(e))?.is_some() {
+            return Ok(true);
+        }
+        let hint = self.location.path("_delta_log/_last_checkpoint");
+        match self.location.store().head(&hint).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(storage_error(error, self.location.url().as_str())),
+        }
+    }
+
+    fn lags(&self) -> Error {
+        Error::external("R0642", "the store's listing does not know a table that is there")
+            .with("table", self.location.url())
+            .help("nothing to do: it is tried again, and by then the store lists what it holds")
     }
 
     /// Returns the table as it was last read.

@@ -301,6 +301,7 @@ fn table_schema(spec: &SinkSpec) -> Result<SchemaRef> {
 #[async_trait]
 impl Sink for DeltaSink {
     async fn open(&mut self, fence: u64) -> Result<SinkPosition> {
+        self.location.prove_create().await?;
         self.fence = fence;
         loop {
             if self.log.refresh().await?.is_none() {

@@ -18,6 +18,8 @@ use lakehead_delta::CONNECTOR;
 mod checkpoints;
 #[path = "protocol/expire.rs"]
 mod expire;
+#[path = "protocol/faults.rs"]
+mod faults;
 #[path = "protocol/golden.rs"]
 mod golden;
 #[path = "protocol/history.rs"]
@@ -33,9 +35,11 @@ mod wide;
 
 struct Table {
     folder: PathBuf,
+    connection: Settings,
     mode: WriteMode,
     pipeline: &'static str,
     deletes: &'static str,
+    compression: &'static str,
     partition_by: Vec<String>,
     clock: Arc<dyn Clock>,
     retention: Retention,
@@ -45,9 +49,11 @@ impl Table {
     fn new(folder: &Path, mode: WriteMode) -> Self {
         Self {
             folder: folder.to_path_buf(),
+            connection: Self::connection(),
             mode,
             pipeline: "p",
             deletes: "vectors",
+            compression: "zstd",
             partition_by: Vec::new(),
             clock: Arc::new(SystemClock::default()),
             retention: Retention::default(),
@@ -63,6 +69,7 @@ impl Table {
 impl SinkUnderTest for Table {
     fn sink(&self) -> Box<dyn Sink> {
         let mut settings = Settings::new([("deletes".to_owned(), Value::Name(self.deletes.into()))]);
+        settings.set("compression", Value::Name(self.compression.into()));
         self.retention.tell(&mut settings);
         (CONNECTOR.sink.unwrap().build)(SinkSpec {
             pipeline: self.pipeline.into(),
@@ -72,7 +79,7 @@ impl SinkUnderTest for Table {
             key: vec!["id".into()],
             mode: self.mode,
             partition_by: self.partition_by.clone(),
-            connection: Self::connection(),
+            connection: self.connection.clone(),
             settings,
             root: self.folder.clone(),
             cache: self.folder.join("cache"),
@@ -107,7 +114,7 @@ impl SourceUnderTest for Table {
         (CONNECTOR.source.unwrap().build)(SourceSpec {
             pipeline: "reader".into(),
             node: "t".into(),
-            connection: Self::connection(),
+            connection: self.connection.clone(),
             settings: Settings::new([("table".to_owned(), Value::Text("t".into()))]),
             tables: vec![TableSpec { name: "t".into(), schema: rows(&[]).schema(), key: Vec::new() }],
             root: self.folder.clone(),

@@ -23,7 +23,7 @@ use arrow::datatypes::DataType;
 use lakehead_core::{
     Connector, OptionKind, OptionSpec, RecordStore, Result, SinkRole, SinkSpec, SourceRole, Value, WriteMode,
 };
-use lakehead_lakefile::{Location, ObjectRecords};
+use lakehead_lakefile::{Location, ObjectRecords, STORE_OPTIONS, with_store_options};
 
 /// The `files` connector.
 pub static CONNECTOR: Connector = Connector {
@@ -56,14 +56,10 @@ pub static CONNECTOR: Connector = Connector {
     alert: None,
 };
 
-static CONNECTION: [OptionSpec; 6] = [
+static CONNECTION: [OptionSpec; 2 + STORE_OPTIONS] = with_store_options([
     OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the files").required(),
     OptionSpec::new("prefix", OptionKind::Text, "put before every path").default("\"\""),
-    OptionSpec::new("region", OptionKind::Text, "region of the bucket"),
-    OptionSpec::new("endpoint", OptionKind::Text, "address of an S3-compatible store"),
-    OptionSpec::new("access_key_id", OptionKind::Secret, "key id, where the environment holds none"),
-    OptionSpec::new("secret_access_key", OptionKind::Secret, "key, where the environment holds none"),
-];
+]);
 
 static SOURCE: [OptionSpec; 11] = [
     OptionSpec::new("path", OptionKind::Text, "files to read: *, **, ?, {a,b}, %Y %m %d %H %M").required(),

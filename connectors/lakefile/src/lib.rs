@@ -9,11 +9,13 @@ mod keys;
 mod location;
 mod orc;
 mod partition;
+mod proof;
 mod reader;
 mod records;
 mod selective;
 mod splice;
 mod statistics;
+mod stores;
 mod writer;
 
 pub use gather::read_gathered;
@@ -29,6 +31,7 @@ pub use records::ObjectRecords;
 pub use selective::{Condition, Extremes, Holds, Keeps, SelectiveFile};
 pub use splice::{SpliceInput, splice, splice_into};
 pub use statistics::{ColumnStatistics, FileStatistics};
+pub use stores::{STORE_OPTIONS, StoreKind, offer_stores, with_store_options};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 
 use lakehead_core::Error;

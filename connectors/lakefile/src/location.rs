@@ -6,19 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result, Settings};
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
-use object_store::azure::MicrosoftAzureBuilder;
 use object_store::buffered::BufWriter;
-use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::http::HttpBuilder;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, TagSet};
+use object_store::{ObjectStore, ObjectStoreExt, TagSet};
 use url::{Position, Url};
 
 use crate::durable::DurableDisk;
-
-/// What a location may be, for people.
-const KINDS: &str = "locations are paths, file:///…, s3://bucket/…, gs://bucket/…, az://container/…, https://…";
+use crate::stores::{Opened, open_url, refuse_encryption};
 
 /// Small objects that are asked for at once.
 const REQUESTS: usize = 8;
@@ -29,6 +23,8 @@ pub struct Location {
     store: Arc<dyn ObjectStore>,
     /// The same where it is this machine's.
     disk: Option<Arc<DurableDisk>>,
+    /// The folder that was opened, and this one in it.
+    root: Path,
     prefix: Path,
     url: Url,
     /// What data files are tagged with, name and value.
@@ -42,7 +38,10 @@ impl Location {
     pub fn open(path: &str, root: &FsPath, settings: &Settings) -> Result<Self> {
         match Url::parse(path) {
             Ok(url) if path.contains("://") => Self::open_url(&url, settings),
-            _ => Self::open_folder(&root.join(path)),
+            _ => {
+                refuse_encryption(path, settings)?;
+                Self::open_folder(&root.join(path))
+            }
         }
     }
 
@@ -54,47 +53,22 @@ impl Location {
             .map_err(|error| Error::user("R0406", "the path has a part that no store can hold").caused_by(error))?;
         let disk = Arc::new(DurableDisk::new());
         let store: Arc<dyn ObjectStore> = Arc::clone(&disk) as _;
-        Ok(Self { store, disk: Some(disk), prefix, url, tag: None })
+        Ok(Self { store, disk: Some(disk), root: prefix.clone(), prefix, url, tag: None })
     }
 
     fn open_url(url: &Url, settings: &Settings) -> Result<Self> {
-        let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| {
-            Error::user("R0406", "the location is not one that can be read")
-                .with("location", url)
-                .help(KINDS)
-                .caused_by(error)
-        })?;
-        let store: Arc<dyn ObjectStore> = match scheme {
-            ObjectStoreScheme::Local => {
-                let folder = url
-                    .to_file_path()
-                    .map_err(|()| Error::user("R0406", "the path is not a folder").with("location", url))?;
+        let (store, prefix) = match open_url(url, settings)? {
+            Opened::Folder(folder) => {
+                refuse_encryption(url.as_str(), settings)?;
                 return Self::open_folder(&folder);
             }
-            ObjectStoreScheme::AmazonS3 => Arc::new(open_s3(url, settings)?),
-            ObjectStoreScheme::MicrosoftAzure => {
-                let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
-                Arc::new(builder.build().map_err(|error| crate::storage_error(error, url.as_str()))?)
-            }
-            ObjectStoreScheme::GoogleCloudStorage => {
-                let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
-                Arc::new(builder.build().map_err(|error| crate::storage_error(error, url.as_str()))?)
-            }
-            ObjectStoreScheme::Http => {
-                let builder = HttpBuilder::new().with_url(&url[..Position::BeforePath]);
-                Arc::new(builder.build().map_err(|error| crate::storage_error(error, url.as_str()))?)
-            }
-            _ => {
-                return Err(Error::user("R0406", "this kind of location is not built in")
-                    .with("location", url)
-                    .help(KINDS));
-            }
+            Opened::Store(store, prefix) => (store, prefix),
         };
         let mut url = url.clone();
         if !url.path().ends_with('/') {
             url.set_path(&format!("{}/", url.path()));
         }
-        Ok(Self { store, disk: None, prefix, url, tag: None })
+        Ok(Self { store, disk: None, root: prefix.clone(), prefix, url, tag: None })
     }
 
     /// Has the data files that are written here carry a tag, where the store has tags: what its own rules ask for.
@@ -149,7 +123,7 @@ impl Location {
             .url
             .join(&format!("{}/", relative.trim_matches('/')))
             .map_err(|error| Error::user("R0406", "the path is not one").with("path", relative).caused_by(error))?;
-        Ok(Self { store: self.store.clone(), disk: self.disk.clone(), prefix, url, tag: None })
+        Ok(Self { store: self.store.clone(), disk: self.disk.clone(), root: self.root.clone(), prefix, url, tag: None })
     }
 
     /// Returns the folder of a table: `a.b` under prefix `X` lies at `Xa/b`.
@@ -159,9 +133,17 @@ impl Location {
 
     /// Returns the store's path of an object in this folder.
     pub fn path(&self, name: &str) -> Path {
-        // Names are escaped already (`partition_path`): parsed, not escaped again.
-        let joined = format!("{}/{}", self.prefix, name.trim_matches('/'));
-        Path::parse(&joined).unwrap_or_else(|_| Path::from(joined))
+        joined(&self.prefix, name)
+    }
+
+    /// Returns the store's path of an object in the folder that was opened.
+    pub(crate) fn root_path(&self, name: &str) -> Path {
+        joined(&self.root, name)
+    }
+
+    /// Returns the folder that was opened, for people.
+    pub(crate) fn root_url(&self) -> String {
+        format!("{}/{}", &self.url[..Position::BeforePath], self.root)
     }
 
     /// Returns the name of an object relative to this folder.
@@ -195,6 +177,12 @@ impl Location {
     }
 }
 
+fn joined(folder: &Path, name: &str) -> Path {
+    // Names are escaped already (`partition_path`): parsed, not escaped again.
+    let joined = format!("{folder}/{}", name.trim_matches('/'));
+    Path::parse(&joined).unwrap_or_else(|_| Path::from(joined))
+}
+
 /// Returns the path without links and dots, as far as it exists; what does not is taken as it is written.
 fn real_path(path: &FsPath) -> Result<PathBuf> {
     let refused = |error: std::io::Error| {
@@ -220,21 +208,6 @@ fn real_path(path: &FsPath) -> Result<PathBuf> {
             Err(error) => return Err(refused(error)),
         }
     }
-}
-
-fn open_s3(url: &Url, settings: &Settings) -> Result<object_store::aws::AmazonS3> {
-    let mut builder =
-        AmazonS3Builder::from_env().with_url(url.as_str()).with_conditional_put(S3ConditionalPut::ETagMatch);
-    if let Some(region) = settings.text("region") {
-        builder = builder.with_region(region);
-    }
-    if let Some(endpoint) = settings.text("endpoint") {
-        builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
-    }
-    if let (Some(id), Some(key)) = (settings.secret("access_key_id"), settings.secret("secret_access_key")) {
-        builder = builder.with_access_key_id(id).with_secret_access_key(key);
-    }
-    builder.build().map_err(|error| crate::storage_error(error, url.as_str()))
 }
 
 #[cfg(test)]

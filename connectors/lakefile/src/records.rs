@@ -30,6 +30,7 @@ impl ObjectRecords {
 #[async_trait]
 impl RecordStore for ObjectRecords {
     async fn create(&self, name: &str, body: Vec<u8>) -> Result<Created> {
+        self.folder.prove_create().await?;
         let path = self.folder.path(name);
         let payload = PutPayload::from(body.clone());
         let mut last = None;

@@ -33,7 +33,7 @@ use lakehead_core::{
     Connector, Listing, OptionKind, OptionSpec, RecordStore, Result, Settings, Sink, SinkRole, SinkSpec, SourceRole,
     WriteMode,
 };
-use lakehead_lakefile::{FileKind, Location, ObjectRecords};
+use lakehead_lakefile::{FileKind, Location, ObjectRecords, STORE_OPTIONS, with_store_options};
 
 /// The `parquet` connector.
 pub static CONNECTOR: Connector = Connector {
@@ -104,15 +104,11 @@ fn readers(_: WriteMode, _: &Settings) -> Option<&'static str> {
     )
 }
 
-static CONNECTION: [OptionSpec; 7] = [
+static CONNECTION: [OptionSpec; 3 + STORE_OPTIONS] = with_store_options([
     OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),
     OptionSpec::new("prefix", OptionKind::Text, "put before every table's name").default("\"\""),
     OptionSpec::new("catalog", OptionKind::References, "catalogs that list the tables"),
-    OptionSpec::new("region", OptionKind::Text, "region of the bucket"),
-    OptionSpec::new("endpoint", OptionKind::Text, "address of an S3-compatible store"),
-    OptionSpec::new("access_key_id", OptionKind::Secret, "key id, where the environment holds none"),
-    OptionSpec::new("secret_access_key", OptionKind::Secret, "key, where the environment holds none"),
-];
+]);
 
 static SOURCE: [OptionSpec; 1] =
     [OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required()];

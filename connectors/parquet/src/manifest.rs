@@ -147,7 +147,18 @@ impl ManifestLog {
             return Ok(Some(*found));
         }
         let names = self.records.list(FOLDER).await?;
-        let Some(version) = names.iter().filter_map(|name| version_of(name)).max() else { return Ok(None) };
+        let Some(version) = names.iter().filter_map(|name| version_of(name)).max() else {
+            // The first manifest keeps its name for ever: a table is not made anew because a listing lags.
+            return match self.entry(1).await? {
+                Entry::Missing => Ok(None),
+                Entry::Whole(first) => Ok(Some(*first)),
+                Entry::Superseded => {
+                    Err(Error::external("R0642", "the store's listing does not know a table that is there")
+                        .with("table", self.location.url())
+                        .help("nothing to do: it is tried again, and by then the store lists what it holds"))
+                }
+            };
+        };
         match self.entry(version).await? {
             Entry::Whole(found) => Ok(Some(*found)),
             _ => Err(Error::external("R0701", "the manifests of a table move on faster than they can be read")

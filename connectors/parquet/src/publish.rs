@@ -56,17 +56,10 @@ pub(crate) fn own_name(pipeline: &str, of: &str) -> String {
     format!("{}m{of}", owner_prefix(pipeline))
 }
 
-/// Returns merged files as the manifest names them. The names come from those of the files they take the place of, so
-/// that a merge that is made again writes over its own file.
-pub(crate) fn merged_files(
-    old: &[ManifestFile],
-    new: &Staged,
-    pipeline: &str,
-    fence: u64,
-    buckets: Option<&Buckets>,
-) -> Vec<ManifestFile> {
-    let names: Vec<&str> = old.iter().map(|file| file.name.as_str()).collect();
-    let of = Uuid::new_v5(&Uuid::NAMESPACE_OID, names.join("\n").as_bytes()).simple().to_string();
+/// Returns merged files as the manifest names them. Each attempt has names of its own: a removal of what an earlier one left
+/// may reach the store when nobody waits for it any more.
+pub(crate) fn merged_files(new: &Staged, pipeline: &str, fence: u64, buckets: Option<&Buckets>) -> Vec<ManifestFile> {
+    let of = Uuid::new_v4().simple().to_string();
     named(new, buckets, |n| own_name(pipeline, &format!("{}-{fence:05}-{n:04}", &of[..16])))
 }
 

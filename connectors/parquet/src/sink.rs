@@ -236,6 +236,7 @@ impl ParquetSink {
 #[async_trait]
 impl Sink for ParquetSink {
     async fn open(&mut self, fence: u64) -> Result<SinkPosition> {
+        self.location.prove_create().await?;
         self.fence = fence;
         loop {
             let (next, mark) = self.fencing(fence).await?;

@@ -148,10 +148,13 @@ pub(crate) fn check_settings(
             );
             continue;
         }
-        let secret_allowed = option.kind == K::Secret;
+        let secret_allowed = matches!(option.kind, K::Secret | K::TextOrSecret);
         if let Some(read) = value(context, &setting.value, secret_allowed, found) {
             match fits(option.kind, &read) {
                 true => settings.set(option.name, read),
+                false if option.kind == K::Secret && matches!(read, Value::Text(_)) => {
+                    found.push(readable_secret(context, option, setting));
+                }
                 false => found.push(misfit(context, option, &setting.value)),
             }
         }
@@ -168,6 +171,16 @@ pub(crate) fn check_settings(
         }
     }
     settings
+}
+
+/// A file is read by many, and kept for ever by whoever versions it.
+fn readable_secret(context: &Context<'_, '_>, option: &OptionSpec, setting: &ast::Setting) -> Diagnostic {
+    let name = option.name;
+    Diagnostic::error("E0540", format!("`{name}` stands in the file for everybody to read"))
+        .primary(context.file, setting.name.span, "takes a secret")
+        .help(format!("secret {name} = env(\"{}\")", name.to_uppercase()))
+        .help(format!("{name} = secret.{name}"))
+        .note("what was in a file once must be taken for known: make a new one")
 }
 
 fn unknown_setting(context: &Context<'_, '_>, setting: &ast::Setting, options: &[OptionSpec]) -> Diagnostic {
@@ -209,7 +222,8 @@ fn fits(kind: OptionKind, value: &Value) -> bool {
         },
         K::Schema => matches!(value, Value::Map(_)) || matches!(value, Value::Name(word) if word == "infer"),
         K::Map => matches!(value, Value::Map(_)),
-        K::Secret => matches!(value, Value::SecretName(_) | Value::Text(_)),
+        K::Secret => matches!(value, Value::SecretName(_)),
+        K::TextOrSecret => matches!(value, Value::SecretName(_) | Value::Text(_)),
         K::Reference => is_word(value),
         K::References => match value {
             Value::List(items) => items.iter().all(is_word),
@@ -236,7 +250,8 @@ fn misfit(context: &Context<'_, '_>, option: &OptionSpec, written: &ast::Value) 
         K::Texts => ("a list of texts".into(), "[\"public.orders\"]".into()),
         K::Schema => ("{ name = type, … } or infer".into(), "{ id = bigint }".into()),
         K::Map => ("{ name = value, … }".into(), "{ size = 64MB }".into()),
-        K::Secret => ("a secret or a text".into(), "secret.name".into()),
+        K::Secret => ("a secret".into(), "secret.name".into()),
+        K::TextOrSecret => ("a secret or a text".into(), "secret.name".into()),
         K::Reference => ("a name".into(), "name".into()),
         K::References => ("a name or a list of names".into(), "[one, two]".into()),
         K::Any => ("a value".into(), "1".into()),

@@ -21,6 +21,7 @@ const STACK_BYTES: usize = 8 << 20;
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
     environment::start(&arguments);
+    lakehead_registry::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build();
     match runtime {
         Ok(runtime) => runtime.block_on(verbs::run(arguments)),

@@ -39,8 +39,10 @@ pub enum OptionKind {
     Schema,
     /// A map whose contents the connector checks.
     Map,
-    /// A text that may be a secret.
+    /// A secret by its name: a text that stands in a file is refused.
     Secret,
+    /// A text, or a secret where it holds one.
+    TextOrSecret,
     /// The name of a lifecycle or a sink.
     Reference,
     /// The names of catalogs: one, or a list.

@@ -6,6 +6,8 @@ use serde_json::Value;
 
 const CONNECTORS: [&str; 6] = ["console", "delta", "files", "generate", "parquet", "postgres"];
 
+const STORES: [&str; 4] = ["azure", "gcs", "http", "s3"];
+
 /// What each crate may use of ours; `tests` and `cli` may use everything.
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     let mut allowed = BTreeMap::from([
@@ -23,9 +25,12 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("lifecycle", vec!["core"]),
         ("memory", vec!["core"]),
         ("orcfile", vec!["core"]),
-        ("conformance", vec!["core"]),
-        ("registry", [&["core"], CONNECTORS.as_slice()].concat()),
+        ("conformance", vec!["core", "lakefile"]),
+        ("registry", [&["core", "lakefile"], CONNECTORS.as_slice(), STORES.as_slice()].concat()),
     ]);
+    for store in STORES {
+        allowed.insert(store, vec!["core", "lakefile"]);
+    }
     for connector in ["console", "generate", "postgres"] {
         allowed.insert(connector, vec!["core"]);
     }

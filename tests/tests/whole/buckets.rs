@@ -125,3 +125,41 @@ print(sorted(polars.read_delta('s3://lake/tables/orders', storage_options=option
     let output = Command::new(python).args(["-c", script, &bucket.port.to_string()]).output().unwrap();
     assert_eq!(text(&output.stdout).trim(), "[(1, 'a'), (2, 'c'), (3, 'd')]", "{}", text(&output.stderr));
 }
+
+/// What is written is encrypted as the connection says, whatever writes it: data files, the log, the records.
+#[test]
+fn what_is_written_to_s3_is_encrypted_as_the_connection_says() {
+    let Some(bucket) = Bucket::start() else {
+        println!("skipped: an S3 server is absent");
+        return;
+    };
+    bucket.put("in/1.csv", "id,note\n1,a\n2,b\n");
+    let lake = "path = \"s3://lake/tables\"";
+    let settings = "\n  encryption = sse_kms, kms_key = \"alias/lake\", bucket_key = true";
+    let folder =
+        project(&PIPELINE.replace("PORT", &bucket.port.to_string()).replace(lake, &format!("{lake}{settings}")));
+    let output = command(folder.path()).args(["run", "orders"]).env("BUCKET_KEY", "k").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let python = std::env::var_os("LAKEHEAD_READERS").unwrap();
+    let script = "
+import sys, boto3
+s3 = boto3.client('s3', endpoint_url=f'http://127.0.0.1:{sys.argv[1]}', region_name='us-east-1',
+                  aws_access_key_id='k', aws_secret_access_key='k')
+names = [found['Key'] for found in s3.list_objects_v2(Bucket='lake', Prefix='tables/')['Contents']]
+said = {name: s3.head_object(Bucket='lake', Key=name) for name in names}
+kinds = {(head.get('ServerSideEncryption'), head.get('SSEKMSKeyId'), head.get('BucketKeyEnabled')) for head in said.values()}
+print(len(names) >= 6, any('.parquet' in name for name in names), kinds)
+";
+    let output = Command::new(python).args(["-c", script, &bucket.port.to_string()]).output().unwrap();
+    let expected = "True True {('aws:kms', 'alias/lake', True)}";
+    assert_eq!(text(&output.stdout).trim(), expected, "{}", text(&output.stderr));
+}
+
+/// Keys come from the environment or from secrets: a key that stands in a file is refused, and not shown.
+#[test]
+fn a_key_that_stands_in_a_file_is_refused() {
+    let file = PIPELINE.replacen("access_key_id = secret.key", "access_key_id = \"AKIAPLAIN\"", 1);
+    let folder = project(&file.replace("PORT", "1"));
+    let said = super::lakehead::fail(folder.path(), &["check"], 1);
+    assert!(said.contains("error[E0540]") && said.contains("access_key_id = secret.access_key_id"), "{said}");
+}

@@ -132,7 +132,7 @@ impl ParquetSink {
     /// daemon's by now. Who lists the folder sees both between the copy and the removal, as with an overwrite.
     async fn take_over(&mut self, merged: Merged) -> Result<()> {
         let Merged { old, new } = merged;
-        let files = merged_files(&old, &new, &self.spec.pipeline, self.fence, self.layout.buckets.as_ref());
+        let files = merged_files(&new, &self.spec.pipeline, self.fence, self.layout.buckets.as_ref());
         let staged: Vec<String> = new.files.iter().map(|file| file.name.clone()).collect();
         let mut published = false;
         loop {

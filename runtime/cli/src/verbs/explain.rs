@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 40] = [
+static PAGES: [Page; 45] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -162,6 +162,14 @@ static PAGES: [Page; 40] = [
         right: "requests_per_hour = 600   or leave it out",
     },
     Page {
+        code: "E0540",
+        title: "a secret stands in the file for everybody to read",
+        why: "passwords, keys and tokens come from the environment or from a file of their own; a text, also by way of a \
+              variable, would be versioned, copied and shown with the pipeline. Stores find keys in the environment by themselves",
+        wrong: "password = \"hunter2\"",
+        right: "secret shop_password = env(\"PGPASSWORD\")\npassword = secret.shop_password",
+    },
+    Page {
         code: "E0602",
         title: "a secret in a text",
         why: "texts are stored in catalogs, logs and plans",
@@ -293,6 +301,38 @@ static PAGES: [Page; 40] = [
         why: "its own words and the call are beside the code",
         wrong: "keys without glue:CreateTable",
         right: "allow glue:GetTable, CreateTable, UpdateTable, CreateDatabase, GetPartitions, BatchCreatePartition, BatchDeletePartition",
+    },
+    Page {
+        code: "R0640",
+        title: "this build of lakehead has no such store",
+        why: "each store is a cargo feature, on unless it was turned off: `s3`, `azure`, `gcs`, `http`; a build without one carries \
+              none of its code",
+        wrong: "cargo build --no-default-features --features gcs        path = \"s3://bucket/lake\"",
+        right: "cargo build --no-default-features --features gcs,s3",
+    },
+    Page {
+        code: "R0641",
+        title: "only S3 encrypts by a setting of the connection",
+        why: "`encryption`, `kms_key` and `bucket_key` become headers of S3; a store that does not know them would keep rows in the \
+              clear that were to be encrypted. A key needs `sse_kms` or `dsse_kms`",
+        wrong: "connection lake delta { path = \"gs://bucket/lake\", encryption = sse_kms }",
+        right: "connection lake delta { path = \"s3://bucket/lake\", encryption = sse_kms, kms_key = \"alias/lake\" }",
+    },
+    Page {
+        code: "R0642",
+        title: "the store's listing does not know a table that is there",
+        why: "its first entry or its checkpoint is found by name, and the listing of the folder is empty: the listing lags. The \
+              table is neither gone nor to be made anew; the run ends and is tried again",
+        wrong: "nothing in the file is wrong",
+        right: "nothing to do; where it stays, look for a cache or a proxy between lakehead and the store",
+    },
+    Page {
+        code: "R0643",
+        title: "the store writes over an object that was to be created",
+        why: "every commit is a create that must fail where the object is there (`If-None-Match: *`); a store that lets the \
+              later of two writers win loses rounds. It is asked once a start, at `_lakehead/_created_once` of the connection",
+        wrong: "a gateway that drops the header, or an old S3-compatible server",
+        right: "a store with conditional writes: S3, Azure, GCS, R2, MinIO, versitygw, …",
     },
 ];
 
