@@ -28,8 +28,11 @@ use crate::vectors::{self, Descriptor, Vector};
 
 /// Commits between two seals of the index: after a crash the files of so many commits are read again, a second's work.
 const SEAL_EVERY: u32 = 32;
-/// Entries that one commit merges in the index at most.
-const MERGED_ENTRIES: usize = 256 * 1024;
+/// Entries that one commit merges in the index for each that it adds: an entry is merged once a tier, some five times, so that
+/// a debt (a first load's) is paid off too, by and by.
+const MERGED_PER_ENTRY: u64 = 16;
+/// Bounds of that: a small round does its share, a large one delays no other by more than a tenth of a second.
+const MERGED_ENTRIES: std::ops::RangeInclusive<u64> = 16 * 1024..=256 * 1024;
 /// Keys of a new file that are put into the index at once: what that holds in memory is bounded by it.
 const INSERTED_AT_ONCE: usize = 256 * 1024;
 /// Bytes of keys that are held while files are merged.
@@ -419,12 +422,14 @@ impl KeyedTable {
         for (id, descriptor, vector) in marked.vectors {
             self.vectors.insert(id, (descriptor, vector));
         }
+        let rows: u64 = added.files.iter().map(|file| file.file.statistics.rows).sum();
         let complete = added.into_index(index, &mut self.vectors)?;
         self.synced = complete.then_some(version);
         let vectors = &self.vectors;
         let is_live =
             |place: Place| !vectors.get(&place.file).is_some_and(|(_, gone)| gone.contains(u64::from(place.row)));
-        if index.maintain(MERGED_ENTRIES, is_live)? == Progress::More {
+        let share = rows.saturating_mul(MERGED_PER_ENTRY).clamp(*MERGED_ENTRIES.start(), *MERGED_ENTRIES.end());
+        if index.maintain(usize::try_from(share).unwrap_or(usize::MAX), is_live)? == Progress::More {
             tracing::debug!("the key index goes on merging with the next commit");
         }
         self.unsealed += 1;
