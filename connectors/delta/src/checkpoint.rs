@@ -8,7 +8,7 @@ use arrow::array::{Array, RecordBatch};
 use deltalake::logstore::LogStoreRef;
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result, Settings, failpoint};
-use lakehead_lakefile::{FileFormat, FileWriter, Location, read_file, storage_error};
+use lakehead_lakefile::{FileFormat, FileWriter, Location, read_batches, storage_error};
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,7 +21,11 @@ use newest::Newest;
 /// Entries that are read at once.
 const ENTRIES_AT_ONCE: usize = 8;
 /// Bytes of actions that become rows at once.
-const TEXT_AT_ONCE: usize = 4 << 20;
+const TEXT_AT_ONCE: usize = 1 << 20;
+/// Rows that are held at once, in the form of Arrow: a row of every kind of action takes some two kilobytes while it passes.
+const ROWS_AT_ONCE: usize = 4096;
+/// Rows of one row group.
+const GROUP_ROWS: u64 = 32 * 1024;
 
 /// What `_last_checkpoint` says.
 #[derive(Clone, Debug, Deserialize)]
@@ -67,10 +71,15 @@ impl Checkpoint {
         let schema = form::schema();
         let format = FileFormat::from_settings(&Settings::default());
         let mut writer = FileWriter::create(&self.location, &name(self.version), &schema, format)?;
-        let mut files = 0;
+        let (mut files, mut grouped) = (0, 0);
         let mut put = async |rows: &RecordBatch| -> Result<()> {
             files += rows.column_by_name("add").map_or(0, |added| added.len() - added.null_count());
-            writer.write(rows).await
+            writer.write(rows).await?;
+            if writer.rows() - grouped < GROUP_ROWS {
+                return Ok(());
+            }
+            grouped = writer.rows();
+            writer.flush().await
         };
         for text in newest.texts(TEXT_AT_ONCE) {
             for rows in form::decode(&text)? {
@@ -78,7 +87,7 @@ impl Checkpoint {
             }
         }
         if let Some(base) = base {
-            let mut batches = Box::pin(read_file(&self.location, &name(base), None).await?);
+            let mut batches = Box::pin(read_batches(&self.location, &name(base), None, ROWS_AT_ONCE).await?);
             while let Some(batch) = batches.try_next().await? {
                 if batch.column_by_name("sidecar").is_some_and(|column| column.null_count() < column.len()) {
                     return Ok(None);

@@ -26,7 +26,7 @@ pub use partition::{
     PartitionValues, decode_partition_value, expired_rows, file_schema, partition_path, partition_texts,
     split_by_partition,
 };
-pub use reader::{cast_exactly, conform, object_size, read_file, read_rows, read_schema, whole_times};
+pub use reader::{cast_exactly, conform, object_size, read_batches, read_file, read_rows, read_schema, whole_times};
 pub use records::ObjectRecords;
 pub use selective::{Condition, Extremes, Holds, Keeps, SelectiveFile};
 pub use splice::{SpliceInput, splice, splice_into};

@@ -32,13 +32,23 @@ pub async fn read_file(
     name: &str,
     columns: Option<&[String]>,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    read_batches(location, name, columns, BATCH_ROWS).await
+}
+
+/// Reads a file as [`read_file`] does, at most `rows` of it at once: what it takes of memory, where rows are wide.
+pub async fn read_batches(
+    location: &Location,
+    name: &str,
+    columns: Option<&[String]>,
+    rows: usize,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     if FileKind::of_name(name) == FileKind::Orc {
         let name = name.to_owned();
         let batches = crate::orc::read_orc(location, &name, columns).await?;
         return Ok(futures::stream::iter(batches).map_err(move |error| error.with("file", &name)).boxed());
     }
     let mut builder = open(location, name).await.map_err(|error| parquet_error(error, name))?;
-    builder = builder.with_batch_size(BATCH_ROWS);
+    builder = builder.with_batch_size(rows);
     if let Some(columns) = columns {
         let names = columns.iter().map(String::as_str);
         let mask = ProjectionMask::columns(builder.parquet_schema(), names);

@@ -66,9 +66,6 @@ impl DeltaSink {
             failpoint::hit("delta.expire").await?;
             let version = state.version + 1;
             if self.log.put(version, "DELETE", &actions).await? == Put::Ours {
-                for file in &old {
-                    self.upkeep.vectors.remove(&file.name);
-                }
                 self.rows_by_key.replaced(version, &old, Added::default());
                 return Ok(expired_in(old.iter()));
             }

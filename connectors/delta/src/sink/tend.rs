@@ -117,6 +117,7 @@ impl DeltaSink {
             return false;
         }
         let (version, schema) = (live.version, std::sync::Arc::clone(&live.schema));
+        self.upkeep.vectors.retain(|name, _| live.files.contains_key(name));
         let files: Vec<LiveFile> =
             choose(live, self.upkeep.policy.file_bytes, &self.upkeep.vectors).into_iter().cloned().collect();
         if files.is_empty() || !self.upkeep.spend(files.iter().map(bytes).sum(), now) {
@@ -164,9 +165,6 @@ impl DeltaSink {
             let version = state.version + 1;
             if self.log.put(version, "OPTIMIZE", &actions).await? == Put::Ours {
                 self.upkeep.merged_bytes += merged.bytes();
-                for file in &old {
-                    self.upkeep.vectors.remove(&file.name);
-                }
                 tracing::debug!(table = %self.location.url(), files = old.len(), into = marks.len(), "files were merged");
                 let live = merged.new.into_iter().zip(marks).filter_map(|(file, mark)| mark.map(|mark| (file, mark)));
                 let (new, marks): (Vec<StagedFile>, Vec<NewMark>) = live.unzip();
