@@ -11,6 +11,7 @@ mod partition;
 mod reader;
 mod records;
 mod selective;
+mod signed;
 mod splice;
 mod statistics;
 mod writer;
@@ -25,6 +26,7 @@ pub use partition::{
 pub use reader::{cast_exactly, conform, object_size, read_file, read_rows, read_schema, read_whole, whole_times};
 pub use records::ObjectRecords;
 pub use selective::{Condition, Extremes, Holds, Keeps, SelectiveFile};
+pub use signed::{Answer, SignedBucket};
 pub use splice::{SpliceInput, splice, splice_into};
 pub use statistics::{ColumnStatistics, FileStatistics};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};

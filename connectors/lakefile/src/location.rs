@@ -198,6 +198,11 @@ fn real_path(path: &FsPath) -> Result<PathBuf> {
 }
 
 fn open_s3(url: &Url, settings: &Settings) -> Result<object_store::aws::AmazonS3> {
+    s3_builder(url, settings).build().map_err(|error| crate::storage_error(error, url.as_str()))
+}
+
+/// What a connection says of its bucket, over what the environment says.
+pub(crate) fn s3_builder(url: &Url, settings: &Settings) -> AmazonS3Builder {
     let mut builder =
         AmazonS3Builder::from_env().with_url(url.as_str()).with_conditional_put(S3ConditionalPut::ETagMatch);
     if let Some(region) = settings.text("region") {
@@ -209,7 +214,7 @@ fn open_s3(url: &Url, settings: &Settings) -> Result<object_store::aws::AmazonS3
     if let (Some(id), Some(key)) = (settings.secret("access_key_id"), settings.secret("secret_access_key")) {
         builder = builder.with_access_key_id(id).with_secret_access_key(key);
     }
-    builder.build().map_err(|error| crate::storage_error(error, url.as_str()))
+    builder
 }
 
 #[cfg(test)]

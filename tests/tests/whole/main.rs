@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod acceptance;
+mod applying;
 mod arrows;
 mod buckets;
 mod catalogs;

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 40] = [
+static PAGES: [Page; 44] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -272,6 +272,34 @@ static PAGES: [Page; 40] = [
         why: "`--columns` names columns of the object itself",
         wrong: "lakehead peek a.parquet --columns Id",
         right: "lakehead peek a.parquet --columns id",
+    },
+    Page {
+        code: "R0560",
+        title: "a bucket's rules have changed since they were read",
+        why: "setting a bucket's rules replaces all of them: what others wrote in between would be lost",
+        wrong: "two jobs that set rules of one bucket at the same time",
+        right: "lakehead lifecycle apply PIPELINE --dry-run    shows what is there now\nlakehead lifecycle apply PIPELINE",
+    },
+    Page {
+        code: "R0561",
+        title: "a bucket shows other rules than were written",
+        why: "somebody set rules in the moment between the last look and the write, or right behind it",
+        wrong: "a Terraform resource that owns all rules of the bucket, beside `lifecycle apply`",
+        right: "lakehead lifecycle emit PIPELINE --terraform    where Terraform owns the bucket's rules",
+    },
+    Page {
+        code: "R0562",
+        title: "a bucket refuses a call for its rules",
+        why: "the store's own words and the status are beside the code",
+        wrong: "keys that may read and write objects, and nothing of the bucket itself",
+        right: "allow s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration",
+    },
+    Page {
+        code: "R0563",
+        title: "a store drops the tags of rules",
+        why: "without its tag a rule moves everything below the table's folder, its log too, and every query fails",
+        wrong: "lakehead lifecycle apply PIPELINE    on a store that speaks only a part of S3's language",
+        right: "leave `transition` out of the lifecycle; the old rules were put back",
     },
     Page {
         code: "R0623",
