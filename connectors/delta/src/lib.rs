@@ -11,6 +11,7 @@ mod live;
 mod log;
 mod merge;
 mod net;
+mod replicate;
 mod schema;
 mod sink;
 mod source;
@@ -62,6 +63,7 @@ pub static CONNECTOR: Connector = Connector {
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec))),
         past_age: Some(|spec| Box::pin(past_age(spec))),
+        replicate: Some(|spec| Ok(Box::new(replicate::DeltaCopy::new(spec)?))),
         query: |location| Some(format!("duckdb -c \"from delta_scan('{location}') limit 5\"")),
         readers,
     }),

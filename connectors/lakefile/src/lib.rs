@@ -1,6 +1,7 @@
 //! Batches to finished lake files: where a table lies, how a Parquet or ORC file is written and read back, its statistics,
 //! and the records beside the tables. Shared by every lake sink.
 
+mod carry;
 mod durable;
 mod encoding;
 mod head;
@@ -16,6 +17,7 @@ mod splice;
 mod statistics;
 mod writer;
 
+pub use carry::{Carried, Carrier};
 pub use head::{FileHead, FileOrder, read_head};
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;

@@ -21,6 +21,7 @@ mod listing;
 mod manifest;
 mod merge;
 mod publish;
+mod replicate;
 mod schema;
 mod sink;
 mod sorter;
@@ -60,6 +61,7 @@ pub static CONNECTOR: Connector = Connector {
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Parquet))),
         past_age: None,
+        replicate: Some(replicate::copy),
         query: |location| {
             Some(format!(
                 "duckdb -c \"from read_parquet('{location}/**/[!_]*.parquet', hive_partitioning=true) limit 5\""
@@ -85,6 +87,7 @@ pub static ORC: Connector = Connector {
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Orc))),
         past_age: None,
+        replicate: Some(replicate::copy),
         query: |location| {
             Some(format!(
                 "python -c \"import pyarrow.dataset as d; print(d.dataset('{location}', format='orc', \

@@ -16,7 +16,7 @@ use crate::schema::ManifestColumn;
 pub(crate) const FOLDER: &str = "_manifest";
 /// Manifests that keep their list of files, for readers that are under way. Older ones keep their name alone, so that
 /// nobody can take it again, and no table grows with the square of its commits.
-const WHOLE_MANIFESTS: u64 = 100;
+pub(crate) const WHOLE_MANIFESTS: u64 = 100;
 /// Looks at a chain that moves on while it is read.
 const READ_ATTEMPTS_MAX: u32 = 8;
 
@@ -171,6 +171,14 @@ impl ManifestLog {
         Ok(Entry::Whole(Box::new(serde_json::from_value(value).map_err(foreign)?)))
     }
 
+    /// Returns the manifest of one version, where it is kept whole.
+    pub(crate) async fn at(&self, version: u64) -> Result<Option<Manifest>> {
+        Ok(match self.entry(version).await? {
+            Entry::Whole(found) => Some(*found),
+            Entry::Superseded | Entry::Missing => None,
+        })
+    }
+
     /// Writes `manifest` unless its number is taken.
     pub(crate) async fn put(&mut self, manifest: Manifest) -> Result<Created> {
         let body = serde_json::to_vec_pretty(&manifest)
@@ -191,8 +199,7 @@ impl ManifestLog {
         let hint = self.location.path(&format!("{FOLDER}/_latest"));
         let _ = self.location.store().put(&hint, newest.version.to_string().into()).await;
         if let Some(old) = newest.version.checked_sub(WHOLE_MANIFESTS).filter(|old| *old > 0) {
-            let cut = json!({ "superseded_by": newest.version }).to_string();
-            let _ = self.location.store().put(&self.location.path(&name_of(old)), cut.into()).await;
+            let _ = self.location.store().put(&self.location.path(&name_of(old)), cut(newest.version).into()).await;
         }
     }
 
@@ -212,12 +219,19 @@ impl ManifestLog {
     }
 }
 
-fn name_of(version: u64) -> String {
+/// Returns the name of a version's manifest.
+pub(crate) fn name_of(version: u64) -> String {
     format!("{FOLDER}/{version:020}.json")
 }
 
-fn version_of(name: &str) -> Option<u64> {
+/// Returns the version that a manifest's name tells.
+pub(crate) fn version_of(name: &str) -> Option<u64> {
     name.strip_prefix(FOLDER)?.strip_prefix('/')?.strip_suffix(".json")?.parse().ok()
+}
+
+/// Returns what is left of a manifest that is old enough.
+pub(crate) fn cut(newest: u64) -> String {
+    json!({ "superseded_by": newest }).to_string()
 }
 
 /// Returns whether a file holds rows, by its name.

@@ -89,6 +89,11 @@ fn is_named_by(file: &str, prefix: &str) -> bool {
     own.starts_with(prefix)
 }
 
+/// Returns whether a file of a table was written by `pipeline`, by its name without folders.
+pub(crate) fn is_written_by(file: &str, pipeline: &str) -> bool {
+    is_named_by(file, &owner_prefix(pipeline))
+}
+
 /// Copies every staged file to its final name.
 pub(crate) async fn publish(
     staging: &Location,

@@ -8,6 +8,7 @@ mod arrows;
 mod buckets;
 mod catalogs;
 mod compactor;
+mod copies;
 mod errors;
 mod history;
 mod hive;

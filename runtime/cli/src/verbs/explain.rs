@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 44] = [
+static PAGES: [Page; 55] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -183,6 +183,20 @@ static PAGES: [Page; 44] = [
         right: "vacuum after 1d",
     },
     Page {
+        code: "E0615",
+        title: "a copy of another kind",
+        why: "a copy is the same table elsewhere, byte for byte: a Delta table is kept by a delta connection",
+        wrong: "connection dr parquet { path = \"s3://dr\" }    behind   replicate to dr   of a Delta table",
+        right: "connection dr delta { path = \"s3://dr\" }",
+    },
+    Page {
+        code: "E0616",
+        title: "a copy in the place of its table",
+        why: "what is copied onto itself is no copy",
+        wrong: "replicate to lake    of a table in `lake`",
+        right: "connection dr delta { path = \"s3://another-bucket/tables\" }\nreplicate to dr",
+    },
+    Page {
         code: "R0201",
         title: "fenced",
         why: "another process took the pipeline over; the table refuses the older one, so nothing is doubled",
@@ -300,6 +314,69 @@ static PAGES: [Page; 44] = [
         why: "without its tag a rule moves everything below the table's folder, its log too, and every query fails",
         wrong: "lakehead lifecycle apply PIPELINE    on a store that speaks only a part of S3's language",
         right: "leave `transition` out of the lifecycle; the old rules were put back",
+    },
+    Page {
+        code: "R0564",
+        title: "a copy that others wrote into",
+        why: "what somebody else wrote there would be lost; the copy stays as it is, and no run fails by it",
+        wrong: "a pipeline that writes into the copy",
+        right: "write into the table itself, or move the copy away: the next look makes a new one",
+    },
+    Page {
+        code: "R0565",
+        title: "a table that names files outside its folder",
+        why: "a copy that names files of the table by their place is none without the table",
+        wrong: "a shallow clone",
+        right: "a deep clone, or an OPTIMIZE that writes these files anew",
+    },
+    Page {
+        code: "R0566",
+        title: "an archived file cannot be read",
+        why: "a class like GLACIER gives nothing back until the object is restored, which takes hours",
+        wrong: "replicate to dr    of a table whose files are archived already",
+        right: "aws s3api restore-object …    or a copy that is there before files are archived",
+    },
+    Page {
+        code: "R0567",
+        title: "a copied file has another size",
+        why: "the file changed, or the store lost a part; it is copied again",
+        wrong: "a data file that somebody wrote over",
+        right: "nothing to do, where it does not come again",
+    },
+    Page {
+        code: "R0568",
+        title: "a log in a form that is not copied",
+        why: "a copy that begins anew needs a checkpoint in one file",
+        wrong: "delta.checkpointPolicy = v2",
+        right: "alter table … set tblproperties (delta.checkpointPolicy = 'classic')",
+    },
+    Page {
+        code: "R0569",
+        title: "a table cannot be a copy of itself",
+        why: "both connections name one place",
+        wrong: "two connections with one path",
+        right: "replicate to a connection with another `path`",
+    },
+    Page {
+        code: "R0570",
+        title: "a run was stopped before its copy was up to date",
+        why: "a run that is asked to stop gives its copies ten seconds",
+        wrong: "ctrl-c while a large table is copied for the first time",
+        right: "lakehead run PIPELINE    goes on with the copy: files that are there are not copied again",
+    },
+    Page {
+        code: "R0571",
+        title: "a table moves on faster than it is copied",
+        why: "files of a version were replaced while they were copied, several times over",
+        wrong: "a slow line to the copy, and a table that is overwritten each minute",
+        right: "nothing to do, where it does not come again; else a place that is nearer",
+    },
+    Page {
+        code: "R0572",
+        title: "a folder without a manifest is not copied",
+        why: "nothing says which files of such a folder are the table",
+        wrong: "mode = compact    over a folder of others, with `replicate`",
+        right: "leave `replicate` out; copy the folder with the tools of its store",
     },
     Page {
         code: "R0623",
