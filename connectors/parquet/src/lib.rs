@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Who reads manifests sees one commit or the next. Who lists the folder sees whole files only, a round's files from
-//! shortly before its commit on, and files that a commit took out until shortly after it.
+//! shortly before its commit on, files that a commit took out until shortly after it, and files whose rows have expired until
+//! `vacuum` of their lifecycle is over: a day, where it says nothing.
 
 mod compact;
 mod compactor;
@@ -31,8 +32,8 @@ mod stage;
 use std::sync::Arc;
 
 use lakehead_core::{
-    Connector, Listing, OptionKind, OptionSpec, RecordStore, Result, Settings, Sink, SinkRole, SinkSpec, SourceRole,
-    WriteMode,
+    Connector, Expired, Listing, OptionKind, OptionSpec, RecordStore, Result, Retention, Settings, Sink, SinkRole,
+    SinkSpec, SourceRole, WriteMode,
 };
 use lakehead_lakefile::{FileKind, Location, ObjectRecords};
 
@@ -60,7 +61,7 @@ pub static CONNECTOR: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Parquet))),
-        past_age: None,
+        past_age: Some(|spec| Box::pin(past_age(spec))),
         replicate: Some(replicate::copy),
         query: |location| {
             Some(format!(
@@ -86,7 +87,7 @@ pub static ORC: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Orc))),
-        past_age: None,
+        past_age: Some(|spec| Box::pin(past_age(spec))),
         replicate: Some(replicate::copy),
         query: |location| {
             Some(format!(
@@ -159,6 +160,15 @@ async fn describe(spec: &SinkSpec, kind: FileKind) -> Result<Option<Listing>> {
         Some(_) => Ok(None),
         None => source::describe_folder(&table, kind).await,
     }
+}
+
+async fn past_age(spec: &SinkSpec) -> Result<Option<Expired>> {
+    let Some(expiry) = Retention::told(&spec.settings).expiry else { return Ok(None) };
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let now = spec.clock.now();
+    let found = manifest::ManifestLog::new(&table).refresh().await?;
+    Ok(found.map(|found| sink::expired_in(found.files.iter().filter(|file| file.has_expired(&expiry, now)))))
 }
 
 fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lakehead_core::{Created, Error, Mark, RecordStore, Result, failpoint};
+use lakehead_core::{Created, Error, Expiry, Mark, Micros, RecordStore, Result, failpoint};
 use lakehead_lakefile::{FileKind, Location, ObjectRecords, PartitionValues, storage_error};
 use object_store::{ObjectStore as _, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,14 @@ pub(crate) struct ManifestFile {
     pub(crate) run: Option<String>,
 }
 
+impl ManifestFile {
+    /// Returns whether its partition is past the age at which rows expire.
+    pub(crate) fn has_expired(&self, expiry: &Expiry, now: Micros) -> bool {
+        let value = |name: &str| self.partition.iter().find(|(column, _)| column == name)?.1.as_deref();
+        expiry.has_expired(value, now)
+    }
+}
+
 /// One state of the table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Manifest {
@@ -61,12 +69,29 @@ pub(crate) struct Manifest {
     /// Files that this manifest took out: still in the folder, perhaps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) removed: Vec<String>,
+    /// Files whose rows have expired: no rows of the table any more, and in the folder until their time is over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) expired: Vec<ExpiredFile>,
+}
+
+/// A file that was taken out for its age.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ExpiredFile {
+    /// The name relative to the table's folder.
+    pub(crate) name: String,
+    /// When it was taken out, microseconds since the epoch.
+    pub(crate) at: Micros,
 }
 
 impl Manifest {
     /// Returns what the last commit of `pipeline` carried.
     pub(crate) fn mark(&self, pipeline: &str) -> Mark {
         self.marks.get(pipeline).copied().unwrap_or_default()
+    }
+
+    /// Returns the files that are to be in the folder: those of rows, and those that have expired and not gone yet.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.name.as_str()).chain(self.expired.iter().map(|file| file.name.as_str()))
     }
 
     /// Returns a copy to be changed and written as the next version.
@@ -259,6 +284,7 @@ mod tests {
             marks: BTreeMap::new(),
             files: vec![],
             removed: vec![],
+            expired: vec![],
         }
     }
 

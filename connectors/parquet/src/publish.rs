@@ -144,7 +144,7 @@ pub(crate) async fn remove(table: &Location, names: &[String]) {
 /// can no longer commit them, and a round that is committed again is copied again.
 pub(crate) async fn sweep(table: &Location, pipeline: &str, manifest: &Manifest) -> Result<()> {
     let owner = owner_prefix(pipeline);
-    let live: HashSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+    let live: HashSet<&str> = manifest.names().collect();
     let mut stale: Vec<String> = manifest.removed.clone();
     let mut listed = table.store().list(Some(table.prefix()));
     while let Some(meta) = listed.next().await {

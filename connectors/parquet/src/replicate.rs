@@ -174,9 +174,10 @@ impl ParquetCopy {
         {
             self.carrier.point(&name_of(old), cut(newest.version).into_bytes()).await?;
         }
-        let live: HashSet<&str> = newest.files.iter().map(|file| file.name.as_str()).collect();
-        let before = known.newest.take().map(|before| before.files).unwrap_or_default();
-        let replaced = before.into_iter().map(|file| file.name).filter(|name| !live.contains(name.as_str())).collect();
+        let live: HashSet<&str> = newest.names().collect();
+        let before = known.newest.take();
+        let replaced = before.iter().flat_map(Manifest::names).filter(|name| !live.contains(name));
+        let replaced: Vec<String> = replaced.map(str::to_owned).collect();
         known.newest = Some(newest);
         Ok(replaced)
     }

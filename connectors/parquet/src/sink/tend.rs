@@ -22,18 +22,37 @@ pub(crate) struct Upkeep {
     merging: JoinSet<Result<Merged>>,
     /// The version in which there was nothing to merge, and when that was looked at.
     quiet: Option<(u64, Duration)>,
+    /// When it was looked for rows that expire.
+    expiry_looked: Option<Duration>,
     merged_bytes: u64,
 }
 
+/// Pause between two looks for rows that expire.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+
 impl Upkeep {
     pub(crate) fn new(policy: Policy) -> Self {
-        Self { policy, merging: JoinSet::new(), quiet: None, merged_bytes: 0 }
+        Self { policy, merging: JoinSet::new(), quiet: None, expiry_looked: None, merged_bytes: 0 }
+    }
+
+    /// Returns whether it is time to look for rows that expire, and notes the look: each hour, and at the end of a run.
+    pub(super) fn may_expire(&mut self, now: Duration, patience: Patience) -> bool {
+        let rested = self.expiry_looked.is_none_or(|looked| now.saturating_sub(looked) >= EXPIRE_EVERY);
+        let may = rested || patience == Patience::ToEnd;
+        if may {
+            self.expiry_looked = Some(now);
+        }
+        may
     }
 }
 
 impl ParquetSink {
     pub(super) async fn look_after(&mut self, patience: Patience) {
-        if !self.upkeep.policy.enabled || self.identity.is_empty() {
+        if self.identity.is_empty() {
+            return;
+        }
+        self.expire(patience).await;
+        if !self.upkeep.policy.enabled {
             return;
         }
         for _ in 0..STEPS_AT_END {
@@ -97,6 +116,7 @@ impl ParquetSink {
 
     /// Merges whatever is small until nothing is, and fails where it cannot: a person has asked for it.
     pub(crate) async fn merge_all(&mut self) -> Result<()> {
+        self.expire(Patience::ToEnd).await;
         for _ in 0..STEPS_MAX {
             let newest = self.newest().await?;
             let chosen = choose(&newest.files, self.upkeep.policy.file_bytes, 2);
