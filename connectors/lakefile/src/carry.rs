@@ -152,7 +152,8 @@ fn archived(name: &str) -> Error {
         .help("aws s3api restore-object   brings it back for some days; a copy that has it already needs no restore")
 }
 
-fn refused(answer: &Answer, name: &str) -> Error {
+/// What the store refused to copy.
+pub(crate) fn refused(answer: &Answer, name: &str) -> Error {
     let code = answer.element("Code").unwrap_or("");
     if matches!(code, "InvalidObjectState" | "ObjectNotInActiveTierError") {
         return archived(name);

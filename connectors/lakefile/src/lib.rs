@@ -7,6 +7,7 @@ mod encoding;
 mod head;
 mod keys;
 mod location;
+mod mover;
 mod orc;
 mod partition;
 mod reader;
@@ -21,6 +22,7 @@ pub use carry::{Carried, Carrier};
 pub use head::{FileHead, FileOrder, read_head};
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
+pub use mover::{Aged, Moved, Mover, Settled};
 pub use partition::{
     PartitionValues, decode_partition_value, expired_rows, file_schema, partition_path, partition_texts,
     split_by_partition,

@@ -108,9 +108,14 @@ fn readers(_: WriteMode, _: &Settings) -> Option<&'static str> {
     )
 }
 
-static CONNECTION: [OptionSpec; 7] = [
+static CONNECTION: [OptionSpec; 8] = [
     OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),
     OptionSpec::new("prefix", OptionKind::Text, "put before every table's name").default("\"\""),
+    OptionSpec::new(
+        "cold",
+        OptionKind::Text,
+        "folder, perhaps on another disk, for files that a lifecycle moves there",
+    ),
     OptionSpec::new("catalog", OptionKind::References, "catalogs that list the tables"),
     OptionSpec::new("region", OptionKind::Text, "region of the bucket"),
     OptionSpec::new("endpoint", OptionKind::Text, "address of an S3-compatible store"),

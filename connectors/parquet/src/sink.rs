@@ -13,6 +13,7 @@ use lakehead_core::{
 use lakehead_lakefile::{FileKind, Location};
 use uuid::Uuid;
 
+mod colder;
 mod expire;
 mod tend;
 

@@ -56,7 +56,7 @@ impl Lake {
         let of = |days: u64| Duration::from_secs(days * 86_400);
         let mut settings = Settings::default();
         let expiry = Some(Expiry { after: of(5), by });
-        Retention { expiry, vacuum_after: self.vacuum_after.map(of) }.tell(&mut settings);
+        Retention { expiry, vacuum_after: self.vacuum_after.map(of), ..Retention::default() }.tell(&mut settings);
         SinkSpec {
             pipeline: "p".into(),
             node: "t".into(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use arrow_schema::{DataType, Schema};
 use lakehead_core::{
-    Expiry, Lifecycle, OptionKind, OptionSpec, PartitionTime, Replica, Retention, Settings, SinkRole, StorageClass,
-    TimeColumn, Transition, WriteMode,
+    Expiry, Lifecycle, Move, OptionKind, OptionSpec, PartitionTime, Replica, Retention, Settings, SinkRole,
+    StorageClass, TimeColumn, Transition, WriteMode,
 };
 use lakehead_syntax::ast::{self, Rule};
 use lakehead_syntax::{Diagnostic, FileId, Span};
@@ -258,8 +258,11 @@ impl SinkPlan {
             Some(TimeColumn { name, source, tells: time_of(part)? })
         };
         let by: Vec<TimeColumn> = self.layout.iter().filter_map(column).collect();
-        let expiry = lifecycle.expire_after.filter(|_| !by.is_empty()).map(|after| Expiry { after, by });
-        Retention { expiry, vacuum_after: lifecycle.vacuum_after }
+        let aged = |after| Expiry { after, by: by.clone() };
+        let moves = lifecycle.transitions.iter().filter(|_| !by.is_empty());
+        let moves = moves.map(|step| Move { class: step.class, age: aged(step.after) }).collect();
+        let expiry = lifecycle.expire_after.filter(|_| !by.is_empty()).map(aged);
+        Retention { moves, expiry, vacuum_after: lifecycle.vacuum_after }
     }
 }
 
@@ -285,16 +288,21 @@ pub(crate) fn note_not_yet(
     table: &str,
 ) {
     let Some(lifecycle) = lifecycle else { return };
-    let in_a_bucket = connection.settings.text("path").is_some_and(|path| path.starts_with("s3://"));
+    // On a disk `infrequent` stays where it is; what is colder goes to the cold root.
+    let path = connection.settings.text("path").unwrap_or_default();
+    let is_local = !path.contains("://") || path.starts_with("file://");
+    let stays = lifecycle.transitions.iter().all(|step| step.class == StorageClass::Infrequent);
     let keeps = role.past_age.is_some();
     // A table of one run alone is another one with the next run.
     let copies = role.replicate.is_some() && !names_run(table);
     // A table that is only compacted says its layout itself, and not which time its columns were made from.
     let tells_age = layout.iter().any(|part| tells_age(part, layout));
+    let has_cold = connection.settings.text("cold").is_some() && tells_age;
+    let moves = path.starts_with("s3://") || (is_local && (stays || has_cold));
     // A version that stands would go because it is old.
     let expires = keeps && tells_age && mode != WriteMode::Scd2;
     let rules = [
-        (!lifecycle.transitions.is_empty() && !in_a_bucket, "transition outside s3://"),
+        (!lifecycle.transitions.is_empty() && !moves, "transition outside s3:// and without `cold`"),
         (lifecycle.expire_after.is_some() && !expires, "expire"),
         (lifecycle.vacuum_after.is_some() && !keeps, "vacuum"),
         (!lifecycle.replicas.is_empty() && !copies, "replicate"),

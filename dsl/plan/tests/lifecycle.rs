@@ -192,7 +192,8 @@ fn what_is_carried_out_is_not_refused() {
     let planned = offline::planned(&text, &[&KEEPING]);
     let column = |name: &str, tells| TimeColumn { name: name.into(), source: "at".into(), tells };
     let by = vec![column("at_day", PartitionTime::Day), column("at_hour", PartitionTime::Hour)];
-    let expected = Retention { expiry: Some(Expiry { after: DAY * 730, by }), vacuum_after: Some(DAY * 14) };
+    let (expiry, vacuum_after) = (Some(Expiry { after: DAY * 730, by }), Some(DAY * 14));
+    let expected = Retention { expiry, vacuum_after, ..Retention::default() };
     assert_eq!(sink_of(&planned).retention(), expected);
 }
 

@@ -33,7 +33,7 @@ pub use connector::{
 pub use error::{Blame, Error, Result, Retry};
 pub use lifecycle::{LIFECYCLE_TAG, Lifecycle, Replica, StorageClass, Transition};
 pub use record::{Created, RecordStore};
-pub use retention::{Expired, Expiry, PartitionTime, Retention, TimeColumn};
+pub use retention::{Expired, Expiry, Move, PartitionTime, Retention, TimeColumn};
 pub use sink::{Mark, Outcome, Patience, Prepared, Sink, SinkPosition, TableFigures, TableVersion};
 pub use source::{BatchBudget, ChangeBatch, Source, SourceEvent};
 pub use table_copy::{Copied, CopySpec, TableCopy};

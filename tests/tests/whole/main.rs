@@ -7,6 +7,7 @@ mod applying;
 mod arrows;
 mod buckets;
 mod catalogs;
+mod colder;
 mod compactor;
 mod copies;
 mod errors;

@@ -26,6 +26,8 @@ impl DeltaSink {
             return;
         }
         self.expire(patience).await;
+        self.take_moved(Patience::Between).await;
+        self.begin_move(patience);
         for _ in 0..STEPS_AT_END {
             self.take_finished(patience).await;
             self.begin_checkpoint();
@@ -38,6 +40,7 @@ impl DeltaSink {
         if patience == Patience::ToEnd {
             self.take_finished(patience).await;
             self.take_checkpoints(patience).await;
+            self.take_moved(patience).await;
             while self.upkeep.chores.join_next().await.is_some() {}
         }
     }

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 55] = [
+static PAGES: [Page; 57] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -377,6 +377,20 @@ static PAGES: [Page; 55] = [
         why: "nothing says which files of such a folder are the table",
         wrong: "mode = compact    over a folder of others, with `replicate`",
         right: "leave `replicate` out; copy the folder with the tools of its store",
+    },
+    Page {
+        code: "R0573",
+        title: "the cold folder belongs to another table",
+        why: "files of two tables in one place could not be told apart; nothing was moved",
+        wrong: "two connections with one `cold`",
+        right: "connection lake delta { path = \"lake\", cold = \"/mnt/slow/lake\" }",
+    },
+    Page {
+        code: "R0574",
+        title: "a file could not be moved to the cold folder",
+        why: "the disk refused, or gave back other bytes than were written; the file stays where it was",
+        wrong: "a cold disk that is not mounted",
+        right: "mount it: the next look tries again",
     },
     Page {
         code: "R0623",
