@@ -34,12 +34,14 @@
 
 mod apply;
 mod configuration;
+mod cost;
 mod emit;
 mod location;
 mod merge;
 mod s3;
 
 pub use apply::BucketRules;
+pub use cost::{Cost, Held, PRICES_OF, cost};
 pub use emit::{emit_json, emit_terraform};
 pub use location::Location;
 pub use merge::{Merged, merge};
