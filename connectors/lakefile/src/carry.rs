@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::location::Location;
 use crate::signed::{Answer, SignedBucket};
-use crate::storage_error;
+use crate::{archived, storage_error};
 
 /// Bytes of an object that is put with one call; what is larger goes in parts of this size.
 const PART_BYTES: usize = 8 << 20;
@@ -96,10 +96,7 @@ impl Carrier {
     }
 
     async fn stream(&self, name: &str) -> Result<()> {
-        let failed = |error| match &error {
-            object_store::Error::Generic { .. } if chain(&error).contains("InvalidObjectState") => archived(name),
-            _ => storage_error(error, name),
-        };
+        let failed = |error| storage_error(error, name);
         let found = self.from.store().get(&self.from.path(name)).await.map_err(failed)?;
         let path = self.to.path(name);
         if found.meta.size <= PART_BYTES as u64 {
@@ -142,21 +139,11 @@ impl Carrier {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-fn archived(name: &str) -> Error {
-    Error::user("R0566", "a file is archived and cannot be read until it is restored")
-        .with("file", name)
-        .help("aws s3api restore-object   brings it back for some days; a copy that has it already needs no restore")
-}
-
 /// What the store refused to copy.
 pub(crate) fn refused(answer: &Answer, name: &str) -> Error {
     let code = answer.element("Code").unwrap_or("");
     if matches!(code, "InvalidObjectState" | "ObjectNotInActiveTierError") {
-        return archived(name);
+        return archived().with("file", name);
     }
     let error = match answer.status {
         401 | 403 => Error::user("R0402", "the store refuses to copy an object")

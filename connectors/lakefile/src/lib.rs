@@ -40,6 +40,9 @@ use lakehead_core::Error;
 /// Turns an error of the object store into one of ours: what is full, forbidden or not there is the user's to mend.
 pub fn storage_error(error: object_store::Error, location: &str) -> Error {
     let text = chain_text(&error);
+    if is_archived(&text) {
+        return archived().with("location", location).caused_by(error);
+    }
     let known = if text.contains("No space left") || text.contains("os error 28") {
         Error::incident("R0401", "the disk of the lake is full")
             .help("free space, then start again: nothing was committed in part")
@@ -63,6 +66,16 @@ pub fn storage_error(error: object_store::Error, location: &str) -> Error {
     known.with("location", location).caused_by(error)
 }
 
+/// Returns whether S3 said that an object is in a class that is not read at once (its API reference, `InvalidObjectState`).
+fn is_archived(text: &str) -> bool {
+    text.contains("InvalidObjectState") || text.contains("ObjectNotInActiveTierError")
+}
+
+fn archived() -> Error {
+    Error::user("R0566", "a file is archived and cannot be read until it is restored")
+        .help("aws s3api restore-object   brings it back for some days, in hours; or read younger partitions alone")
+}
+
 fn chain_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -77,6 +90,9 @@ fn chain_text(error: &dyn std::error::Error) -> String {
 /// Turns an error of the Parquet library into one of ours.
 pub fn parquet_error(error: parquet::errors::ParquetError, location: &str) -> Error {
     let text = chain_text(&error);
+    if is_archived(&text) {
+        return archived().with("location", location).caused_by(error);
+    }
     if text.contains("No space left") || text.contains("os error 28") {
         return Error::incident("R0401", "the disk of the lake is full")
             .help("free space, then start again: nothing was committed in part")

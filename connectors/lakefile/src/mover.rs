@@ -4,7 +4,7 @@
 //! age of the partition counts. Only data files that the table names are ever given to a mover: never a log, a manifest, a
 //! vector.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub struct Mover {
 
 #[derive(Debug)]
 enum Place {
-    Bucket(BucketMover),
+    Bucket(Box<BucketMover>),
     Disk(DiskMover),
 }
 
@@ -128,7 +128,7 @@ impl Mover {
         clock: &Arc<dyn Clock>,
     ) -> Result<Option<Self>> {
         let place = match (location.url().scheme(), connection.text("cold"), location.url().to_file_path()) {
-            ("s3" | "s3a", _, _) => Place::Bucket(BucketMover::open(location, connection)?),
+            ("s3" | "s3a", _, _) => Place::Bucket(Box::new(BucketMover::open(location, connection)?)),
             ("file", Some(cold), Ok(hot)) => Place::Disk(DiskMover::new(hot, root.join(cold).join(below))),
             _ => return Ok(None),
         };
@@ -150,7 +150,8 @@ impl Mover {
     /// What the store or the disk says; what was moved before is noted.
     pub async fn work(self, aged: Vec<Aged>) -> Result<Moved> {
         let mut memory = Memory::read(&self.memory, self.clock.now());
-        memory.there.retain(|name, _| aged.iter().any(|file| file.name == *name));
+        let names: HashSet<&str> = aged.iter().map(|file| file.name.as_str()).collect();
+        memory.there.retain(|name, _| names.contains(name.as_str()));
         let outcome = match &self.place {
             Place::Bucket(bucket) => bucket.work(&aged, &mut memory).await,
             Place::Disk(disk) => disk.work(aged, self.clock.now()).await,

@@ -98,9 +98,20 @@ s3 = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{sys.argv[1]}", region_n
                   aws_access_key_id="k", aws_secret_access_key="k")
 for page in s3.get_paginator("list_objects_v2").paginate(Bucket="lake"):
     for item in page.get("Contents", []):
-        tags = s3.get_object_tagging(Bucket="lake", Key=item["Key"])["TagSet"]
+        archived = item.get("StorageClass") == "GLACIER"  # whose tags this server refuses to show
+        tags = [] if archived else s3.get_object_tagging(Bucket="lake", Key=item["Key"])["TagSet"]
         print(item["Key"], s3.head_object(Bucket="lake", Key=item["Key"]).get("StorageClass", "STANDARD"), len(tags), item["Size"])
 "#;
+
+/// Keys that do not pack, so that a file of them is larger than what is left where it is.
+fn noise(seed: u64) -> Vec<String> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 16
+    };
+    (0..16_000).map(|_| format!("{:012x}{:012x}", next(), next())).collect()
+}
 
 #[test]
 fn a_bucket_s_files_of_old_partitions_change_their_class_and_logs_and_small_files_do_not() {
@@ -118,15 +129,6 @@ fn a_bucket_s_files_of_old_partitions_change_their_class_and_logs_and_small_file
         let file =
             file.replace(" path = \"lake\", cold = \"cold\" ", &format!("\n  {}\n", place.replace("PLACE", kind)));
         let folder = project(&format!("secret key = env(\"BUCKET_KEY\")\n\n{file}"));
-        // Text that does not pack, so that a file is larger than what is left where it is.
-        let noise = |seed: u64| {
-            let mut state = seed;
-            let mut next = || {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                state >> 16
-            };
-            (0..16_000).map(|_| format!("{:012x}{:012x}", next(), next())).collect::<Vec<_>>()
-        };
         let mut rows = String::new();
         for (day, seed) in [("2020-01-01", 1), ("2999-01-01", 2)] {
             noise(seed).iter().for_each(|id| rows.push_str(&format!("{id},{day} 10:00:00\n")));
@@ -142,6 +144,13 @@ fn a_bucket_s_files_of_old_partitions_change_their_class_and_logs_and_small_file
         let output = Command::new(python).args(["-c", CLASSES, &port]).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         let said = text(&output.stdout);
+        let planned = command(folder.path()).args(["plan", "p"]).env("BUCKET_KEY", "k").output().unwrap();
+        let planned = text(&planned.stdout);
+        assert!(planned.contains("archive_instant after 90 days: 1 file, "), "{planned}");
+        assert!(
+            planned.contains("GLACIER_IR saves $") && planned.contains("list prices of S3 in us-east-1"),
+            "{planned}"
+        );
         let mut moved = 0;
         for line in said.lines().filter(|line| line.starts_with(&format!("{kind}/shop/t/"))) {
             let is_old = line.contains("at_day=2020-01-01");
@@ -150,5 +159,75 @@ fn a_bucket_s_files_of_old_partitions_change_their_class_and_logs_and_small_file
             moved += usize::from(is_old);
         }
         assert!(moved > 0, "{said}");
+    }
+}
+
+const ARCHIVING: &str = r#"secret key = env("BUCKET_KEY")
+
+connection drops files { path = "in" }
+connection lake KIND {
+  path = "s3://lake/KIND", endpoint = "http://127.0.0.1:PORT", region = "us-east-1"
+  access_key_id = secret.key, secret_access_key = secret.key
+}
+connection dr KIND { path = "dr" }
+
+lifecycle archived {
+  transition to archive after 90d { unreadable = allow }
+}
+
+pipeline p {
+  source rows = drops { path = "*.csv", columns = { id = varchar, at = timestamp } }
+  sink lake { table = "t", mode = append, partition_by = [day(at)], compact = { file_size = 64MB }, lifecycle = archived }
+}
+"#;
+
+/// A bucket whose archived objects cannot be read, as S3's cannot: an unsafe rule is refused, and where the file allows it
+/// rounds and upkeep go on beside what is archived, and whoever reads it is told so.
+#[test]
+fn what_is_archived_cannot_be_read_and_the_table_goes_on_beside_it() {
+    let Some(bucket) = Bucket::start() else {
+        println!("skipped: an S3 server is absent");
+        return;
+    };
+    for kind in ["delta", "parquet"] {
+        let file = ARCHIVING.replace("KIND", kind).replace("PORT", &bucket.port.to_string());
+        let folder = project(&file.replace(" { unreadable = allow }", ""));
+        let lakehead = |arguments: &[&str]| {
+            let output = command(folder.path()).args(arguments).env("BUCKET_KEY", "k").output().unwrap();
+            (output.status.success(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
+        };
+        drop_rows(folder.path(), "0", "a,2020-01-01 10:00:00\n");
+        for verb in ["plan", "run"] {
+            let (done, said) = lakehead(&[verb, "p"]);
+            assert!(!done && said.contains("E0612"), "{said}");
+        }
+        std::fs::write(folder.path().join("p.lake"), &file).unwrap();
+        // So many files of one size in the old and in the young partition that merging them is worth it.
+        for round in 1..10 {
+            let mut rows: String = noise(round).iter().map(|id| format!("{id},2020-01-01 10:00:00\n")).collect();
+            rows.push_str(&format!("{round},2999-01-01 10:00:00\n"));
+            drop_rows(folder.path(), &round.to_string(), &rows);
+            let (done, said) = lakehead(&["run", "p"]);
+            assert!(done && !said.contains("could not be"), "{said}");
+        }
+        let python = std::env::var_os("LAKEHEAD_READERS").unwrap();
+        let output = Command::new(python).args(["-c", CLASSES, &bucket.port.to_string()]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        let of = |day: &str, class: &str| {
+            let lines = said.lines().filter(|line| line.starts_with(&format!("{kind}/t/at_day={day}")));
+            lines.filter(|line| line.contains(&format!(" {class} "))).count()
+        };
+        assert_eq!(of("2020-01-01", "GLACIER"), 9, "{said}");
+        assert!(of("2999-01-01", "STANDARD") > 0 && of("2999-01-01", "GLACIER") == 0, "{said}");
+        // Who reads it all is told which file it is and what helps.
+        let (done, said) = lakehead(&["verify", "p"]);
+        assert!(!done && said.contains("R0566") && said.contains("restore"), "{said}");
+        // A copy that begins now cannot have what is archived; rounds go on.
+        std::fs::write(folder.path().join("p.lake"), file.replace("allow }\n}", "allow }\n  replicate to dr\n}"))
+            .unwrap();
+        drop_rows(folder.path(), "10", "b,2999-01-01 10:00:00\n");
+        let (done, said) = lakehead(&["run", "p"]);
+        assert!(done && said.contains("R0566"), "{said}");
     }
 }

@@ -1,12 +1,19 @@
 //! Files of old partitions, moved to a colder class or to the cold root beside the rounds.
 
-use lakehead_core::Patience;
+use lakehead_core::{Micros, Patience, StorageClass};
 use lakehead_lakefile::{Aged, Mover};
 
 use super::DeltaSink;
 use crate::live::LiveFile;
 
 impl DeltaSink {
+    /// Returns whether a file may be in a class that is not read at once: by its partition's age, whoever moved it.
+    pub(super) fn is_archived(&self, file: &LiveFile, now: Micros) -> bool {
+        let value = |name: &str| file.partition.iter().find(|(column, _)| column == name)?.1.as_deref();
+        let in_bucket = self.location.url().scheme().starts_with("s3");
+        in_bucket && self.retention.class_of(value, now) == Some(StorageClass::Archive)
+    }
+
     /// Begins to move what is old enough, where it is time to look. No round waits for it.
     pub(super) fn begin_move(&mut self, patience: Patience) {
         let waits = self.retention.moves.is_empty() || !self.upkeep.moving.is_empty();
@@ -21,9 +28,6 @@ impl DeltaSink {
             Some(Aged { name: file.name.clone(), size: u64::try_from(file.size).ok()?, class })
         };
         let aged: Vec<Aged> = live.files.values().filter_map(aged).collect();
-        if aged.is_empty() {
-            return;
-        }
         let below =
             format!("{}{}", self.spec.connection.text("prefix").unwrap_or(""), self.spec.table.replace('.', "/"));
         let folders = (self.spec.root.as_path(), self.spec.cache.as_path());

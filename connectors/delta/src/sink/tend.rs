@@ -120,8 +120,10 @@ impl DeltaSink {
             return false;
         }
         let (version, schema) = (live.version, std::sync::Arc::clone(&live.schema));
+        let (time, file_bytes) = (self.spec.clock.now(), self.upkeep.policy.file_bytes);
+        let is_readable = |file: &LiveFile| !self.is_archived(file, time);
         let files: Vec<LiveFile> =
-            choose(live, self.upkeep.policy.file_bytes, &self.upkeep.vector_bytes).into_iter().cloned().collect();
+            choose(live, file_bytes, &self.upkeep.vector_bytes, is_readable).into_iter().cloned().collect();
         if files.is_empty() || !self.upkeep.spend(files.iter().map(bytes).sum(), now) {
             self.upkeep.rest(version, now);
             return false;

@@ -30,16 +30,18 @@ const STEP_FILES_MAX: usize = 1024;
 ///
 /// Each round that takes rows out of a file writes the file's whole vector anew. `vector_bytes` tells how many bytes that
 /// came to since the file was written: once they weigh as much as the file, writing it anew would have been the cheaper
-/// way, so that it never costs more than twice what the best moment would have cost.
+/// way, so that it never costs more than twice what the best moment would have cost. What is not `is_readable`, as it is
+/// archived, is left alone.
 pub(crate) fn choose<'a>(
     live: &'a LiveTable,
     file_bytes: u64,
     vector_bytes: &HashMap<String, u64>,
+    is_readable: impl Fn(&LiveFile) -> bool,
 ) -> Vec<&'a LiveFile> {
     let mut tiers: BTreeMap<(u32, &PartitionValues), Vec<&LiveFile>> = BTreeMap::new();
     // What stands for the interval of a run is replaced by its name: it stays as it is.
     let small = |file: &&LiveFile| file.run.is_none() && bytes(file) < file_bytes / 2;
-    for file in live.files.values().filter(small) {
+    for file in live.files.values().filter(small).filter(|file| is_readable(file)) {
         tiers.entry((tier(bytes(file)), &file.partition)).or_default().push(file);
     }
     for files in tiers.values_mut().filter(|files| files.len() >= FAN_IN) {
@@ -64,7 +66,7 @@ pub(crate) fn choose<'a>(
         let gone = file.vector.as_ref().map_or(0, |vector| vector.cardinality);
         gone * 1000 / file.rows().unwrap_or(1).max(1)
     };
-    let worn = live.files.values().filter(|file| file.run.is_none()).filter(much_is_gone);
+    let worn = live.files.values().filter(|file| file.run.is_none() && is_readable(file)).filter(much_is_gone);
     worn.max_by(|a, b| (share(a), &a.name).cmp(&(share(b), &b.name))).into_iter().collect()
 }
 
@@ -115,7 +117,10 @@ mod tests {
             totals: Totals::default(),
             numbers: HashMap::new(),
         };
-        choose(&live, 64 << 20, vector_bytes).into_iter().map(|file| file.name.clone()).collect()
+        choose(&live, 64 << 20, vector_bytes, |file| file.name != "archived")
+            .into_iter()
+            .map(|file| file.name.clone())
+            .collect()
     }
 
     #[test]

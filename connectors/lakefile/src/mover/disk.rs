@@ -37,6 +37,9 @@ impl DiskMover {
     }
 
     pub(super) async fn work(&self, aged: Vec<Aged>, now: Micros) -> Result<Moved> {
+        if aged.is_empty() && !self.cold.exists() {
+            return Ok(Moved::default());
+        }
         self.own().map_err(|error| self.failed(error))??;
         let mut moved = Moved::default();
         let most = usize::try_from(REQUESTS_PER_HOUR).unwrap_or(usize::MAX);
@@ -180,4 +183,40 @@ fn sweep(hot: &Path, cold: &Path, folder: &Path, now: Micros) -> std::io::Result
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use lakehead_core::{Clock, SystemClock};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_becomes_a_link_and_its_cold_copy_goes_when_the_link_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hot, cold) = (folder.path().join("hot"), folder.path().join("cold/t"));
+        std::fs::create_dir_all(hot.join("day=1")).unwrap();
+        std::fs::write(hot.join("day=1/a.parquet"), "rows").unwrap();
+        let now = || SystemClock::default().now();
+        let aged = |size, class| vec![Aged { name: "day=1/a.parquet".into(), size, class }];
+        let mover = DiskMover::new(hot.clone(), cold.clone());
+        // Not what the table says, and what has no cold place, stays.
+        for (size, class) in [(5, StorageClass::Archive), (4, StorageClass::Infrequent)] {
+            assert!(mover.work(aged(size, class), now()).await.unwrap().chilled.is_empty());
+        }
+        let moved = mover.work(aged(4, StorageClass::ArchiveInstant), now()).await.unwrap();
+        assert!(!hot.join("day=1/a.parquet").is_symlink(), "a copy alone changes nothing");
+        assert_eq!(moved.settle(|_| true).unwrap().files, 1);
+        assert_eq!(std::fs::read_link(hot.join("day=1/a.parquet")).unwrap(), cold.join("day=1/a.parquet"));
+        assert_eq!(std::fs::read_to_string(hot.join("day=1/a.parquet")).unwrap(), "rows");
+        let again = mover.work(aged(4, StorageClass::ArchiveInstant), now() + 2 * YOUNG).await.unwrap();
+        assert!(again.chilled.is_empty() && cold.join("day=1/a.parquet").exists(), "what is linked stays");
+        std::fs::remove_file(hot.join("day=1/a.parquet")).unwrap();
+        for (ahead, stays) in [(0, true), (2 * YOUNG, false)] {
+            mover.work(Vec::new(), now() + ahead).await.unwrap();
+            assert_eq!(cold.join("day=1/a.parquet").exists(), stays);
+        }
+        let other = DiskMover::new(folder.path().join("other"), cold);
+        assert_eq!(other.work(Vec::new(), now()).await.unwrap_err().code(), "R0573");
+    }
 }

@@ -125,7 +125,7 @@ impl ParquetSink {
         if waits || !self.upkeep.merging.is_empty() {
             return false;
         }
-        let chosen = choose(&newest.files, self.upkeep.policy.file_bytes, FAN_IN);
+        let chosen = choose(&self.readable(&newest.files), self.upkeep.policy.file_bytes, FAN_IN);
         let merge = if chosen.is_empty() { Ok(None) } else { self.merge_of(chosen, &newest).map(Some) };
         match merge {
             Ok(Some(merge)) => {
@@ -149,7 +149,7 @@ impl ParquetSink {
         self.expire(Patience::ToEnd).await;
         for _ in 0..STEPS_MAX {
             let newest = self.newest().await?;
-            let chosen = choose(&newest.files, self.upkeep.policy.file_bytes, 2);
+            let chosen = choose(&self.readable(&newest.files), self.upkeep.policy.file_bytes, 2);
             if chosen.is_empty() {
                 return Ok(());
             }
