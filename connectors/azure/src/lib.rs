@@ -10,7 +10,7 @@ use url::Url;
 
 /// `az://container/…`, `abfss://…` and the addresses of Azure. Account and credentials come from the environment, a
 /// workload identity or the machine's.
-pub static STORE: StoreKind = StoreKind { name: "azure", open };
+pub static STORE: StoreKind = StoreKind { name: "azure", open, signed: None };
 
 fn open(url: &Url, _: &Settings) -> Result<Arc<dyn ObjectStore>> {
     let store = MicrosoftAzureBuilder::from_env().with_url(url.as_str()).build();

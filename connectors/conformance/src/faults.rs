@@ -155,7 +155,7 @@ fn open(url: &Url, _: &Settings) -> lakehead_core::Result<Arc<dyn ObjectStore>> 
 impl FaultStore {
     /// Makes a store that connectors find at `fault://<name>/…`; it is calm until told otherwise.
     pub fn mount(name: &str, seed: u64) -> Arc<Self> {
-        offer_stores(&[StoreKind { name: "fault", open }]);
+        offer_stores(&[StoreKind { name: "fault", open, signed: None }]);
         let state = State {
             overwrites: false,
             script: Vec::new(),

@@ -43,14 +43,21 @@ pub(crate) struct Hint {
 impl Hint {
     /// Reads which checkpoint of the table is the newest, where the table says so.
     pub(crate) async fn read(location: &Location) -> Option<Self> {
-        let found = location.store().get(&location.path("_delta_log/_last_checkpoint")).await.ok()?;
+        let found = location.store().get(&location.path(LAST)).await.ok()?;
         serde_json::from_slice(&found.bytes().await.ok()?).ok()
+    }
+
+    /// Returns whether the checkpoint is one file that holds all actions.
+    pub(crate) fn is_one_file(&self) -> bool {
+        self.parts.is_none() && self.v2_checkpoint.is_none()
     }
 }
 
 /// A checkpoint that is to be written.
 pub(crate) struct Checkpoint {
     pub(crate) location: Location,
+    /// Where it is written: the same folder, or a copy of the table.
+    pub(crate) into: Location,
     pub(crate) log: LogStoreRef,
     pub(crate) version: u64,
     /// Files that were taken out before this time are forgotten, milliseconds since the epoch.
@@ -58,11 +65,18 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Writes it; returns its bytes, or `None` where the log has a form that is not carried on here.
+    /// Writes it and points to it; returns its bytes, or `None` where the log has a form that is not carried on here.
     pub(crate) async fn write(&self) -> Result<Option<u64>> {
+        let Some(written) = self.write_file().await? else { return Ok(None) };
+        self.point_to(&written).await?;
+        Ok(Some(written.bytes))
+    }
+
+    /// Writes the file alone: readers that list the log find it.
+    pub(crate) async fn write_file(&self) -> Result<Option<Written>> {
         let base = match Hint::read(&self.location).await {
             None => None,
-            Some(hint) if hint.parts.is_some() || hint.v2_checkpoint.is_some() || hint.version > self.version => {
+            Some(hint) if !hint.is_one_file() || hint.version > self.version => {
                 return Ok(None);
             }
             Some(hint) => Some(hint.version),
@@ -70,7 +84,7 @@ impl Checkpoint {
         let Some(newest) = self.entries(base).await? else { return Ok(None) };
         let schema = form::schema();
         let format = FileFormat::from_settings(&Settings::default());
-        let mut writer = FileWriter::create(&self.location, &name(self.version), &schema, format)?;
+        let mut writer = FileWriter::create(&self.into, &name(self.version), &schema, format)?;
         let (mut files, mut grouped) = (0, 0);
         let mut put = async |rows: &RecordBatch| -> Result<()> {
             files += rows.column_by_name("add").map_or(0, |added| added.len() - added.null_count());
@@ -100,8 +114,7 @@ impl Checkpoint {
         let rows = writer.rows();
         failpoint::hit("delta.checkpoint").await?;
         let written = writer.finish().await?;
-        self.point_to(rows, files, written.size).await?;
-        Ok(Some(written.size))
+        Ok(Some(Written { rows, files, bytes: written.size }))
     }
 
     /// Reads the entries behind the checkpoint `base`; `None` where one of them is gone.
@@ -125,17 +138,29 @@ impl Checkpoint {
     }
 
     /// Has `_last_checkpoint` point to it, unless it points to a newer one.
-    async fn point_to(&self, rows: u64, files: usize, bytes: u64) -> Result<()> {
-        if Hint::read(&self.location).await.is_some_and(|hint| hint.version > self.version) {
+    pub(crate) async fn point_to(&self, written: &Written) -> Result<()> {
+        if Hint::read(&self.into).await.is_some_and(|hint| hint.version > self.version) {
             return Ok(());
         }
+        let Written { rows, files, bytes } = written;
         let hint = json!({ "version": self.version, "size": rows, "sizeInBytes": bytes, "numOfAddFiles": files });
-        let path = self.location.path("_delta_log/_last_checkpoint");
-        let put = self.location.store().put(&path, PutPayload::from(hint.to_string())).await;
+        let path = self.into.path(LAST);
+        let put = self.into.store().put(&path, PutPayload::from(hint.to_string())).await;
         put.map(drop).map_err(|error| storage_error(error, path.as_ref()))
     }
 }
 
-fn name(version: u64) -> String {
+/// What a checkpoint's file holds.
+pub(crate) struct Written {
+    rows: u64,
+    files: usize,
+    bytes: u64,
+}
+
+/// Where the newest checkpoint is named.
+pub(crate) const LAST: &str = "_delta_log/_last_checkpoint";
+
+/// Returns the name of the checkpoint of a version.
+pub(crate) fn name(version: u64) -> String {
     format!("_delta_log/{version:020}.checkpoint.parquet")
 }

@@ -11,6 +11,7 @@ mod live;
 mod log;
 mod merge;
 mod net;
+mod replicate;
 mod schema;
 mod sink;
 mod source;
@@ -62,15 +63,21 @@ pub static CONNECTOR: Connector = Connector {
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec))),
         past_age: Some(|spec| Box::pin(past_age(spec))),
+        replicate: Some(|spec| Ok(Box::new(replicate::DeltaCopy::new(spec)?))),
         query: |location| Some(format!("duckdb -c \"from delta_scan('{location}') limit 5\"")),
         readers,
     }),
     alert: None,
 };
 
-static CONNECTION: [OptionSpec; 3 + STORE_OPTIONS] = with_store_options([
+static CONNECTION: [OptionSpec; 4 + STORE_OPTIONS] = with_store_options([
     OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),
     OptionSpec::new("prefix", OptionKind::Text, "put before every table's name").default("\"\""),
+    OptionSpec::new(
+        "cold",
+        OptionKind::Text,
+        "folder, perhaps on another disk, for files that a lifecycle moves there",
+    ),
     OptionSpec::new("catalog", OptionKind::References, "catalogs that list the tables"),
 ]);
 

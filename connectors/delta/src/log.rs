@@ -290,14 +290,7 @@ impl TableLog {
     /// Writes a checkpoint of the version that is held, beside whatever else goes on; its failure is not a failed commit.
     /// Returns its bytes, where they are known.
     pub(crate) fn checkpoint(&self) -> Result<impl Future<Output = u64> + Send + use<>> {
-        let live = self.live()?;
-        let kept = i64::try_from(live.retention().as_millis()).unwrap_or(i64::MAX);
-        let own = Checkpoint {
-            location: self.location.clone(),
-            log: Arc::clone(&self.store),
-            version: live.version,
-            since: self.clock.now().div_euclid(1000).saturating_sub(kept),
-        };
+        let own = self.checkpoint_into(&self.location)?;
         let (store, url) = (Arc::clone(&self.store), self.location.url().clone());
         Ok(async move {
             match own.write().await {
@@ -315,6 +308,19 @@ impl TableLog {
                 tracing::warn!(table = %url, %error, "a checkpoint could not be written");
             }
             0
+        })
+    }
+
+    /// Returns what writes a checkpoint of the version that is held into the log of another folder, or of this one.
+    pub(crate) fn checkpoint_into(&self, into: &Location) -> Result<Checkpoint> {
+        let live = self.live()?;
+        let kept = i64::try_from(live.retention().as_millis()).unwrap_or(i64::MAX);
+        Ok(Checkpoint {
+            location: self.location.clone(),
+            into: into.clone(),
+            log: Arc::clone(&self.store),
+            version: live.version,
+            since: self.clock.now().div_euclid(1000).saturating_sub(kept),
         })
     }
 

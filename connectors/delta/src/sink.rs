@@ -24,6 +24,7 @@ use crate::schema::{lake_schema, merge_schemas, parse_schema_string, protocol_fo
 use crate::stage::{DataWriters, KeyedStage, Owner, Staged, Taken, refuse_changes};
 use crate::upkeep::{Policy, Upkeep};
 
+mod colder;
 mod expire;
 mod netted;
 mod scd2;

@@ -16,6 +16,8 @@ use lakehead_delta::CONNECTOR;
 
 #[path = "protocol/checkpoints.rs"]
 mod checkpoints;
+#[path = "protocol/copies.rs"]
+mod copies;
 #[path = "protocol/expire.rs"]
 mod expire;
 #[path = "protocol/faults.rs"]

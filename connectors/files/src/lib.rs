@@ -50,6 +50,7 @@ pub static CONNECTOR: Connector = Connector {
         exists: None,
         describe: None,
         past_age: None,
+        replicate: None,
         query: |_| None,
         readers: |_, _| None,
     }),

@@ -9,7 +9,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use url::Url;
 
 /// `gs://bucket/…`. Credentials come from the environment, the application's default ones or the machine's account.
-pub static STORE: StoreKind = StoreKind { name: "gcs", open };
+pub static STORE: StoreKind = StoreKind { name: "gcs", open, signed: None };
 
 fn open(url: &Url, _: &Settings) -> Result<Arc<dyn ObjectStore>> {
     let store = GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).build();

@@ -9,7 +9,7 @@ use object_store::http::HttpBuilder;
 use url::{Position, Url};
 
 /// `https://host/…`, for reading; only a WebDAV server lists folders.
-pub static STORE: StoreKind = StoreKind { name: "http", open };
+pub static STORE: StoreKind = StoreKind { name: "http", open, signed: None };
 
 fn open(url: &Url, _: &Settings) -> Result<Arc<dyn ObjectStore>> {
     let store = HttpBuilder::new().with_url(&url[..Position::BeforePath]).build();

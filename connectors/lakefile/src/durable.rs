@@ -88,12 +88,13 @@ fn sync(file: &FsPath) -> std::io::Result<()> {
     sync_folder(file)
 }
 
-fn sync_folder(file: &FsPath) -> std::io::Result<()> {
+/// Brings a file's name to the disk.
+pub(crate) fn sync_folder(file: &FsPath) -> std::io::Result<()> {
     file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Makes the folder of a file, each new name in its parent synchronised.
-fn make_folder(folder: &FsPath) -> std::io::Result<()> {
+pub(crate) fn make_folder(folder: &FsPath) -> std::io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }

@@ -1,27 +1,32 @@
 //! Batches to finished lake files: where a table lies, how a Parquet or ORC file is written and read back, its statistics,
 //! and the records beside the tables. Shared by every lake sink.
 
+mod carry;
 mod durable;
 mod encoding;
 mod gather;
 mod head;
 mod keys;
 mod location;
+mod mover;
 mod orc;
 mod partition;
 mod proof;
 mod reader;
 mod records;
 mod selective;
+mod signed;
 mod splice;
 mod statistics;
 mod stores;
 mod writer;
 
+pub use carry::{Carried, Carrier};
 pub use gather::read_gathered;
 pub use head::{FileHead, FileOrder, read_head};
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
+pub use mover::{Aged, Moved, Mover, Settled};
 pub use partition::{
     PartitionValues, decode_partition_value, expired_rows, file_schema, partition_path, partition_texts,
     split_by_partition,
@@ -29,9 +34,10 @@ pub use partition::{
 pub use reader::{cast_exactly, conform, object_size, read_batches, read_file, read_rows, read_schema, whole_times};
 pub use records::ObjectRecords;
 pub use selective::{Condition, Extremes, Holds, Keeps, SelectiveFile};
+pub use signed::{Answer, SignedBucket, SignedCalls};
 pub use splice::{SpliceInput, splice, splice_into};
 pub use statistics::{ColumnStatistics, FileStatistics};
-pub use stores::{STORE_OPTIONS, StoreKind, offer_stores, with_store_options};
+pub use stores::{OpenSigned, STORE_OPTIONS, StoreKind, offer_stores, with_store_options};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 
 use lakehead_core::Error;
@@ -39,6 +45,9 @@ use lakehead_core::Error;
 /// Turns an error of the object store into one of ours: what is full, forbidden or not there is the user's to mend.
 pub fn storage_error(error: object_store::Error, location: &str) -> Error {
     let text = chain_text(&error);
+    if is_archived(&text) {
+        return archived().with("location", location).caused_by(error);
+    }
     let known = if text.contains("No space left") || text.contains("os error 28") {
         Error::incident("R0401", "the disk of the lake is full")
             .help("free space, then start again: nothing was committed in part")
@@ -62,6 +71,16 @@ pub fn storage_error(error: object_store::Error, location: &str) -> Error {
     known.with("location", location).caused_by(error)
 }
 
+/// Returns whether S3 said that an object is in a class that is not read at once (its API reference, `InvalidObjectState`).
+fn is_archived(text: &str) -> bool {
+    text.contains("InvalidObjectState") || text.contains("ObjectNotInActiveTierError")
+}
+
+fn archived() -> Error {
+    Error::user("R0566", "a file is archived and cannot be read until it is restored")
+        .help("aws s3api restore-object   brings it back for some days, in hours; or read younger partitions alone")
+}
+
 fn chain_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -76,6 +95,9 @@ fn chain_text(error: &dyn std::error::Error) -> String {
 /// Turns an error of the Parquet library into one of ours.
 pub fn parquet_error(error: parquet::errors::ParquetError, location: &str) -> Error {
     let text = chain_text(&error);
+    if is_archived(&text) {
+        return archived().with("location", location).caused_by(error);
+    }
     if text.contains("No space left") || text.contains("os error 28") {
         return Error::incident("R0401", "the disk of the lake is full")
             .help("free space, then start again: nothing was committed in part")

@@ -10,6 +10,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreScheme};
 use url::Url;
 
+use crate::signed::SignedCalls;
+
 /// What a location may be, for people.
 pub(crate) const KINDS: &str =
     "locations are paths, file:///…, s3://bucket/…, gs://bucket/…, az://container/…, https://…";
@@ -21,7 +23,12 @@ pub struct StoreKind {
     pub name: &'static str,
     /// Opens the store that `url` names, its bucket or container alone; reads and writes nothing.
     pub open: fn(&Url, &Settings) -> Result<Arc<dyn ObjectStore>>,
+    /// Makes calls that no object store has, where the store knows any.
+    pub signed: Option<OpenSigned>,
 }
+
+/// Opens the bucket that a URL names, for calls beside its objects.
+pub type OpenSigned = fn(&Url, &Settings) -> Result<Arc<dyn SignedCalls>>;
 
 /// The kinds that were offered. The process's, as the connectors that look for them are.
 static OFFERED: RwLock<Vec<StoreKind>> = RwLock::new(Vec::new());
@@ -89,11 +96,7 @@ pub(crate) fn open_url(url: &Url, settings: &Settings) -> Result<Opened> {
         Ok((ObjectStoreScheme::Http, _)) => "http",
         _ => url.scheme(),
     };
-    let offered = OFFERED.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(kind) = offered.iter().find(|kind| kind.name == name).copied() else {
-        return Err(absent(url, name));
-    };
-    drop(offered);
+    let Some(kind) = offered(name) else { return Err(absent(url, name)) };
     if name != "s3" {
         refuse_encryption(url.as_str(), settings)?;
     }
@@ -103,6 +106,16 @@ pub(crate) fn open_url(url: &Url, settings: &Settings) -> Result<Opened> {
             .map_err(|error| Error::user("R0406", "the path has a part that no store can hold").caused_by(error))?,
     };
     Ok(Opened::Store((kind.open)(url, settings)?, prefix))
+}
+
+fn offered(name: &str) -> Option<StoreKind> {
+    OFFERED.read().unwrap_or_else(PoisonError::into_inner).iter().find(|kind| kind.name == name).copied()
+}
+
+/// Opens the bucket of S3 that `url` names, for calls beside its objects.
+pub(crate) fn signed_calls(url: &Url, settings: &Settings) -> Result<Arc<dyn SignedCalls>> {
+    let open = offered("s3").and_then(|kind| kind.signed).ok_or_else(|| absent(url, "s3"))?;
+    open(url, settings)
 }
 
 fn absent(url: &Url, name: &str) -> Error {
@@ -154,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_store_that_is_offered_is_opened_with_the_path_behind_its_name() {
-        let memory = StoreKind { name: "mem", open: |_, _| Ok(Arc::new(object_store::memory::InMemory::new())) };
+        let open = |_: &Url, _: &Settings| Ok(Arc::new(object_store::memory::InMemory::new()) as Arc<dyn ObjectStore>);
+        let memory = StoreKind { name: "mem", open, signed: None };
         offer_stores(&[memory, memory]);
         let Ok(Opened::Store(_, prefix)) = open_url(&Url::parse("mem://x/a/b").unwrap(), &Settings::default()) else {
             panic!("it is offered");

@@ -1,5 +1,5 @@
-//! Storage rules of tables as rules of the bucket they lie in: text for a person to review and apply. Nothing is sent
-//! anywhere.
+//! Storage rules of tables as rules of the bucket they lie in: as text for a person to review, or put there beside the
+//! rules of others.
 //!
 //! # What a bucket's own rules may do here
 //!
@@ -27,12 +27,21 @@
 //! | R0556 | the bucket's present configuration is not understood |
 //! | R0557 | the bucket would have more rules than it can |
 //! | R0558 | the tables lie in several buckets |
+//! | R0560 | the bucket's rules have changed since they were read |
+//! | R0561 | the bucket shows other rules than were written |
+//! | R0562 | the bucket refused a call for its rules |
+//! | R0563 | the store drops what a rule may not be without |
 
+mod apply;
+mod configuration;
+mod cost;
 mod emit;
 mod location;
 mod merge;
 mod s3;
 
+pub use apply::BucketRules;
+pub use cost::{Cost, Held, PRICES_OF, cost};
 pub use emit::{emit_json, emit_terraform};
 pub use location::Location;
 pub use merge::{Merged, merge};

@@ -8,7 +8,7 @@ use crate::emit::{pretty, rule_json};
 use crate::s3::{RULES_MAX, S3Rules, too_many};
 
 /// A setting of a bucket that is read with its rules and written beside them.
-const MINIMUM_SIZE: &str = "TransitionDefaultMinimumObjectSize";
+pub(crate) const MINIMUM_SIZE: &str = "TransitionDefaultMinimumObjectSize";
 /// What a client library adds to what it read.
 const OF_CLIENT: &str = "ResponseMetadata";
 
@@ -32,6 +32,13 @@ pub struct Merged {
     pub minimum_object_size: Option<String>,
     /// Rules of others that would delete or archive live files of our tables: sentences to show.
     pub warnings: Vec<String>,
+}
+
+impl Merged {
+    /// Returns whether the bucket has these rules already.
+    pub fn is_there(&self) -> bool {
+        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+    }
 }
 
 /// Puts the rules of one pipeline into a bucket's configuration, as `get-bucket-lifecycle-configuration` shows it; an
@@ -99,7 +106,12 @@ fn read(existing: &str) -> Result<(Vec<Value>, Option<String>)> {
     Ok((rules, minimum))
 }
 
-fn not_understood(reason: &str) -> Error {
+/// Returns the rules of a configuration.
+pub(crate) fn rules_of(existing: &str) -> Result<Vec<Value>> {
+    read(existing).map(|(rules, _)| rules)
+}
+
+pub(crate) fn not_understood(reason: &str) -> Error {
     Error::user("R0556", "the bucket's present configuration is not understood")
         .with("reason", reason)
         .help("give what `aws s3api get-bucket-lifecycle-configuration` prints, or nothing for a bucket without rules")

@@ -44,6 +44,19 @@ pub struct S3Rule {
     pub step: S3Step,
 }
 
+impl S3Rule {
+    /// Says what it does: `data files to STANDARD_IA after 30 days, to GLACIER_IR after 90 days`.
+    pub fn sentence(&self) -> String {
+        match &self.step {
+            S3Step::Move { steps, .. } => {
+                let step = |(days, class): &(u64, StorageClass)| format!("to {} after {days} days", class_name(*class));
+                format!("data files {}", steps.iter().map(step).collect::<Vec<_>>().join(", "))
+            }
+            S3Step::Abort => format!("uploads that nobody ended are aborted after {ABORT_DAYS} days"),
+        }
+    }
+}
+
 /// Every rule that one pipeline has in one bucket: what takes the place of its rules there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Rules {

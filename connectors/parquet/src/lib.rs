@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Who reads manifests sees one commit or the next. Who lists the folder sees whole files only, a round's files from
-//! shortly before its commit on, and files that a commit took out until shortly after it.
+//! shortly before its commit on, files that a commit took out until shortly after it, and files whose rows have expired until
+//! `vacuum` of their lifecycle is over: a day, where it says nothing.
 
 mod compact;
 mod compactor;
@@ -21,6 +22,7 @@ mod listing;
 mod manifest;
 mod merge;
 mod publish;
+mod replicate;
 mod schema;
 mod sink;
 mod sorter;
@@ -30,8 +32,8 @@ mod stage;
 use std::sync::Arc;
 
 use lakehead_core::{
-    Connector, Listing, OptionKind, OptionSpec, RecordStore, Result, Settings, Sink, SinkRole, SinkSpec, SourceRole,
-    WriteMode,
+    Connector, Expired, Listing, OptionKind, OptionSpec, RecordStore, Result, Retention, Settings, Sink, SinkRole,
+    SinkSpec, SourceRole, WriteMode,
 };
 use lakehead_lakefile::{FileKind, Location, ObjectRecords, STORE_OPTIONS, with_store_options};
 
@@ -59,7 +61,8 @@ pub static CONNECTOR: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Parquet))),
-        past_age: None,
+        past_age: Some(|spec| Box::pin(past_age(spec))),
+        replicate: Some(replicate::copy),
         query: |location| {
             Some(format!(
                 "duckdb -c \"from read_parquet('{location}/**/[!_]*.parquet', hive_partitioning=true) limit 5\""
@@ -84,7 +87,8 @@ pub static ORC: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Orc))),
-        past_age: None,
+        past_age: Some(|spec| Box::pin(past_age(spec))),
+        replicate: Some(replicate::copy),
         query: |location| {
             Some(format!(
                 "python -c \"import pyarrow.dataset as d; print(d.dataset('{location}', format='orc', \
@@ -104,9 +108,14 @@ fn readers(_: WriteMode, _: &Settings) -> Option<&'static str> {
     )
 }
 
-static CONNECTION: [OptionSpec; 3 + STORE_OPTIONS] = with_store_options([
+static CONNECTION: [OptionSpec; 4 + STORE_OPTIONS] = with_store_options([
     OptionSpec::new("path", OptionKind::Text, "folder or URL that holds the tables").required(),
     OptionSpec::new("prefix", OptionKind::Text, "put before every table's name").default("\"\""),
+    OptionSpec::new(
+        "cold",
+        OptionKind::Text,
+        "folder, perhaps on another disk, for files that a lifecycle moves there",
+    ),
     OptionSpec::new("catalog", OptionKind::References, "catalogs that list the tables"),
 ]);
 
@@ -152,6 +161,15 @@ async fn describe(spec: &SinkSpec, kind: FileKind) -> Result<Option<Listing>> {
         Some(_) => Ok(None),
         None => source::describe_folder(&table, kind).await,
     }
+}
+
+async fn past_age(spec: &SinkSpec) -> Result<Option<Expired>> {
+    let Some(expiry) = Retention::told(&spec.settings).expiry else { return Ok(None) };
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let now = spec.clock.now();
+    let found = manifest::ManifestLog::new(&table).refresh().await?;
+    Ok(found.map(|found| sink::expired_in(found.files.iter().filter(|file| file.has_expired(&expiry, now)))))
 }
 
 fn records(spec: &SinkSpec) -> Result<Option<Arc<dyn RecordStore>>> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lakehead_core::{Created, Error, Mark, RecordStore, Result, failpoint};
+use lakehead_core::{Created, Error, Expiry, Mark, Micros, RecordStore, Result, failpoint};
 use lakehead_lakefile::{FileKind, Location, ObjectRecords, PartitionValues, storage_error};
 use object_store::{ObjectStore as _, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::schema::ManifestColumn;
 pub(crate) const FOLDER: &str = "_manifest";
 /// Manifests that keep their list of files, for readers that are under way. Older ones keep their name alone, so that
 /// nobody can take it again, and no table grows with the square of its commits.
-const WHOLE_MANIFESTS: u64 = 100;
+pub(crate) const WHOLE_MANIFESTS: u64 = 100;
 /// Looks at a chain that moves on while it is read.
 const READ_ATTEMPTS_MAX: u32 = 8;
 
@@ -34,6 +34,14 @@ pub(crate) struct ManifestFile {
     /// The interval of the run that wrote it, `start/end` in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) run: Option<String>,
+}
+
+impl ManifestFile {
+    /// Returns whether its partition is past the age at which rows expire.
+    pub(crate) fn has_expired(&self, expiry: &Expiry, now: Micros) -> bool {
+        let value = |name: &str| self.partition.iter().find(|(column, _)| column == name)?.1.as_deref();
+        expiry.has_expired(value, now)
+    }
 }
 
 /// One state of the table.
@@ -61,12 +69,29 @@ pub(crate) struct Manifest {
     /// Files that this manifest took out: still in the folder, perhaps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) removed: Vec<String>,
+    /// Files whose rows have expired: no rows of the table any more, and in the folder until their time is over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) expired: Vec<ExpiredFile>,
+}
+
+/// A file that was taken out for its age.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ExpiredFile {
+    /// The name relative to the table's folder.
+    pub(crate) name: String,
+    /// When it was taken out, microseconds since the epoch.
+    pub(crate) at: Micros,
 }
 
 impl Manifest {
     /// Returns what the last commit of `pipeline` carried.
     pub(crate) fn mark(&self, pipeline: &str) -> Mark {
         self.marks.get(pipeline).copied().unwrap_or_default()
+    }
+
+    /// Returns the files that are to be in the folder: those of rows, and those that have expired and not gone yet.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.name.as_str()).chain(self.expired.iter().map(|file| file.name.as_str()))
     }
 
     /// Returns a copy to be changed and written as the next version.
@@ -182,6 +207,14 @@ impl ManifestLog {
         Ok(Entry::Whole(Box::new(serde_json::from_value(value).map_err(foreign)?)))
     }
 
+    /// Returns the manifest of one version, where it is kept whole.
+    pub(crate) async fn at(&self, version: u64) -> Result<Option<Manifest>> {
+        Ok(match self.entry(version).await? {
+            Entry::Whole(found) => Some(*found),
+            Entry::Superseded | Entry::Missing => None,
+        })
+    }
+
     /// Writes `manifest` unless its number is taken.
     pub(crate) async fn put(&mut self, manifest: Manifest) -> Result<Created> {
         let body = serde_json::to_vec_pretty(&manifest)
@@ -202,8 +235,7 @@ impl ManifestLog {
         let hint = self.location.path(&format!("{FOLDER}/_latest"));
         let _ = self.location.store().put(&hint, newest.version.to_string().into()).await;
         if let Some(old) = newest.version.checked_sub(WHOLE_MANIFESTS).filter(|old| *old > 0) {
-            let cut = json!({ "superseded_by": newest.version }).to_string();
-            let _ = self.location.store().put(&self.location.path(&name_of(old)), cut.into()).await;
+            let _ = self.location.store().put(&self.location.path(&name_of(old)), cut(newest.version).into()).await;
         }
     }
 
@@ -223,12 +255,19 @@ impl ManifestLog {
     }
 }
 
-fn name_of(version: u64) -> String {
+/// Returns the name of a version's manifest.
+pub(crate) fn name_of(version: u64) -> String {
     format!("{FOLDER}/{version:020}.json")
 }
 
-fn version_of(name: &str) -> Option<u64> {
+/// Returns the version that a manifest's name tells.
+pub(crate) fn version_of(name: &str) -> Option<u64> {
     name.strip_prefix(FOLDER)?.strip_prefix('/')?.strip_suffix(".json")?.parse().ok()
+}
+
+/// Returns what is left of a manifest that is old enough.
+pub(crate) fn cut(newest: u64) -> String {
+    json!({ "superseded_by": newest }).to_string()
 }
 
 /// Returns whether a file holds rows, by its name.
@@ -256,6 +295,7 @@ mod tests {
             marks: BTreeMap::new(),
             files: vec![],
             removed: vec![],
+            expired: vec![],
         }
     }
 

@@ -82,6 +82,11 @@ fn is_named_by(file: &str, prefix: &str) -> bool {
     own.starts_with(prefix)
 }
 
+/// Returns whether a file of a table was written by `pipeline`, by its name without folders.
+pub(crate) fn is_written_by(file: &str, pipeline: &str) -> bool {
+    is_named_by(file, &owner_prefix(pipeline))
+}
+
 /// Copies every staged file to its final name.
 pub(crate) async fn publish(
     staging: &Location,
@@ -132,7 +137,7 @@ pub(crate) async fn remove(table: &Location, names: &[String]) {
 /// can no longer commit them, and a round that is committed again is copied again.
 pub(crate) async fn sweep(table: &Location, pipeline: &str, manifest: &Manifest) -> Result<()> {
     let owner = owner_prefix(pipeline);
-    let live: HashSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+    let live: HashSet<&str> = manifest.names().collect();
     let mut stale: Vec<String> = manifest.removed.clone();
     let mut listed = table.store().list(Some(table.prefix()));
     while let Some(meta) = listed.next().await {

@@ -7,13 +7,17 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lakehead_core::{
-    Created, Error, LIFECYCLE_TAG, Listing, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec,
-    TableFigures, WriteMode, failpoint, format_micros,
+    Created, Error, LIFECYCLE_TAG, Listing, Mark, Outcome, Patience, Prepared, Result, Retention, Sink, SinkPosition,
+    SinkSpec, TableFigures, WriteMode, failpoint, format_micros,
 };
 use lakehead_lakefile::{FileKind, Location};
 use uuid::Uuid;
 
+mod colder;
+mod expire;
 mod tend;
+
+pub(crate) use expire::expired_in;
 
 use crate::compact::Policy;
 use crate::layout::{Buckets, TableLayout};
@@ -39,6 +43,8 @@ pub(crate) struct ParquetSink {
     /// Whether staged files of earlier daemons may still lie around.
     unswept: bool,
     upkeep: tend::Upkeep,
+    /// What the table's lifecycle asks for.
+    retention: Retention,
     /// What catalogs must know of the newest manifest.
     listed: Option<Arc<Listing>>,
 }
@@ -63,6 +69,7 @@ impl ParquetSink {
         let log = ManifestLog::new(&location);
         let layout = TableLayout::of(&spec, kind)?;
         let upkeep = tend::Upkeep::new(Policy::from_settings(&spec.settings)?);
+        let retention = Retention::told(&spec.settings);
         Ok(Self {
             spec,
             location,
@@ -77,6 +84,7 @@ impl ParquetSink {
             rows: 0,
             unswept: true,
             upkeep,
+            retention,
             listed: None,
         })
     }
@@ -99,6 +107,7 @@ impl ParquetSink {
             marks: BTreeMap::from([(self.spec.pipeline.clone(), Mark { fence, ..Mark::default() })]),
             files: Vec::new(),
             removed: Vec::new(),
+            expired: Vec::new(),
         }
     }
 

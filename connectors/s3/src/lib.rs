@@ -1,5 +1,7 @@
 //! Buckets of Amazon S3, and of stores that speak its language.
 
+mod signed;
+
 use std::sync::Arc;
 
 use lakehead_core::{Error, Result, Settings};
@@ -10,9 +12,20 @@ use url::Url;
 
 /// `s3://bucket/…`, and the addresses of Amazon and Cloudflare. Credentials come from the environment, a web identity, the
 /// container's or the machine's role, in this order, unless the connection names secrets.
-pub static STORE: StoreKind = StoreKind { name: "s3", open };
+pub static STORE: StoreKind = StoreKind { name: "s3", open, signed: Some(signed::open) };
 
 fn open(url: &Url, settings: &Settings) -> Result<Arc<dyn ObjectStore>> {
+    let mut builder = builder(url, settings);
+    for (name, value) in encryption(settings)? {
+        let setting: AmazonS3ConfigKey =
+            name.parse().map_err(|error| Error::bug("a setting of S3 has no such name").caused_by(error))?;
+        builder = builder.with_config(setting, value);
+    }
+    Ok(Arc::new(builder.build().map_err(|error| storage_error(error, url.as_str()))?))
+}
+
+/// Returns what a connection says of its bucket, over what the environment says.
+fn builder(url: &Url, settings: &Settings) -> AmazonS3Builder {
     let mut builder =
         AmazonS3Builder::from_env().with_url(url.as_str()).with_conditional_put(S3ConditionalPut::ETagMatch);
     if let Some(region) = settings.text("region") {
@@ -24,12 +37,12 @@ fn open(url: &Url, settings: &Settings) -> Result<Arc<dyn ObjectStore>> {
     if let (Some(id), Some(key)) = (settings.secret("access_key_id"), settings.secret("secret_access_key")) {
         builder = builder.with_access_key_id(id).with_secret_access_key(key);
     }
-    let store = encrypted(builder, settings)?.build().map_err(|error| storage_error(error, url.as_str()))?;
-    Ok(Arc::new(store))
+    builder
 }
 
-/// Has S3 encrypt what is written, as the connection says it; a bucket has a rule of its own for what says nothing.
-fn encrypted(mut builder: AmazonS3Builder, settings: &Settings) -> Result<AmazonS3Builder> {
+/// Returns how S3 is to encrypt what is written, as the connection says it, by the names of `object_store`; a bucket has a rule
+/// of its own for what says nothing.
+fn encryption(settings: &Settings) -> Result<Vec<(&'static str, String)>> {
     let by = match settings.text("encryption") {
         Some("sse_s3") => Some("AES256"),
         Some("sse_kms") => Some("aws:kms"),
@@ -42,18 +55,12 @@ fn encrypted(mut builder: AmazonS3Builder, settings: &Settings) -> Result<Amazon
         return Err(Error::user("R0641", "`kms_key` and `bucket_key` are for keys of KMS")
             .help("add `encryption = sse_kms` to the connection, or take them out"));
     }
-    let bucket_key = bucket_key.map(|asks| asks.to_string());
     let said = [
-        ("aws_server_side_encryption", by),
-        ("aws_sse_kms_key_id", key),
-        ("aws_sse_bucket_key_enabled", bucket_key.as_deref()),
+        ("aws_server_side_encryption", by.map(str::to_owned)),
+        ("aws_sse_kms_key_id", key.map(str::to_owned)),
+        ("aws_sse_bucket_key_enabled", bucket_key.map(|asks| asks.to_string())),
     ];
-    for (name, value) in said.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-        let setting: AmazonS3ConfigKey =
-            name.parse().map_err(|error| Error::bug("a setting of S3 has no such name").caused_by(error))?;
-        builder = builder.with_config(setting, value);
-    }
-    Ok(builder)
+    Ok(said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ pub(crate) fn collect<'a>(
     }
     for (file, item) in items() {
         if let Item::Lifecycle(item) = item {
-            let written = lifecycle::read(file, item, &definitions, connectors, found);
+            let written = lifecycle::read(file, item, &definitions, found);
             definitions.lifecycles.insert(item.name.text.clone(), written);
         }
     }

@@ -28,9 +28,9 @@ pub use graph::{graph_mermaid, graph_text};
 pub use lock::{Lock, LockEntry};
 pub use lowering::{Input, Planned, plan};
 pub use model::{
-    AlertPlan, Branch, CatalogPlan, Catchup, Comments, JoinSide, Layout, LayoutTransform, Node, NodeKind, OnMisfit,
-    Outcome, Overlap, Plan, RetryPlan, SchemaChanges, SecretSource, SinkPlan, SourceDeclaration, SourcePlan, Step,
-    StepPlan, Stream, StreamId, TablePlan, Target, TestCase, TestCell, TestTable, Trigger, Truncate, When,
+    AlertPlan, Branch, CatalogPlan, Catchup, Comments, CopyPlan, JoinSide, Layout, LayoutTransform, Node, NodeKind,
+    OnMisfit, Outcome, Overlap, Plan, RetryPlan, SchemaChanges, SecretSource, SinkPlan, SourceDeclaration, SourcePlan,
+    Step, StepPlan, Stream, StreamId, TablePlan, Target, TestCase, TestCell, TestTable, Trigger, Truncate, When,
 };
 pub use options::{DEAD_LETTER_COLUMNS, dead_letter_schema, sink_settings, source_settings};
 pub use project::Project;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow_schema::{DataType, Schema};
 use lakehead_core::{
-    Connector, Expiry, Lifecycle, OptionKind, OptionSpec, PartitionTime, Replica, Retention, Settings, SinkRole,
+    Expiry, Lifecycle, Move, OptionKind, OptionSpec, PartitionTime, Replica, Retention, Settings, SinkRole,
     StorageClass, TimeColumn, Transition, WriteMode,
 };
 use lakehead_syntax::ast::{self, Rule};
@@ -13,14 +13,14 @@ use lakehead_syntax::{Diagnostic, FileId, Span};
 
 use crate::definitions::{Connection, Definitions, unknown};
 use crate::lowering::Lowering;
-use crate::model::{Layout, LayoutTransform, SinkPlan};
+use crate::model::{CopyPlan, Layout, LayoutTransform, SinkPlan};
 use crate::options::check_settings as read_settings;
-use crate::values::Context;
+use crate::values::{Context, names_run};
 
 static TRANSITION: [OptionSpec; 1] =
     [OptionSpec::new("unreadable", OptionKind::Word(&["allow"]), "queries may fail on what has moved")];
 static REPLICATE: [OptionSpec; 1] =
-    [OptionSpec::new("delete", OptionKind::Bool, "whether what is deleted here is deleted there").default("true")];
+    [OptionSpec::new("delete", OptionKind::Bool, "whether what is deleted here is deleted there").default("false")];
 
 /// A definition as it was read, with the places of its steps.
 pub(crate) struct Written<'a> {
@@ -29,6 +29,8 @@ pub(crate) struct Written<'a> {
     /// The rule of each of `model.transitions`.
     transitions: Vec<&'a Rule>,
     expire: Option<&'a Rule>,
+    /// The rule of each of `model.replicas`.
+    replicas: Vec<&'a Rule>,
 }
 
 /// Reads one definition; mistakes go to `found`, and what is right is returned.
@@ -36,12 +38,11 @@ pub(crate) fn read<'a>(
     file: FileId,
     item: &'a ast::Lifecycle,
     definitions: &Definitions<'_>,
-    connectors: &[&'static Connector],
     found: &mut Vec<Diagnostic>,
 ) -> Written<'a> {
     refuse_twice(file, item, found);
     let model = Lifecycle { name: item.name.text.clone(), ..Lifecycle::default() };
-    let mut written = Written { model, file, transitions: Vec::new(), expire: None };
+    let mut written = Written { model, file, transitions: Vec::new(), expire: None, replicas: Vec::new() };
     let context = Context { definitions, file, holes: &[] };
     for rule in &item.rules {
         match rule {
@@ -63,9 +64,10 @@ pub(crate) fn read<'a>(
             }
             Rule::Replicate { to, settings, span } => {
                 let settings = of_rule(&context, settings.as_ref(), &REPLICATE, *span, found);
-                check_connection(file, to, definitions, connectors, found);
-                let deletes = settings.bool_or("delete", true);
+                check_connection(file, to, definitions, found);
+                let deletes = settings.bool_or("delete", false);
                 written.model.replicas.push(Replica { connection: to.to_string(), deletes });
+                written.replicas.push(rule);
             }
         }
     }
@@ -125,17 +127,10 @@ fn tell_short_vacuum(file: FileId, after: &ast::Duration, read: Option<Duration>
     }
 }
 
-fn check_connection(
-    file: FileId,
-    to: &ast::Path,
-    definitions: &Definitions<'_>,
-    connectors: &[&'static Connector],
-    found: &mut Vec<Diagnostic>,
-) {
+fn check_connection(file: FileId, to: &ast::Path, definitions: &Definitions<'_>, found: &mut Vec<Diagnostic>) {
     let name = to.to_string();
-    let built_in = || connectors.iter().filter(|connector| connector.built_in).map(|connector| connector.name);
-    if !definitions.connections.contains_key(&name) && !built_in().any(|known| known == name) {
-        let names: Vec<&str> = definitions.connections.keys().map(String::as_str).chain(built_in()).collect();
+    if !definitions.connections.contains_key(&name) {
+        let names: Vec<&str> = definitions.connections.keys().map(String::as_str).collect();
         found.push(unknown("E0201", "connection", &ast::Name { text: name, span: to.span }, file, &names));
     }
 }
@@ -210,6 +205,50 @@ pub(crate) fn of_sink(lowering: &Lowering<'_>, settings: &Settings) -> Option<Bo
     Some(Box::new(definition.model.clone()))
 }
 
+/// Returns where a sink's table is copied to; what cannot take a copy is told.
+pub(crate) fn copies_of(
+    lowering: &mut Lowering<'_>,
+    settings: &Settings,
+    connection: &Connection,
+    sink: Span,
+) -> Vec<CopyPlan> {
+    let definitions = lowering.definitions;
+    let definition = settings.text("lifecycle").and_then(|name| definitions.lifecycles.get(name));
+    let mut copies = Vec::new();
+    for (definition, (replica, rule)) in
+        definition.into_iter().flat_map(|one| one.model.replicas.iter().zip(&one.replicas).map(move |pair| (one, pair)))
+    {
+        // What is not there was told where it stands.
+        let Some(to) = definitions.connections.get(&replica.connection) else { continue };
+        let refused = |code, message: String, label: String, cure: String| {
+            Diagnostic::error(code, message)
+                .primary(definition.file, rule.span(), label)
+                .secondary(lowering.file, sink, format!("writes to `{}`", connection.name))
+                .help(cure)
+        };
+        if to.kind != connection.kind {
+            let (kind, wanted) = (&to.kind, &connection.kind);
+            let message = format!("a copy of a {wanted} table cannot be kept in `{}`", to.name);
+            let cure = format!("connection {} {wanted} {{ path = … }}", to.name);
+            lowering.found.push(refused("E0615", message, format!("is {kind}"), cure));
+        } else if place_of(to) == place_of(connection) {
+            let message = format!("the copy would be the table itself: `{}` is the same place", to.name);
+            let cure = "replicate to a connection with another `path`".to_owned();
+            lowering.found.push(refused("E0616", message, "where the table is".into(), cure));
+        } else {
+            let (connection_name, connection) = (to.name.clone(), to.settings.clone());
+            copies.push(CopyPlan { connection_name, connection, deletes: replica.deletes });
+        }
+    }
+    copies
+}
+
+/// What says where the tables of a connection lie.
+fn place_of(connection: &Connection) -> [Option<&str>; 3] {
+    let path = connection.settings.text("path").map(|path| path.trim_end_matches('/'));
+    [path, connection.settings.text("prefix").filter(|prefix| !prefix.is_empty()), connection.settings.text("endpoint")]
+}
+
 impl SinkPlan {
     /// Returns what its connector does for its lifecycle.
     pub fn retention(&self) -> Retention {
@@ -219,8 +258,11 @@ impl SinkPlan {
             Some(TimeColumn { name, source, tells: time_of(part)? })
         };
         let by: Vec<TimeColumn> = self.layout.iter().filter_map(column).collect();
-        let expiry = lifecycle.expire_after.filter(|_| !by.is_empty()).map(|after| Expiry { after, by });
-        Retention { expiry, vacuum_after: lifecycle.vacuum_after }
+        let aged = |after| Expiry { after, by: by.clone() };
+        let moves = lifecycle.transitions.iter().filter(|_| !by.is_empty());
+        let moves = moves.map(|step| Move { class: step.class, age: aged(step.after) }).collect();
+        let expiry = lifecycle.expire_after.filter(|_| !by.is_empty()).map(aged);
+        Retention { moves, expiry, vacuum_after: lifecycle.vacuum_after }
     }
 }
 
@@ -243,19 +285,27 @@ pub(crate) fn note_not_yet(
     role: SinkRole,
     mode: WriteMode,
     layout: &[Layout],
+    table: &str,
 ) {
     let Some(lifecycle) = lifecycle else { return };
-    let in_a_bucket = connection.settings.text("path").is_some_and(|path| path.starts_with("s3://"));
+    // On a disk `infrequent` stays where it is; what is colder goes to the cold root.
+    let path = connection.settings.text("path").unwrap_or_default();
+    let is_local = !path.contains("://") || path.starts_with("file://");
+    let stays = lifecycle.transitions.iter().all(|step| step.class == StorageClass::Infrequent);
     let keeps = role.past_age.is_some();
+    // A table of one run alone is another one with the next run.
+    let copies = role.replicate.is_some() && !names_run(table);
     // A table that is only compacted says its layout itself, and not which time its columns were made from.
     let tells_age = layout.iter().any(|part| tells_age(part, layout));
+    let has_cold = connection.settings.text("cold").is_some() && tells_age;
+    let moves = path.starts_with("s3://") || (is_local && (stays || has_cold));
     // A version that stands would go because it is old.
     let expires = keeps && tells_age && mode != WriteMode::Scd2;
     let rules = [
-        (!lifecycle.transitions.is_empty() && !in_a_bucket, "transition outside s3://"),
+        (!lifecycle.transitions.is_empty() && !moves, "transition outside s3:// and without `cold`"),
         (lifecycle.expire_after.is_some() && !expires, "expire"),
         (lifecycle.vacuum_after.is_some() && !keeps, "vacuum"),
-        (!lifecycle.replicas.is_empty(), "replicate"),
+        (!lifecycle.replicas.is_empty() && !copies, "replicate"),
     ];
     for (_, rule) in rules.iter().filter(|(used, _)| *used) {
         lowering

@@ -381,6 +381,9 @@ pub struct SinkPlan {
     /// The storage rules of the table, whole, so that nobody needs the definitions; boxed, as few sinks have any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Box<Lifecycle>>,
+    /// Where the table is copied to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<CopyPlan>,
     /// The catalogs that list the table.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub catalogs: Vec<CatalogPlan>,
@@ -400,6 +403,17 @@ pub struct SinkPlan {
     /// The sink's place.
     #[serde(skip)]
     pub span: Span,
+}
+
+/// A place that keeps a copy of a table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CopyPlan {
+    /// The name of the connection that takes it, of the same kind as the table's.
+    pub connection_name: String,
+    /// Its settings.
+    pub connection: Settings,
+    /// Whether what no version of the copy needs is removed from it.
+    pub deletes: bool,
 }
 
 /// When a pipeline runs.

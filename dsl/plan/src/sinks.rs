@@ -178,8 +178,9 @@ fn lower_table(
     buckets::check_columns(lowering, &stage.settings, settings, &schema, &layout);
     lifecycle::check_layout(lowering, stage, settings, mode, &layout, &schema);
     let lifecycle = lifecycle::of_sink(lowering, settings);
-    lifecycle::note_not_yet(lowering, lifecycle.as_deref(), connection, role, mode, &layout);
+    lifecycle::note_not_yet(lowering, lifecycle.as_deref(), connection, role, mode, &layout, &name);
     let span = stage.settings.get("table").map_or(stage.span, |setting| setting.value.span);
+    let copies = lifecycle::copies_of(lowering, settings, connection, span);
     let written = &stage.settings;
     let catalogs =
         catalogs::of_sink(lowering, &Listed { written, settings, connection, table: &name, schema: &schema, span });
@@ -200,6 +201,7 @@ fn lower_table(
         schema,
         layout,
         lifecycle,
+        copies,
         catalogs,
         comments: Box::new(Comments { table: stage.doc.clone(), columns: comments }),
         sequence_by: settings.text("sequence_by").map(str::to_owned),
@@ -406,8 +408,9 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
     check_columns(lowering, &stage.settings, &settings, &letters, &letters);
     buckets::check_columns(lowering, &stage.settings, &settings, &letters, &[]);
     let lifecycle = lifecycle::of_sink(lowering, &settings);
-    lifecycle::note_not_yet(lowering, lifecycle.as_deref(), &connection, role, WriteMode::Append, &[]);
+    lifecycle::note_not_yet(lowering, lifecycle.as_deref(), &connection, role, WriteMode::Append, &[], &table);
     let span = stage.settings.get("table").map_or(stage.connection.span, |setting| setting.value.span);
+    let copies = lifecycle::copies_of(lowering, &settings, &connection, span);
     let (written, connection_of, schema) = (&stage.settings, &connection, &letters);
     let listed = Listed { written, settings: &settings, connection: connection_of, table: &table, schema, span };
     let catalogs = catalogs::of_sink(lowering, &listed);
@@ -423,6 +426,7 @@ pub(crate) fn lower_dead_letter(lowering: &mut Lowering<'_>, stage: &ast::DeadLe
         schema: letters,
         layout: Vec::new(),
         lifecycle,
+        copies,
         catalogs,
         comments: Box::new(Comments { table: stage.doc.clone(), ..Comments::default() }),
         sequence_by: None,

@@ -27,7 +27,7 @@ fn planned(rules: &str, settings: &str) -> (Planned, String) {
 
 fn project(rules: &str, settings: &str) -> String {
     format!(
-        "connection lake tables {{ path = \"s3://b/t\" }}\nconnection disk tables {{ path = \"lake\" }}\n\nlifecycle kept {{\n  \
+        "connection lake tables {{ path = \"s3://b/t\" }}\nconnection disk tables {{ path = \"lake\" }}\nconnection feed rows {{ }}\n\nlifecycle kept {{\n  \
          {rules}\n}}\n\npipeline p {{\n  source a = rows {{ columns = {{ id = bigint, code = varchar, at = timestamp, \
          day = date }} }}\n  sink {settings}\n}}\n"
     )
@@ -87,6 +87,9 @@ fn a_lifecycle_that_would_lose_hide_or_not_work_is_refused_with_place_and_cure()
         ("transition to infrequent after 30d", by_code, "E0613", "[code]", "partition_by = [code, day(at)]"),
         ("expire after 2y", by_hour, "E0613", "[hour(at)]", "partition_by = [day(at)]"),
         ("transition to infrequent after 29d", DAILY, "E0614", "transition to infrequent after 29d", "after 30d"),
+        ("replicate to lake", DAILY, "E0616", "replicate to lake", "another `path`"),
+        ("replicate to feed", DAILY, "E0615", "replicate to feed", "connection feed tables {"),
+        ("replicate to rows", DAILY, "E0201", "rows", "there are: disk, feed, lake"),
         ("vacuum after 7d", missing, "E0218", "keptt", "did you mean `kept`?"),
     ] {
         let (planned, text) = planned(rules, sink);
@@ -189,7 +192,8 @@ fn what_is_carried_out_is_not_refused() {
     let planned = offline::planned(&text, &[&KEEPING]);
     let column = |name: &str, tells| TimeColumn { name: name.into(), source: "at".into(), tells };
     let by = vec![column("at_day", PartitionTime::Day), column("at_hour", PartitionTime::Hour)];
-    let expected = Retention { expiry: Some(Expiry { after: DAY * 730, by }), vacuum_after: Some(DAY * 14) };
+    let (expiry, vacuum_after) = (Some(Expiry { after: DAY * 730, by }), Some(DAY * 14));
+    let expected = Retention { expiry, vacuum_after, ..Retention::default() };
     assert_eq!(sink_of(&planned).retention(), expected);
 }
 

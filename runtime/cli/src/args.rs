@@ -78,7 +78,7 @@ pub(crate) enum Verb {
     /// Shows which versions of a pipeline's tables belong together
     #[command(subcommand)]
     Cut(Cut),
-    /// Shows the storage rules of a pipeline's tables as rules of their bucket
+    /// Prints the storage rules of a pipeline's tables as rules of their bucket, or puts them there
     #[command(subcommand)]
     Lifecycle(Lifecycle),
     /// Compares source and lake: counts and checksums per key range
@@ -195,6 +195,20 @@ pub(crate) enum Lifecycle {
         /// The bucket's present rules, as `aws s3api get-bucket-lifecycle-configuration` prints them
         #[arg(long, value_name = "FILE")]
         merge: Option<PathBuf>,
+        #[arg(long, default_value = ".")]
+        path: PathBuf,
+    },
+    /// Puts the rules into their buckets, beside those of others, and looks that they are there
+    #[command(
+        after_help = "The bucket's rules are read, this pipeline's replaced, all others written as they stood, and read back. Where they\n\
+        changed in between, nothing is written. Keys need s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration."
+    )]
+    Apply {
+        /// The pipeline
+        pipeline: String,
+        /// Shows what would change and writes nothing
+        #[arg(long)]
+        dry_run: bool,
         #[arg(long, default_value = ".")]
         path: PathBuf,
     },

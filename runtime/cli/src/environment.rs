@@ -57,6 +57,7 @@ pub(crate) fn fill_secrets(plan: &mut Plan, sources: &BTreeMap<String, SecretSou
                 fill_settings(&mut sink.connection, sources)?;
                 fill_settings(&mut sink.settings, sources)?;
                 sink.catalogs.iter_mut().try_for_each(|catalog| fill_settings(&mut catalog.settings, sources))?;
+                sink.copies.iter_mut().try_for_each(|copy| fill_settings(&mut copy.connection, sources))?;
             }
             _ => {}
         }
@@ -64,6 +65,7 @@ pub(crate) fn fill_secrets(plan: &mut Plan, sources: &BTreeMap<String, SecretSou
     if let Some(sink) = &mut plan.dead_letter {
         fill_settings(&mut sink.connection, sources)?;
         sink.catalogs.iter_mut().try_for_each(|catalog| fill_settings(&mut catalog.settings, sources))?;
+        sink.copies.iter_mut().try_for_each(|copy| fill_settings(&mut copy.connection, sources))?;
     }
     for alert in &mut plan.alerts {
         fill_settings(&mut alert.connection, sources)?;

@@ -4,6 +4,7 @@
 
 mod args;
 mod catalogs;
+mod copies;
 mod environment;
 mod failure;
 mod parts;

@@ -104,7 +104,21 @@ impl Building<'_> {
             fingerprints.extend(found.fingerprint);
             late.extend(found.late);
         }
+        // What is made again would expire at once.
+        let (now, age) = (self.clock.now(), self.expires_after());
+        late.retain(|interval| age.is_none_or(|age| interval.end.saturating_add(age) > now));
         Ok(Arrived { fingerprint: (!fingerprints.is_empty()).then(|| fingerprints.join(" ")), late })
+    }
+
+    /// Returns the age, in microseconds, past which no table of the plan keeps rows; `None` where one keeps them for ever.
+    fn expires_after(&self) -> Option<i64> {
+        let nodes = self.plan.nodes.iter().filter_map(|node| match &node.kind {
+            NodeKind::Sink(sink) => Some(sink),
+            _ => None,
+        });
+        let ages = nodes.map(|sink| sink.retention().expiry.map(|expiry| expiry.after));
+        let oldest = ages.collect::<Option<Vec<_>>>()?.into_iter().max()?;
+        i64::try_from(oldest.as_micros()).ok()
     }
 
     fn add_sink(&self, parts: &mut Parts, node: Option<usize>, sink: &SinkPlan) -> Result<()> {

@@ -112,7 +112,16 @@ impl Observer for Display {
             Event::NotRegistered { catalog, table, error } => {
                 self.line(&format!(" warning: catalog {catalog} does not list {table} yet: {error}"));
             }
-            Event::Listed { .. } => {}
+            Event::Copied { table, to, copied } if copied.files + copied.removed > 0 => self.line(&format!(
+                " copy {to}: {table} version {}, +{} ({})",
+                copied.version,
+                counted(copied.files, "file"),
+                size(copied.bytes)
+            )),
+            Event::NotCopied { table, to, error } => {
+                self.line(&format!(" warning: copy {to} of {table} is not up to date: {error}"));
+            }
+            Event::Listed { .. } | Event::Copied { .. } => {}
             Event::Taken { .. } | Event::Holds { .. } | Event::Idle | Event::Level { .. } | Event::CaughtUp => {}
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, SchemaRef};
 use serde::{Deserialize, Serialize};
 
-use crate::{Clock, Expired, Listing, Micros, RecordStore, Result, Settings, Sink, Source, Value};
+use crate::{Clock, CopySpec, Expired, Listing, Micros, RecordStore, Result, Settings, Sink, Source, TableCopy, Value};
 
 /// What a setting may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +259,9 @@ pub type Describe = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<Option<Listing>
 /// not there. Writes nothing.
 pub type PastAge = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<Option<Expired>>>;
 
+/// Builds what keeps a copy of a table in another connection of the same kind; does no input or output.
+pub type Replicate = fn(CopySpec) -> Result<Box<dyn TableCopy>>;
+
 /// Sends a text about a pipeline to people: the connection's settings, the pipeline's name, the text.
 pub type Alert = for<'a> fn(&'a Settings, &'a str, &'a str) -> Boxed<'a, Result<()>>;
 
@@ -302,6 +305,8 @@ pub struct SinkRole {
     pub describe: Option<Describe>,
     /// Looks for rows that expire; `None` where the writer carries out neither `expire` nor `vacuum` of a lifecycle.
     pub past_age: Option<PastAge>,
+    /// Keeps copies of a table; `None` where nothing does.
+    pub replicate: Option<Replicate>,
     /// The command that reads a table at a location with a reader that others wrote.
     pub query: fn(&str) -> Option<String>,
     /// Says what readers of such a table must know, for `check` and `plan`; `None` where nothing.

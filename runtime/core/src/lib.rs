@@ -14,6 +14,7 @@ mod record;
 mod retention;
 mod sink;
 mod source;
+mod table_copy;
 mod value;
 
 pub use catalog::{CatalogKind, ListedBuckets, ListedPartition, Listing};
@@ -26,13 +27,14 @@ pub use clock::{Clock, ManualClock, Micros, SystemClock, format_micros, parse_mi
 pub use column_type::{BUCKETS_MAX, column_type_name, has_bucket_hash, parse_column, parse_column_type};
 pub use connector::{
     Alert, Arrivals, Arrived, Boxed, Connector, Describe, Discover, Discovery, Exists, LateInterval, OptionKind,
-    OptionSpec, PastAge, RECORDED, Records, RunContext, SinkRole, SinkSpec, SourceRole, SourceSpec, TableSpec,
-    WriteMode,
+    OptionSpec, PastAge, RECORDED, Records, Replicate, RunContext, SinkRole, SinkSpec, SourceRole, SourceSpec,
+    TableSpec, WriteMode,
 };
 pub use error::{Blame, Error, Result, Retry};
 pub use lifecycle::{LIFECYCLE_TAG, Lifecycle, Replica, StorageClass, Transition};
 pub use record::{Created, RecordStore};
-pub use retention::{Expired, Expiry, PartitionTime, Retention, TimeColumn};
+pub use retention::{Expired, Expiry, Move, PartitionTime, Retention, TimeColumn};
 pub use sink::{Mark, Outcome, Patience, Prepared, Sink, SinkPosition, TableFigures, TableVersion};
 pub use source::{BatchBudget, ChangeBatch, Source, SourceEvent};
+pub use table_copy::{Copied, CopySpec, TableCopy};
 pub use value::{Secret, Settings, Value};

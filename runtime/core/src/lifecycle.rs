@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The key of the tag that says which lifecycle a data file is under; its value is the lifecycle's name.
 ///
@@ -11,7 +11,7 @@ use serde::Serialize;
 pub const LIFECYCLE_TAG: &str = "lakehead-tier";
 
 /// A class of storage, coldest last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StorageClass {
     /// Cheaper to hold, dearer to read; read at once.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta};
 
 use crate::clock::Micros;
+use crate::lifecycle::StorageClass;
 use crate::value::{Settings, Value};
 
 /// The setting by which a plan tells a sink what its lifecycle asks of it. No file can say it.
@@ -127,9 +128,20 @@ impl Expiry {
     }
 }
 
+/// When files move to a colder class: by the age of their partition, like rows that expire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The class.
+    pub class: StorageClass,
+    /// The age of a partition at which its files move.
+    pub age: Expiry,
+}
+
 /// What a sink does for the lifecycle of its table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
+    /// Moves to colder classes, in order of age.
+    pub moves: Vec<Move>,
     /// When rows expire; `None` where they stay.
     pub expiry: Option<Expiry>,
     /// How long files that no version of the table needs are kept; `None` where the table says so itself.
@@ -140,14 +152,21 @@ impl Retention {
     /// Puts this into the settings of a sink.
     pub fn tell(&self, settings: &mut Settings) {
         let mut said = Vec::new();
-        if let Some(expiry) = &self.expiry {
-            let text = |text: &str| Value::Text(text.to_owned());
+        let text = |text: &str| Value::Text(text.to_owned());
+        let moves =
+            self.moves.iter().map(|one| Value::List(vec![text(one.class.word()), Value::Duration(one.age.after)]));
+        let moves: Vec<Value> = moves.collect();
+        if !moves.is_empty() {
+            said.push(("moves".to_owned(), Value::List(moves)));
+        }
+        let ages = self.expiry.iter().chain(self.moves.iter().map(|one| &one.age));
+        if let Some(expiry) = ages.clone().next() {
             let of = |column: &TimeColumn| {
                 Value::List(vec![text(&column.name), text(&column.source), text(column.tells.word())])
             };
-            said.push(("after".to_owned(), Value::Duration(expiry.after)));
             said.push(("by".to_owned(), Value::List(expiry.by.iter().map(of).collect())));
         }
+        said.extend(self.expiry.iter().map(|expiry| ("after".to_owned(), Value::Duration(expiry.after))));
         said.extend(self.vacuum_after.map(|after| ("vacuum".to_owned(), Value::Duration(after))));
         if !said.is_empty() {
             settings.set(RETENTION, Value::Map(said));
@@ -162,9 +181,25 @@ impl Retention {
             Some(Value::List(columns)) => columns.iter().filter_map(column_of).collect(),
             _ => Vec::new(),
         };
+        let columns: Vec<TimeColumn> = columns;
+        let moves = match said.get("moves") {
+            Some(Value::List(moves)) => moves.iter().filter_map(|one| move_of(one, &columns)).collect(),
+            _ => Vec::new(),
+        };
         let expiry = said.duration("after").map(|after| Expiry { after, by: columns });
-        Self { expiry, vacuum_after: said.duration("vacuum") }
+        Self { moves, expiry, vacuum_after: said.duration("vacuum") }
     }
+
+    /// Returns the class in which the files of a partition are to be by `now`; `None` where it is too young to move.
+    pub fn class_of<'a>(&self, value: impl Fn(&str) -> Option<&'a str>, now: Micros) -> Option<StorageClass> {
+        self.moves.iter().rev().find(|one| one.age.has_expired(&value, now)).map(|one| one.class)
+    }
+}
+
+fn move_of(value: &Value, by: &[TimeColumn]) -> Option<Move> {
+    let Value::List(parts) = value else { return None };
+    let [class, Value::Duration(after)] = parts.as_slice() else { return None };
+    Some(Move { class: StorageClass::parse(class.as_text()?)?, age: Expiry { after: *after, by: by.to_vec() } })
 }
 
 fn column_of(value: &Value) -> Option<TimeColumn> {
@@ -278,8 +313,30 @@ mod tests {
         Retention::default().tell(&mut settings);
         assert_eq!((settings.clone(), Retention::told(&settings)), (Settings::default(), Retention::default()));
         let columns: Vec<_> = PartitionTime::ALL.iter().map(|tells| ("name", "source", *tells)).collect();
-        let retention = Retention { expiry: Some(by(&columns, 3)), vacuum_after: Some(Duration::from_secs(DAY)) };
+        let moves = vec![
+            Move { class: StorageClass::Infrequent, age: by(&columns, 1) },
+            Move { class: StorageClass::Archive, age: by(&columns, 2) },
+        ];
+        let retention =
+            Retention { moves, expiry: Some(by(&columns, 3)), vacuum_after: Some(Duration::from_secs(DAY)) };
         retention.tell(&mut settings);
         assert_eq!(Retention::told(&settings), retention);
+        let moving = Retention { expiry: None, vacuum_after: None, ..retention };
+        let mut settings = Settings::default();
+        moving.tell(&mut settings);
+        assert_eq!(Retention::told(&settings), moving);
+    }
+
+    #[test]
+    fn a_partition_is_in_the_coldest_class_that_it_is_old_enough_for() {
+        let day = |class, days| Move { class, age: by(&[("d", "ts", PartitionTime::Day)], days) };
+        let moves = vec![day(StorageClass::Infrequent, 30), day(StorageClass::Archive, 365)];
+        let retention = Retention { moves, ..Retention::default() };
+        let at = |text: &str| DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
+        let class = |now: &str| retention.class_of(|_| Some("2025-01-01"), at(now));
+        assert_eq!(class("2025-01-31T23:59:59Z"), None);
+        assert_eq!(class("2025-02-01T00:00:00Z"), Some(StorageClass::Infrequent));
+        assert_eq!(class("2026-01-02T00:00:00Z"), Some(StorageClass::Archive));
+        assert_eq!(retention.class_of(|_| None, at("2026-01-02T00:00:00Z")), None);
     }
 }

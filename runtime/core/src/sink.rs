@@ -162,7 +162,7 @@ pub trait Sink: Send {
     }
 
     /// Returns what a catalog must know of the table as it was last committed or opened, where that is known without
-    /// reading it; `None` for what no catalog lists. Asked after every commit.
+    /// reading it; `None` for what no catalog lists. Asked after every commit, and after [`Sink::tend`].
     fn listing(&self) -> Option<Arc<Listing>> {
         None
     }

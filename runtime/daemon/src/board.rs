@@ -86,6 +86,11 @@ pub(crate) struct Counters {
     /// Registrations in catalogs that were carried out, and that failed.
     registered: AtomicU64,
     not_registered: AtomicU64,
+    /// Looks at copies that brought them up to date, and that failed.
+    copied: AtomicU64,
+    not_copied: AtomicU64,
+    /// Copies by table and connection: the monotonic time since which the table has what the copy has not.
+    copies: Mutex<BTreeMap<(String, String), Option<Duration>>>,
     /// Wall clock of the last commit, microseconds; 0 before the first.
     last_commit: AtomicI64,
     /// Wall clock of the newest change that was read, microseconds, as its source says; 0 where none says.
@@ -140,6 +145,26 @@ impl Counters {
     pub(crate) fn rows(&self) -> Rows {
         let count = |rows: &AtomicU64| rows.load(Ordering::Relaxed);
         Rows { read: count(&self.rows_read), rejected: count(&self.rows_rejected) }
+    }
+
+    /// Notes that a table has something that its copies have not.
+    fn note_uncopied(&self, table: &str, now: Duration) {
+        for (_, since) in locked(&self.copies).iter_mut().filter(|((copied, _), _)| copied == table) {
+            since.get_or_insert(now);
+        }
+    }
+
+    /// Notes how a copy stands.
+    fn note_copy(&self, table: String, to: String, behind_since: Option<Duration>) {
+        let mut copies = locked(&self.copies);
+        let known = copies.entry((table, to)).or_default();
+        *known = behind_since.map(|since| known.unwrap_or(since));
+    }
+
+    /// Returns for how long the copy that is the furthest behind has been so; none where there is no copy.
+    fn copy_lag(&self, now: Duration) -> Option<Duration> {
+        let lag = |since: &Option<Duration>| since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        locked(&self.copies).values().map(lag).max()
     }
 
     fn pending_for(&self, now: Duration) -> Option<Duration> {
@@ -201,6 +226,15 @@ impl Observer for Counting {
                     counters.rounds.fetch_add(1, Ordering::Relaxed);
                 }
                 counters.note_committed(self.clock.now());
+                counters.note_uncopied(&table, self.clock.monotonic());
+            }
+            Event::Copied { table, to, .. } => {
+                counters.copied.fetch_add(1, Ordering::Relaxed);
+                counters.note_copy(table, to, None);
+            }
+            Event::NotCopied { table, to, .. } => {
+                counters.not_copied.fetch_add(1, Ordering::Relaxed);
+                counters.note_copy(table, to, Some(self.clock.monotonic()));
             }
             Event::Rejected { rows } => self.add(2, &counters.rows_rejected, rows),
             // To have taken the pipeline over is not to have reached its sources.
@@ -314,6 +348,9 @@ impl Board {
         family("lakehead_catalog_registrations_total", "counter", "Tables registered in catalogs, by outcome.", &|c| {
             vec![(",state=\"succeeded\"", count(&c.registered)), (",state=\"failed\"", count(&c.not_registered))]
         });
+        family("lakehead_copies_total", "counter", "Looks at copies of tables, by outcome.", &|c| {
+            vec![(",state=\"succeeded\"", count(&c.copied)), (",state=\"failed\"", count(&c.not_copied))]
+        });
         family("lakehead_last_commit_timestamp_seconds", "gauge", "When a table last changed.", &|c| {
             let at = c.last_commit.load(Ordering::Relaxed);
             (at != 0).then(|| ("", seconds(at))).into_iter().collect()
@@ -321,6 +358,9 @@ impl Board {
         let now = self.clock.monotonic();
         family("lakehead_lag_seconds", "gauge", "How far the tables are behind their sources.", &|c| {
             vec![("", c.lag(now).as_secs_f64())]
+        });
+        family("lakehead_copy_lag_seconds", "gauge", "For how long copies have been behind their tables.", &|c| {
+            c.copy_lag(now).map(|lag| ("", lag.as_secs_f64())).into_iter().collect()
         });
         text
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lakehead_core::{Listing, Micros, TableFigures, TableVersion};
+use lakehead_core::{Copied, Listing, Micros, TableFigures, TableVersion};
 use serde::Serialize;
 
 /// One thing that happened.
@@ -73,6 +73,24 @@ pub enum Event {
         catalog: String,
         /// The table, as the catalog names it.
         table: String,
+        /// Why: code and sentence.
+        error: String,
+    },
+    /// A copy of a table is up to date.
+    Copied {
+        /// The table.
+        table: String,
+        /// The connection that keeps the copy.
+        to: String,
+        /// Its version, and what was copied or removed to get there.
+        copied: Copied,
+    },
+    /// A copy of a table could not be brought up to date: it is tried again, and the table is not touched by it.
+    NotCopied {
+        /// The table.
+        table: String,
+        /// The connection that keeps the copy.
+        to: String,
         /// Why: code and sentence.
         error: String,
     },

@@ -541,6 +541,7 @@ impl<'a> Run<'a> {
         for number in 0..self.sinks.len() {
             self.sinks[number].sink.tend(patience).await;
             self.tell_figures(number);
+            self.tell_listing(number);
         }
     }
 

@@ -105,6 +105,25 @@ pub struct LeaseRecord {
     pub taken: Micros,
 }
 
+/// How a copy of a table stands, as the process that keeps it saw it last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CopyRecord {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The connection of the table.
+    pub connection: String,
+    /// The table's name.
+    pub table: String,
+    /// The connection that keeps the copy.
+    pub to: String,
+    /// The version that the copy has.
+    pub version: u64,
+    /// When the copy was looked at last.
+    pub looked: Micros,
+    /// Why it could not be brought up to date then, code and sentence; none where it was.
+    pub error: Option<String>,
+}
+
 /// The ledger; calls are short and block.
 pub struct Ledger {
     connection: Mutex<Connection>,
@@ -133,6 +152,11 @@ create table if not exists figures (connection text not null, name text not null
 );
 create table if not exists leases (
   pipeline text primary key, fence integer not null, owner text not null, taken integer not null
+);
+create table if not exists copies (
+  pipeline text not null, connection text not null, name text not null, copy text not null,
+  version integer not null, looked integer not null, error text,
+  primary key (connection, name, copy)
 );
 create table if not exists fired (pipeline text primary key, instant integer not null);
 ";
@@ -275,6 +299,38 @@ impl Ledger {
                     version: u64::try_from(row.get::<_, i64>(5)?).unwrap_or(0),
                     updated: row.get(6)?,
                     figures: row.get::<_, Option<String>>(7)?.and_then(|body| serde_json::from_str(&body).ok()),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Notes how a copy stands. A look that failed leaves the version that was known.
+    pub fn record_copy(&self, copy: &CopyRecord) -> Result<()> {
+        let sql = "insert into copies values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            on conflict (connection, name, copy) do update set pipeline = excluded.pipeline, looked = excluded.looked,
+            error = excluded.error,
+            version = case when excluded.error is null then excluded.version else copies.version end";
+        let CopyRecord { pipeline, connection, table, to, version, looked, error } = copy;
+        let values = params![pipeline, connection, table, to, version.cast_signed(), looked, error];
+        self.with(|own| own.execute(sql, values)).map(|_| ())
+    }
+
+    /// Returns every copy of a pipeline's tables, by connection and name.
+    pub fn copies(&self, pipeline: &str) -> Result<Vec<CopyRecord>> {
+        self.with(|connection| {
+            let sql = "select pipeline, connection, name, copy, version, looked, error from copies where pipeline = ?1
+                 order by 2, 3, 4";
+            let mut statement = connection.prepare(sql)?;
+            let rows = statement.query_map(params![pipeline], |row| {
+                Ok(CopyRecord {
+                    pipeline: row.get(0)?,
+                    connection: row.get(1)?,
+                    table: row.get(2)?,
+                    to: row.get(3)?,
+                    version: row.get::<_, i64>(4)?.cast_unsigned(),
+                    looked: row.get(5)?,
+                    error: row.get(6)?,
                 })
             })?;
             rows.collect()

@@ -3,4 +3,4 @@
 
 mod ledger;
 
-pub use ledger::{LeaseRecord, Ledger, RunRecord, RunState, TableRecord};
+pub use ledger::{CopyRecord, LeaseRecord, Ledger, RunRecord, RunState, TableRecord};

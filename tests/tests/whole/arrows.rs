@@ -22,7 +22,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("catalog", vec!["core"]),
         ("lakefile", vec!["core", "orcfile"]),
         ("keyindex", vec!["core"]),
-        ("lifecycle", vec!["core"]),
+        ("lifecycle", vec!["core", "lakefile"]),
         ("memory", vec!["core"]),
         ("orcfile", vec!["core"]),
         ("conformance", vec!["core", "lakefile"]),

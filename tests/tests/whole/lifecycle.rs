@@ -257,3 +257,71 @@ fn the_logs_of_the_language_s_compactor_expire_in_a_bucket() {
         "live files are not the bucket's to delete: {rules}"
     );
 }
+
+const PLAIN_LOGS: &str = r#"connection landing files { path = "landing" }
+connection raw parquet { path = "raw" }
+
+lifecycle log_retention { expire after 2y }
+
+pipeline log_compactor {
+  trigger cron "*/5 * * * *" { timezone = "UTC", delay = 1m, catchup = all, overlap = skip }
+
+  source small = landing {
+    path          = "logs/%Y/%m/%d/%H%M/*.json"
+    columns       = { ts = timestamptz, service = varchar, level = varchar, message = varchar }
+    interval      = run
+    after_success = delete
+    keep_inputs   = 1000d
+  }
+
+  sink raw {
+    table        = "logs.compacted"
+    mode         = overwrite
+    overwrite_by = run_interval
+    partition_by = [day(ts), hour(ts)]
+    bucket_by    = [service]
+    bucket_count = 1
+    sort_by      = [service, ts]
+    compression  = snappy
+    lifecycle    = log_retention
+  }
+}
+"#;
+
+/// The same over a plain table: partitions leave the manifest and the catalog, files stay in the folder for a day.
+#[test]
+fn the_logs_of_the_language_s_compactor_expire_in_a_plain_table() {
+    let folder = project(PLAIN_LOGS);
+    for year in ["2020", "2999"] {
+        let landing = folder.path().join(format!("landing/logs/{year}/05/01/1000"));
+        std::fs::create_dir_all(&landing).unwrap();
+        let line =
+            format!("{{\"ts\":\"{year}-05-01T10:00:10Z\",\"service\":\"api\",\"level\":\"info\",\"message\":\"m\"}}\n");
+        std::fs::write(landing.join("1.json"), line).unwrap();
+        let (from, to) = (format!("{year}-05-01T10:00:00Z"), format!("{year}-05-01T10:05:00Z"));
+        let arguments = ["backfill", "log_compactor", "--from", &from, "--to", &to, "-v"];
+        if year == "2020" {
+            // A process that dies over it leaves rows that the next one takes out.
+            let died = command(folder.path())
+                .args(arguments)
+                .env("LAKEHEAD_FAILPOINTS", "parquet.expire=abort")
+                .output()
+                .unwrap();
+            assert!(!died.status.success());
+            let said = succeed(folder.path(), &["plan", "log_compactor"]);
+            assert!(said.contains("expires now: 1 partitions, 1 files, 1 rows"), "{said}");
+            succeed(folder.path(), &["catalog", "sync"]);
+            continue;
+        }
+        let said = succeed(folder.path(), &arguments);
+        assert!(said.contains("old partitions have expired"), "{said}");
+        assert!(succeed(folder.path(), &["plan", "log_compactor"]).contains("expires now: nothing"));
+    }
+    let said = succeed(folder.path(), &["catalog", "sync", "--check"]);
+    assert!(!said.contains("partition"), "{said}");
+    let of = |year: &str| folder.path().join(format!("raw/logs/compacted/ts_day={year}-05-01/ts_hour=10"));
+    let files = |year| std::fs::read_dir(of(year)).unwrap().count();
+    assert_eq!((files("2020"), files("2999")), (1, 1), "files stay for a day");
+    let views = succeed(folder.path(), &["status", "log_compactor"]);
+    assert!(views.contains("1 file, ") && views.contains(" 1 rows"), "{views}");
+}

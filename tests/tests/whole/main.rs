@@ -3,10 +3,13 @@
 #![allow(missing_docs, clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod acceptance;
+mod applying;
 mod arrows;
 mod buckets;
 mod catalogs;
+mod colder;
 mod compactor;
+mod copies;
 mod errors;
 mod history;
 mod hive;

@@ -26,6 +26,8 @@ impl DeltaSink {
             return;
         }
         self.expire(patience).await;
+        self.take_moved(Patience::Between).await;
+        self.begin_move(patience);
         for _ in 0..STEPS_AT_END {
             self.take_finished(patience).await;
             self.begin_checkpoint();
@@ -38,6 +40,7 @@ impl DeltaSink {
         if patience == Patience::ToEnd {
             self.take_finished(patience).await;
             self.take_checkpoints(patience).await;
+            self.take_moved(patience).await;
             while self.upkeep.chores.join_next().await.is_some() {}
         }
     }
@@ -118,8 +121,10 @@ impl DeltaSink {
         }
         let (version, schema) = (live.version, std::sync::Arc::clone(&live.schema));
         self.upkeep.vectors.retain(|name, _| live.files.contains_key(name));
+        let (time, file_bytes) = (self.spec.clock.now(), self.upkeep.policy.file_bytes);
+        let is_readable = |file: &LiveFile| !self.is_archived(file, time);
         let files: Vec<LiveFile> =
-            choose(live, self.upkeep.policy.file_bytes, &self.upkeep.vectors).into_iter().cloned().collect();
+            choose(live, file_bytes, &self.upkeep.vectors, is_readable).into_iter().cloned().collect();
         if files.is_empty() || !self.upkeep.spend(files.iter().map(bytes).sum(), now) {
             self.upkeep.rest(version, now);
             return false;

@@ -50,16 +50,18 @@ impl VectorsWritten {
 /// Each round that takes rows out of a file writes the file's whole vector anew. Were the file written anew, its vectors
 /// would begin small again, and as many rounds as there were since would cost what these did; left as it is, each costs a
 /// vector of today's size at least. Once that saves as much as the file weighs, it is worth it: never more than twice what
-/// the best moment would have cost. Vectors that have stopped growing (a bit for each row at most) save nothing further.
+/// the best moment would have cost. Vectors that have stopped growing (a bit for each row at most) save nothing further. What is not `is_readable`,
+/// as it is archived, is left alone.
 pub(crate) fn choose<'a>(
     live: &'a LiveTable,
     file_bytes: u64,
     vectors: &HashMap<String, VectorsWritten>,
+    is_readable: impl Fn(&LiveFile) -> bool,
 ) -> Vec<&'a LiveFile> {
     let mut tiers: BTreeMap<(u32, &PartitionValues), Vec<&LiveFile>> = BTreeMap::new();
     // What stands for the interval of a run is replaced by its name: it stays as it is.
     let small = |file: &&LiveFile| file.run.is_none() && bytes(file) < file_bytes / 2;
-    for file in live.files.values().filter(small) {
+    for file in live.files.values().filter(small).filter(|file| is_readable(file)) {
         tiers.entry((tier(bytes(file)), &file.partition)).or_default().push(file);
     }
     for files in tiers.values_mut().filter(|files| files.len() >= FAN_IN) {
@@ -89,7 +91,7 @@ pub(crate) fn choose<'a>(
         let gone = file.vector.as_ref().map_or(0, |vector| vector.cardinality);
         gone * 1000 / file.rows().unwrap_or(1).max(1)
     };
-    let worn = live.files.values().filter(|file| file.run.is_none()).filter(much_is_gone);
+    let worn = live.files.values().filter(|file| file.run.is_none() && is_readable(file)).filter(much_is_gone);
     worn.max_by(|a, b| (share(a), &a.name).cmp(&(share(b), &b.name))).into_iter().collect()
 }
 
@@ -140,7 +142,10 @@ mod tests {
             totals: Totals::default(),
             numbers: HashMap::new(),
         };
-        choose(&live, 64 << 20, vectors).into_iter().map(|file| file.name.clone()).collect()
+        choose(&live, 64 << 20, vectors, |file| file.name != "archived")
+            .into_iter()
+            .map(|file| file.name.clone())
+            .collect()
     }
 
     #[test]

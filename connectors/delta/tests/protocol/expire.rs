@@ -50,7 +50,11 @@ impl Clock for Meddling {
 fn keeping(days: u64, vacuum_after: Option<u64>) -> Retention {
     let of = |days: u64| Duration::from_secs(days * 86_400);
     let by = vec![TimeColumn { name: "body".into(), source: "body".into(), tells: PartitionTime::Day }];
-    Retention { expiry: Some(Expiry { after: of(days), by }), vacuum_after: vacuum_after.map(of) }
+    Retention {
+        expiry: Some(Expiry { after: of(days), by }),
+        vacuum_after: vacuum_after.map(of),
+        ..Retention::default()
+    }
 }
 
 /// A table of days, kept for 30 of them.
@@ -219,7 +223,7 @@ async fn a_part_of_an_expired_row_is_left_out() {
         table.partition_by = vec!["id".into()];
         let by = vec![TimeColumn { name: "id".into(), source: "id".into(), tells: PartitionTime::Year }];
         table.retention =
-            Retention { expiry: Some(Expiry { after: Duration::from_secs(86_400), by }), vacuum_after: None };
+            Retention { expiry: Some(Expiry { after: Duration::from_secs(86_400), by }), ..Retention::default() };
         let mut shadow = Shadow::new();
         let mut sink = table.sink();
         sink.open(1).await.unwrap();

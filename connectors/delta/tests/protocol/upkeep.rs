@@ -52,7 +52,7 @@ pub(crate) fn on_disk(folder: &Path) -> BTreeSet<String> {
 }
 
 /// The data files that the newest version names and how many files of vectors, said by the library.
-async fn live(folder: &Path) -> (BTreeSet<String>, usize) {
+pub(crate) async fn live(folder: &Path) -> (BTreeSet<String>, usize) {
     let table = super::open_with_the_library(folder).await;
     let (mut names, mut vectors) = (BTreeSet::new(), BTreeSet::new());
     for view in table.snapshot().unwrap().log_data().iter() {

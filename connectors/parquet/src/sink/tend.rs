@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lakehead_core::{Created, Error, Patience, Result, TableFigures, Value, failpoint};
+use lakehead_lakefile::Moved;
 use tokio::task::JoinSet;
 
 use super::ParquetSink;
@@ -22,18 +23,66 @@ pub(crate) struct Upkeep {
     merging: JoinSet<Result<Merged>>,
     /// The version in which there was nothing to merge, and when that was looked at.
     quiet: Option<(u64, Duration)>,
+    pub(super) moving: JoinSet<Result<Moved>>,
+    /// When it was looked for rows that expire, and for files that move.
+    expiry_looked: Option<Duration>,
+    move_looked: Option<Duration>,
     merged_bytes: u64,
 }
 
+/// Pause between two looks for rows that expire, and for files that move.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
+
 impl Upkeep {
     pub(crate) fn new(policy: Policy) -> Self {
-        Self { policy, merging: JoinSet::new(), quiet: None, merged_bytes: 0 }
+        Self {
+            policy,
+            merging: JoinSet::new(),
+            quiet: None,
+            moving: JoinSet::new(),
+            expiry_looked: None,
+            move_looked: None,
+            merged_bytes: 0,
+        }
+    }
+
+    /// Returns whether it is time to look for files that move, and notes the look: each hour, and at the end of a run.
+    pub(super) fn may_move(&mut self, now: Duration, patience: Patience) -> bool {
+        let rested = self.move_looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK_EVERY);
+        let may = rested || patience == Patience::ToEnd;
+        if may {
+            self.move_looked = Some(now);
+        }
+        may
+    }
+
+    /// Returns whether it is time to look for rows that expire, and notes the look: each hour, and at the end of a run.
+    pub(super) fn may_expire(&mut self, now: Duration, patience: Patience) -> bool {
+        let rested = self.expiry_looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK_EVERY);
+        let may = rested || patience == Patience::ToEnd;
+        if may {
+            self.expiry_looked = Some(now);
+        }
+        may
     }
 }
 
 impl ParquetSink {
     pub(super) async fn look_after(&mut self, patience: Patience) {
-        if !self.upkeep.policy.enabled || self.identity.is_empty() {
+        if self.identity.is_empty() {
+            return;
+        }
+        self.expire(patience).await;
+        self.take_moved(Patience::Between).await;
+        self.begin_move(patience);
+        self.merge_some(patience).await;
+        if patience == Patience::ToEnd {
+            self.take_moved(patience).await;
+        }
+    }
+
+    async fn merge_some(&mut self, patience: Patience) {
+        if !self.upkeep.policy.enabled {
             return;
         }
         for _ in 0..STEPS_AT_END {
@@ -76,7 +125,7 @@ impl ParquetSink {
         if waits || !self.upkeep.merging.is_empty() {
             return false;
         }
-        let chosen = choose(&newest.files, self.upkeep.policy.file_bytes, FAN_IN);
+        let chosen = choose(&self.readable(&newest.files), self.upkeep.policy.file_bytes, FAN_IN);
         let merge = if chosen.is_empty() { Ok(None) } else { self.merge_of(chosen, &newest).map(Some) };
         match merge {
             Ok(Some(merge)) => {
@@ -97,9 +146,10 @@ impl ParquetSink {
 
     /// Merges whatever is small until nothing is, and fails where it cannot: a person has asked for it.
     pub(crate) async fn merge_all(&mut self) -> Result<()> {
+        self.expire(Patience::ToEnd).await;
         for _ in 0..STEPS_MAX {
             let newest = self.newest().await?;
-            let chosen = choose(&newest.files, self.upkeep.policy.file_bytes, 2);
+            let chosen = choose(&self.readable(&newest.files), self.upkeep.policy.file_bytes, 2);
             if chosen.is_empty() {
                 return Ok(());
             }

@@ -22,6 +22,7 @@ const fn sink(options: &'static [OptionSpec]) -> Option<SinkRole> {
         exists: None,
         describe: None,
         past_age: None,
+        replicate: None,
         query: |_| None,
         readers: |_, _| None,
     })

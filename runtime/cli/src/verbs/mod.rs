@@ -3,6 +3,7 @@
 mod backfill;
 mod catalog;
 mod check;
+mod cost;
 mod cut;
 mod explain;
 mod fmt;
@@ -59,7 +60,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
     let common = arguments.common;
     let outcome = match arguments.verb {
         Verb::Init(arguments) => init::init(arguments, &common).await,
-        Verb::Lifecycle(arguments) => lifecycle::lifecycle(&arguments, &common),
+        Verb::Lifecycle(arguments) => Box::pin(lifecycle::lifecycle(&arguments, &common)).await,
         Verb::Check(arguments) => check::check(&arguments, &common),
         Verb::Fmt(arguments) => fmt::fmt(&arguments, &common),
         Verb::Graph(arguments) => graph::graph(&arguments, &common),

@@ -10,6 +10,7 @@ use lakehead_plan::{CatalogPlan, LayoutTransform, NodeKind, Plan, SinkPlan, Sour
 use lakehead_sql::Sql;
 
 use super::catalog::listing_of;
+use super::cost::cost_lines;
 use super::propose::{Measured, layout_lines};
 use super::run::table_location;
 use super::{Ended, find_plan};
@@ -207,6 +208,9 @@ async fn show_sink(pipeline: &str, sink: &SinkPlan, look: &Look<'_>, seen: &mut 
     layout_lines(sink, options, pipeline).iter().for_each(|line| println!("      {line}"));
     if matches!(there, Some(Ok(true))) {
         show_measured(sink, options, look).await;
+        // A table that cannot be listed is passed over, as above.
+        let costs = cost_lines(sink, look.root, look.clock.now()).await.unwrap_or_default();
+        costs.iter().for_each(|line| println!("      {line}"));
         look.show_expired(sink).await;
     } else {
         for field in sink.schema.fields() {

@@ -13,7 +13,7 @@ use crate::show::{counted, grouped, size};
 /// Bytes of a file that is neither many requests nor more than a reader needs at once, where the sink says nothing.
 const FILE_BYTES: u64 = 128 << 20;
 /// Files that are measured at most: the share of a larger table tells as much.
-const FILES_MAX: u64 = 100_000;
+pub(crate) const FILES_MAX: u64 = 100_000;
 /// Files of one table above which larger ones serve its readers better.
 const FILES_GOOD_MAX: u64 = 10_000;
 /// The largest `file_size` that is proposed.
@@ -50,28 +50,39 @@ struct Said {
     key: Vec<String>,
 }
 
+/// Lists the data files of a sink's table, names and bytes, [`FILES_MAX`] at most.
+pub(crate) async fn data_files(sink: &SinkPlan, root: &Path, mut each: impl FnMut(&str, u64)) -> Result<()> {
+    let lake = Location::open(sink.connection.required_text("path")?, root, &sink.connection)?;
+    let table = lake.table(sink.connection.text("prefix").unwrap_or(""), &sink.table)?;
+    let mut listed = table.store().list(Some(table.prefix()));
+    let failed = |error| Error::external("R0404", "the object store failed").caused_by(error);
+    let mut files = 0;
+    while let Some(meta) = listed.try_next().await.map_err(failed)? {
+        let Some(name) = table.name_of(&meta.location) else { continue };
+        let hidden = name.split('/').any(|part| part.starts_with(['_', '.']));
+        if hidden || !(name.ends_with(".parquet") || name.ends_with(".orc")) {
+            continue;
+        }
+        each(&name, meta.size);
+        files += 1;
+        if files == FILES_MAX {
+            break;
+        }
+    }
+    Ok(())
+}
+
 impl Measured {
     /// Lists the table of a sink.
     pub(crate) async fn of(sink: &SinkPlan, root: &Path) -> Result<Self> {
-        let lake = Location::open(sink.connection.required_text("path")?, root, &sink.connection)?;
-        let table = lake.table(sink.connection.text("prefix").unwrap_or(""), &sink.table)?;
         let mut measured = Self::default();
         let mut folders = HashSet::new();
-        let mut listed = table.store().list(Some(table.prefix()));
-        let failed = |error| Error::external("R0404", "the object store failed").caused_by(error);
-        while let Some(meta) = listed.try_next().await.map_err(failed)? {
-            let Some(name) = table.name_of(&meta.location) else { continue };
-            let hidden = name.split('/').any(|part| part.starts_with(['_', '.']));
-            if hidden || !(name.ends_with(".parquet") || name.ends_with(".orc")) {
-                continue;
-            }
+        data_files(sink, root, |name, bytes| {
             measured.files += 1;
-            measured.bytes += meta.size;
+            measured.bytes += bytes;
             folders.insert(name.rsplit_once('/').map_or_else(String::new, |(folder, _)| folder.to_owned()));
-            if measured.files == FILES_MAX {
-                break;
-            }
-        }
+        })
+        .await?;
         measured.partitions = folders.len() as u64;
         Ok(measured)
     }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::{Ended, find_plan};
 use crate::args::{Common, Format, Run, UntilArgument};
 use crate::catalogs::{Listener, Registrar};
+use crate::copies::{Bells, Copier, standing};
 use crate::parts::{Building, refuse_not_yet};
 use crate::project::{Loaded, load};
 use crate::show::{Display, grouped};
@@ -45,11 +46,18 @@ impl Runner {
         let parts = building.parts()?;
         let (clock, observer) = (Arc::clone(&self.engine.clock), Arc::clone(&self.engine.observer));
         let registrar = Registrar::start(&self.root, self.book.clone(), plan, clock, observer);
-        let keeping = Keeping { runner: self.clone(), pipeline: plan.name.clone(), listener: registrar.listener() };
+        let copier = Copier::start(self, plan, stop.clone())?;
+        let keeping = Keeping {
+            runner: self.clone(),
+            pipeline: plan.name.clone(),
+            listener: registrar.listener(),
+            copies: copier.bells(),
+        };
         let engine = Engine { observer: Arc::new(keeping), ..self.engine.clone() };
         let outcome = engine.run(plan, parts, run.clone(), Limits::default(), until, stop).await;
         // What was committed is listed, also where the run failed behind it.
         registrar.close().await;
+        copier.close().await;
         let summary = outcome?;
         self.list_tables(plan, &summary)?;
         Ok(summary)
@@ -137,10 +145,14 @@ struct Keeping {
     runner: Runner,
     pipeline: String,
     listener: Listener,
+    copies: Bells,
 }
 
 impl Observer for Keeping {
     fn event(&self, event: Event) {
+        if let Event::Committed { table, .. } = &event {
+            self.copies.ring(table);
+        }
         let kept = match &event {
             Event::Taken { fence } => {
                 let (pipeline, owner) = (self.pipeline.clone(), process_name());
@@ -269,6 +281,11 @@ fn say_done(runner: &Runner, plan: &Plan, summary: &Summary, seconds: f64) {
     let tables = runner.ledger.tables().unwrap_or_default();
     for table in tables.iter().filter(|table| table.pipeline == plan.name) {
         println!("  {:<32} version {:<5} {}", table.table, table.version, table.location);
+        for copy in runner.ledger.copies(&plan.name).unwrap_or_default() {
+            if copy.connection == table.connection && copy.table == table.table {
+                println!("  {:<32} {}", "", standing(&copy, table.version));
+            }
+        }
     }
     let main = plan.nodes.iter().find_map(|node| match &node.kind {
         NodeKind::Sink(sink) => tables.iter().find(|t| t.table == sink.table && t.connection == sink.connection_name),

@@ -4,10 +4,11 @@ use lakehead_catalog::{Book, Registration};
 use lakehead_core::{Result, TableFigures, format_micros};
 use lakehead_plan::When;
 use lakehead_sql::Sql;
-use lakehead_state::{Ledger, RunState};
+use lakehead_state::{CopyRecord, Ledger, RunState, TableRecord};
 
 use super::Ended;
 use crate::args::{Common, Format, Status};
+use crate::copies::standing;
 use crate::project::load;
 use crate::show::{grouped, size};
 
@@ -31,10 +32,12 @@ pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
         let runs = ledger.runs(name, if arguments.pipeline.is_some() { 10 } else { 1 })?;
         let own: Vec<_> = tables.iter().filter(|table| table.pipeline == *name).collect();
         let lease = ledger.lease(name)?;
+        let copies = ledger.copies(name)?;
         let listed: Vec<_> = registrations.iter().filter(|found| found.pipeline == *name).collect();
         if common.format == Format::Json {
             records.push(serde_json::json!({
                 "pipeline": name, "runs": runs, "tables": own, "lease": lease, "catalogs": listed,
+                "copies": copies,
             }));
             continue;
         }
@@ -64,12 +67,7 @@ pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
         if let Some(error) = &last.error {
             println!("{:<24} {error}", "");
         }
-        for table in own {
-            println!("{:<24}   {:<30} version {:<6} {}", "", table.table, table.version, table.location);
-            if let Some(figures) = &table.figures {
-                println!("{:<24}   {:<30} {}", "", "", held(figures));
-            }
-        }
+        own.iter().for_each(|table| show_table(table, &copies));
         listed.iter().for_each(|found| show_unlisted(found));
     }
     if common.format == Format::Text {
@@ -79,6 +77,17 @@ pub(crate) fn status(arguments: &Status, common: &Common) -> Result<Ended> {
         println!("{}", serde_json::to_string_pretty(&records).unwrap_or_default());
     }
     Ok(Ended::Done)
+}
+
+/// Says what a table holds, and how its copies stand.
+fn show_table(table: &TableRecord, copies: &[CopyRecord]) {
+    println!("{:<24}   {:<30} version {:<6} {}", "", table.table, table.version, table.location);
+    if let Some(figures) = &table.figures {
+        println!("{:<24}   {:<30} {}", "", "", held(figures));
+    }
+    for copy in copies.iter().filter(|copy| copy.connection == table.connection && copy.table == table.table) {
+        println!("{:<24}   {:<30} {}", "", "", standing(copy, table.version));
+    }
 }
 
 /// Says that a catalog does not list a table as it is, and since when.
