@@ -96,14 +96,14 @@ fn data_files_carry_the_tag_that_the_bucket_s_rules_ask_for_and_nothing_else_doe
 fn what_nobody_carries_out_is_refused_by_a_run() {
     let file = r#"connection lake parquet { path = "lake" }
 
-lifecycle short { transition to infrequent after 30d; expire after 1y }
+lifecycle short { transition to archive_instant after 90d; expire after 1y }
 
 pipeline p {
   source a = generate { rows = 5, columns = { id = sequence(), at = timestamp() } }
   sink lake { table = "t", mode = append, partition_by = [day(at)], lifecycle = short }
 }
 "#
-    .replace("after 30d; expire", "after 30d\n  expire");
+    .replace("after 90d; expire", "after 90d\n  expire");
     let folder = project(&file);
     succeed(folder.path(), &["check"]);
     let said = fail(folder.path(), &["run", "p"], 1);
