@@ -24,7 +24,7 @@ connection drops files { path = "$work/data" }
 connection lake parquet { path = "lake" }
 
 pipeline p {
-  source rows = drops { path = "$1", columns = { $columns } }
+  source rows = drops { path = "$1", on_misfit = dead_letter, columns = { $columns } }
   sink lake { table = "t", mode = append }
   dead_letter lake { table = "rejects" }
 }
