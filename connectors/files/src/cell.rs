@@ -1,5 +1,6 @@
 //! Values as files write them, to values of a declared type. What does not fit exactly does not fit.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -17,24 +18,39 @@ const EPOCH_DAYS: i32 = 719_163;
 
 /// One value. Dates, times and decimals are the whole numbers that Arrow holds.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Cell {
+pub(crate) enum Cell<'a> {
     Null,
     Bool(bool),
     Whole(i128),
     Double(f64),
-    Text(String),
+    Text(Cow<'a, str>),
     Bytes(Vec<u8>),
-    List(Vec<Cell>),
+    List(Vec<Cell<'a>>),
+}
+
+impl Cell<'_> {
+    /// Returns the same value, of its own.
+    pub(crate) fn into_owned(self) -> Cell<'static> {
+        match self {
+            Self::Null => Cell::Null,
+            Self::Bool(value) => Cell::Bool(value),
+            Self::Whole(number) => Cell::Whole(number),
+            Self::Double(number) => Cell::Double(number),
+            Self::Text(text) => Cell::Text(Cow::Owned(text.into_owned())),
+            Self::Bytes(bytes) => Cell::Bytes(bytes),
+            Self::List(items) => Cell::List(items.into_iter().map(Cell::into_owned).collect()),
+        }
+    }
 }
 
 /// Reads a text, such as the cell of a CSV file; `None` where it is no value of the type.
-pub(crate) fn from_text(data_type: &DataType, text: &str) -> Option<Cell> {
+pub(crate) fn from_text<'a>(data_type: &DataType, text: &'a str) -> Option<Cell<'a>> {
     if !matches!(data_type, DataType::Utf8 | DataType::Binary) && text.trim().is_empty() {
         return Some(Cell::Null);
     }
     let trimmed = text.trim();
     match data_type {
-        DataType::Utf8 => Some(Cell::Text(text.to_owned())),
+        DataType::Utf8 => Some(Cell::Text(text.into())),
         DataType::Binary => match text.strip_prefix("\\x") {
             Some(hex) => hex_bytes(hex).map(Cell::Bytes),
             None => Some(Cell::Bytes(text.as_bytes().to_vec())),
@@ -49,7 +65,8 @@ pub(crate) fn from_text(data_type: &DataType, text: &str) -> Option<Cell> {
         DataType::Int64 => whole(trimmed, i64::MIN.into(), i64::MAX.into()),
         DataType::Float32 | DataType::Float64 => trimmed.parse().ok().map(Cell::Double),
         DataType::Decimal128(precision, scale) => {
-            decimal(trimmed, *precision, u8::try_from(*scale).ok()?).map(Cell::Whole)
+            let scale = u8::try_from(*scale).ok()?;
+            short_decimal(trimmed, *precision, scale).or_else(|| decimal(trimmed, *precision, scale)).map(Cell::Whole)
         }
         DataType::Date32 => date(trimmed).map(|days| Cell::Whole(days.into())),
         DataType::Time64(TimeUnit::Microsecond) => time(trimmed).map(|at| Cell::Whole(at.into())),
@@ -57,18 +74,18 @@ pub(crate) fn from_text(data_type: &DataType, text: &str) -> Option<Cell> {
             let (at, has_offset) = timestamp(trimmed)?;
             (zone.is_some() || !has_offset).then_some(Cell::Whole(at.into()))
         }
-        DataType::List(_) => from_json(data_type, &serde_json::from_str(trimmed).ok()?),
+        DataType::List(_) => from_json(data_type, &serde_json::from_str(trimmed).ok()?).map(Cell::into_owned),
         _ => None,
     }
 }
 
 /// Reads a JSON value; `None` where it is no value of the type. Numbers are read from their digits, never by way of a
 /// double.
-pub(crate) fn from_json(data_type: &DataType, value: &Value) -> Option<Cell> {
+pub(crate) fn from_json<'a>(data_type: &DataType, value: &'a Value) -> Option<Cell<'a>> {
     match (data_type, value) {
         (_, Value::Null) => Some(Cell::Null),
-        (DataType::Utf8, Value::String(text)) => Some(Cell::Text(text.clone())),
-        (DataType::Utf8, other) => Some(Cell::Text(other.to_string())),
+        (DataType::Utf8, Value::String(text)) => Some(Cell::Text(text.into())),
+        (DataType::Utf8, other) => Some(Cell::Text(other.to_string().into())),
         (DataType::Boolean, Value::Bool(value)) => Some(Cell::Bool(*value)),
         (DataType::List(item), Value::Array(items)) => {
             items.iter().map(|value| from_json(item.data_type(), value)).collect::<Option<_>>().map(Cell::List)
@@ -83,14 +100,43 @@ pub(crate) fn from_json(data_type: &DataType, value: &Value) -> Option<Cell> {
             | DataType::Float64
             | DataType::Decimal128(..),
             Value::Number(number),
-        ) => from_text(data_type, &number.to_string()),
+        ) => from_text(data_type, &number.to_string()).map(Cell::into_owned),
         _ => None,
     }
 }
 
-fn whole(text: &str, least: i128, greatest: i128) -> Option<Cell> {
-    let number = decimal(text, 38, 0)?;
+fn whole(text: &str, least: i128, greatest: i128) -> Option<Cell<'static>> {
+    let number = match short_decimal(text, 18, 0) {
+        Some(number) => number,
+        None => decimal(text, 38, 0)?,
+    };
     (least..=greatest).contains(&number).then_some(Cell::Whole(number))
+}
+
+/// Reads a number of few digits as [`decimal`] does; `None` where that is to be asked.
+fn short_decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
+    let (negative, digits) = match text.as_bytes() {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() || digits.len() > 17 || digits[0] == b'.' {
+        return None;
+    }
+    let (mut number, mut behind) = (0_i64, None);
+    for byte in digits {
+        match byte {
+            b'0'..=b'9' => number = number * 10 + i64::from(byte - b'0'),
+            b'.' if behind.is_none() => {
+                behind = Some(0_u8);
+                continue;
+            }
+            _ => return None,
+        }
+        behind = behind.map(|digits| digits + 1);
+    }
+    let more = scale.checked_sub(behind.unwrap_or(0))?;
+    let number = i128::from(number) * 10i128.checked_pow(more.into())?;
+    (number < 10i128.checked_pow(precision.into())?).then_some(if negative { -number } else { number })
 }
 
 /// Reads a decimal number exactly, as the whole number of its smallest units; digits that the scale cannot hold make
@@ -133,6 +179,40 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
     (number < bound).then_some(if negative { -number } else { number })
 }
 
+/// Reads the usual form of a time of UTC, `2026-01-31T23:59:59[.999999]Z`, as [`timestamp`] does; `None` where that is to be
+/// asked.
+fn usual_timestamp(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, to: usize| {
+        let digits = bytes.get(from..to)?;
+        digits.iter().try_fold(0_i64, |n, byte| byte.is_ascii_digit().then(|| n * 10 + i64::from(byte - b'0')))
+    };
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if bytes.len() < 20 || bytes.last() != Some(&b'Z') || separators.iter().any(|(at, byte)| bytes[*at] != *byte) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let month_days = [31, 28 + i64::from(leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let last = *month_days.get(usize::try_from(month).ok()?.checked_sub(1)?)?;
+    if !(1..=last).contains(&day) || year < 1 || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let micros = match bytes.len().saturating_sub(21) {
+        0 if bytes.len() == 20 => 0,
+        digits @ 1..=6 if bytes[19] == b'.' => {
+            number(20, bytes.len() - 1)? * 10_i64.pow(6 - u32::try_from(digits).ok()?)
+        }
+        _ => return None,
+    };
+    // Days since 1970-01-01 of the Gregorian calendar, years taken to begin in March.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, of_era) = (y / 400, y % 400);
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * m + 2) / 5 + day - 1 - 719_468;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + micros)
+}
+
 fn date(text: &str) -> Option<i32> {
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
     Some(chrono::Datelike::num_days_from_ce(&date) - EPOCH_DAYS)
@@ -145,6 +225,9 @@ fn time(text: &str) -> Option<i64> {
 
 /// Reads RFC 3339, or `YYYY-MM-DD HH:MM:SS[.f][+hh[:mm]]`; without an offset it is UTC. Also says whether there was one.
 pub(crate) fn timestamp(text: &str) -> Option<(i64, bool)> {
+    if let Some(at) = usual_timestamp(text) {
+        return Some((at, true));
+    }
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some((time.timestamp_micros(), true));
     }
@@ -180,13 +263,13 @@ fn hex_bytes(hex: &str) -> Option<Vec<u8>> {
 }
 
 /// Makes a column of cells that were read for its type.
-pub(crate) fn to_array(data_type: &DataType, cells: Vec<Cell>) -> Result<ArrayRef> {
+pub(crate) fn to_array(data_type: &DataType, cells: Vec<Cell<'_>>) -> Result<ArrayRef> {
     let wholes = || cells.iter().map(|cell| if let Cell::Whole(n) = cell { Some(*n) } else { None });
     let doubles = || cells.iter().map(|cell| if let Cell::Double(n) = cell { Some(*n) } else { None });
     let narrow = |number: i128| i64::try_from(number).unwrap_or_default();
     Ok(match data_type {
         DataType::Boolean => {
-            let value = |cell: &Cell| if let Cell::Bool(value) = cell { Some(*value) } else { None };
+            let value = |cell: &Cell<'_>| if let Cell::Bool(value) = cell { Some(*value) } else { None };
             Arc::new(cells.iter().map(value).collect::<BooleanArray>())
         }
         DataType::Int16 => {
@@ -212,11 +295,11 @@ pub(crate) fn to_array(data_type: &DataType, cells: Vec<Cell>) -> Result<ArrayRe
             Arc::new(values.with_timezone_opt(zone.clone()))
         }
         DataType::Utf8 => {
-            let value = |cell: &Cell| if let Cell::Text(text) = cell { Some(text.clone()) } else { None };
-            Arc::new(cells.iter().map(value).collect::<StringArray>())
+            let texts = cells.iter().map(|cell| if let Cell::Text(text) = cell { Some(text.as_ref()) } else { None });
+            Arc::new(texts.collect::<StringArray>())
         }
         DataType::Binary => {
-            let value = |cell: Cell| if let Cell::Bytes(bytes) = cell { Some(bytes) } else { None };
+            let value = |cell: Cell<'_>| if let Cell::Bytes(bytes) = cell { Some(bytes) } else { None };
             Arc::new(cells.into_iter().map(value).collect::<BinaryArray>())
         }
         DataType::List(item) => lists(item, cells)?,
@@ -224,7 +307,7 @@ pub(crate) fn to_array(data_type: &DataType, cells: Vec<Cell>) -> Result<ArrayRe
     })
 }
 
-fn lists(item: &arrow::datatypes::FieldRef, cells: Vec<Cell>) -> Result<ArrayRef> {
+fn lists(item: &arrow::datatypes::FieldRef, cells: Vec<Cell<'_>>) -> Result<ArrayRef> {
     let (mut elements, mut lengths, mut valid) = (Vec::new(), Vec::new(), Vec::new());
     for cell in cells {
         let items = if let Cell::List(items) = cell { Some(items) } else { None };
@@ -249,8 +332,71 @@ mod tests {
 
     use super::*;
 
-    fn read(type_name: &str, text: &str) -> Option<Cell> {
+    fn read<'a>(type_name: &str, text: &'a str) -> Option<Cell<'a>> {
         from_text(&parse_column_type(type_name).unwrap(), text)
+    }
+
+    #[test]
+    fn the_short_ways_come_to_what_the_long_ones_do() {
+        let texts = [
+            "0",
+            "-0",
+            "7",
+            "-12.50",
+            "12.505",
+            "5.",
+            ".5",
+            "-.5",
+            "1.",
+            "-",
+            ".",
+            "1..2",
+            "1e3",
+            "+1",
+            "99999999999999999",
+            "123456789012345678",
+            "0.000",
+            "000012",
+            "12345678901.1",
+            "9999999999.99",
+            "10000000000",
+            "1 2",
+        ];
+        for text in texts {
+            for (precision, scale) in [(12, 2), (18, 0), (5, 3), (38, 10)] {
+                let short = short_decimal(text, precision, scale);
+                assert!(short.is_none() || short == decimal(text, precision, scale), "{text} ({precision}, {scale})");
+            }
+        }
+        assert_eq!(short_decimal("-12.50", 12, 2), Some(-1250));
+        for text in [
+            "2026-01-31T23:59:59Z",
+            "2024-02-29T00:00:00.5Z",
+            "1969-12-31T23:59:59.999999Z",
+            "0001-01-01T00:00:00Z",
+            "9999-12-31T00:00:00.001Z",
+            "2000-02-29T12:00:00Z",
+            "1900-03-01T00:00:00Z",
+            "2026-10-05T07:08:09.12Z",
+        ] {
+            let long = DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
+            assert_eq!(usual_timestamp(text), Some(long), "{text}");
+        }
+        for text in [
+            "2026-02-29T00:00:00Z",
+            "1900-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:60Z",
+            "2026-01-01T00:00:00+00:00",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00.1234567Z",
+            "Z",
+            "2026-01-01T00:00:0\u{e9}Z",
+        ] {
+            assert_eq!(usual_timestamp(text), None, "{text}");
+        }
     }
 
     #[test]

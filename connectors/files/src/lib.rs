@@ -2,6 +2,7 @@
 
 mod cell;
 mod chain;
+mod columns;
 mod encode;
 mod infer;
 mod json;
@@ -9,6 +10,7 @@ mod listing;
 mod load;
 mod object;
 mod pattern;
+mod plain;
 mod retire;
 mod rows;
 mod sink;

@@ -14,9 +14,11 @@ use parquet::arrow::arrow_reader::{
 use serde_json::{Map, Value};
 
 use crate::cell::{Cell, from_json, from_text, to_array};
+use crate::columns::Columns;
 use crate::json::Values;
 use crate::listing::Entry;
 use crate::load::{Contents, Format};
+use crate::plain::{PlainRows, from_plain, object};
 
 /// Rows of a batch read from a Parquet file.
 const BATCH_ROWS: usize = 8192;
@@ -74,6 +76,7 @@ pub(crate) struct RowReader {
 #[derive(Debug)]
 enum Input {
     Csv(CsvInput),
+    PlainCsv { rows: PlainRows, names: Vec<String>, cells: Vec<Option<usize>> },
     Lines { text: String, at: usize, line: u64 },
     Array { text: String, values: Values },
     Parquet { reader: ParquetRecordBatchReader, rest: Option<RecordBatch> },
@@ -82,6 +85,7 @@ enum Input {
 #[derive(Debug)]
 struct CsvInput {
     reader: csv::Reader<std::io::Cursor<String>>,
+    record: StringRecord,
     names: Vec<String>,
     /// The cell of each data column; `None` where the file has none.
     cells: Vec<Option<usize>>,
@@ -89,7 +93,7 @@ struct CsvInput {
 
 /// One row, read or refused.
 enum Row {
-    Fits(Vec<Cell>),
+    Fits(Vec<Cell<'static>>),
     Misfit { raw: String, reason: String, line: u64 },
 }
 
@@ -104,7 +108,7 @@ impl RowReader {
             Contents::Binary(bytes) => open_parquet(&bytes, &layout),
             Contents::Text(format @ (Format::Csv | Format::Tsv), text) => {
                 let delimiter = layout.delimiter.unwrap_or(if format == Format::Tsv { b'\t' } else { b',' });
-                open_csv(text, delimiter, &layout).map(Input::Csv)
+                open_csv(text, delimiter, &layout)
             }
             Contents::Text(Format::Json, text) if text.trim_start().starts_with('[') => {
                 Values::check(&text).map(|()| Input::Array { values: Values::default(), text })
@@ -132,58 +136,69 @@ impl RowReader {
             let rows = self.finish(data, rows)?;
             return Ok(Some(Chunk { rows: Some(rows), misfits: Vec::new() }));
         }
-        let mut cells: Vec<Vec<Cell>> = self.layout.data_columns().map(|_| Vec::new()).collect();
+        let mut columns = Columns::new(self.layout.data_columns().map(|column| column.field.data_type()));
         let mut chunk = Chunk::default();
-        let (mut rows, mut read, mut bytes) = (0, 0, 0);
+        if self.fill(&mut columns, &mut chunk.misfits, budget)? == 0 {
+            return Ok(None);
+        }
+        let rows = columns.rows();
+        if rows > 0 {
+            chunk.rows = Some(self.finish(columns.finish()?, rows)?);
+        }
+        Ok(Some(chunk))
+    }
+
+    /// Reads rows into columns until the budget is spent or the file ends; returns how many were read, those that do not fit
+    /// among them.
+    fn fill(
+        &mut self,
+        columns: &mut Columns,
+        misfits: &mut Vec<(String, String, String)>,
+        budget: BatchBudget,
+    ) -> Result<usize> {
+        let (mut read, mut bytes) = (0, 0);
+        let layout = Arc::clone(&self.layout);
+        let data: Vec<&Column> = layout.data_columns().collect();
+        let mut places = Vec::new();
         while read < budget.rows_max.max(1) && bytes < budget.bytes_max.max(1) {
-            let Some((row, size)) = self.next_row()? else { break };
+            let taken = match &mut self.input {
+                Input::PlainCsv { rows, names, cells } => plain_row(rows, names, cells, &layout, &mut places, columns),
+                Input::Lines { text, at, line } => {
+                    let Some(json) = next_line(text, at, line) else { break };
+                    // A line that is not plain, or holds a value that does not fit, is read and told the long way.
+                    let row = match plain_line(json, &data) {
+                        Some(mut row) => {
+                            columns.push(&mut row);
+                            None
+                        }
+                        None => Some(json_line(json, &layout, *line)),
+                    };
+                    Some((row, json.len()))
+                }
+                _ => self.next_row()?.map(|(row, size)| (Some(row), size)),
+            };
+            let Some((row, size)) = taken else { break };
             read += 1;
             bytes += size;
             match row {
-                Row::Fits(values) => {
-                    rows += 1;
-                    for (column, value) in cells.iter_mut().zip(values) {
-                        column.push(value);
-                    }
-                }
-                Row::Misfit { raw, reason, line } => {
-                    chunk.misfits.push((raw, reason, format!("{}:{line}", self.path)));
-                }
+                None => {}
+                Some(Row::Fits(mut values)) => columns.push(&mut values),
+                Some(Row::Misfit { raw, reason, line }) => misfits.push((raw, reason, format!("{}:{line}", self.path))),
             }
         }
-        if read == 0 {
-            return Ok(None);
-        }
-        if rows > 0 {
-            let types = self.layout.data_columns().map(|column| column.field.data_type());
-            let arrays: Result<Vec<ArrayRef>> = types.zip(cells).map(|(t, cells)| to_array(t, cells)).collect();
-            chunk.rows = Some(self.finish(arrays?, rows)?);
-        }
-        Ok(Some(chunk))
+        Ok(read)
     }
 
     fn next_row(&mut self) -> Result<Option<(Row, usize)>> {
         match &mut self.input {
             Input::Csv(csv) => csv.next(&self.layout),
-            Input::Lines { text, at, line } => {
-                while *at < text.len() {
-                    let end = text[*at..].find('\n').map_or(text.len(), |n| *at + n);
-                    let found = text[*at..end].trim();
-                    *at = end + 1;
-                    *line += 1;
-                    if !found.is_empty() {
-                        return Ok(Some((json_line(found, &self.layout, *line), found.len())));
-                    }
-                }
-                Ok(None)
-            }
             Input::Array { text, values } => {
                 let from = values.at();
                 let Some(value) = values.next(text) else { return Ok(None) };
                 let row = json_row(&value, &self.layout, values.line(), || value.to_string());
                 Ok(Some((row, values.at() - from)))
             }
-            Input::Parquet { .. } => Ok(None),
+            Input::Lines { .. } | Input::PlainCsv { .. } | Input::Parquet { .. } => Ok(None),
         }
     }
 
@@ -195,7 +210,7 @@ impl RowReader {
             match column.star {
                 Some(star) => {
                     let text = self.stars.get(star).map(String::as_str);
-                    let cell = |_| Cell::Text(text.unwrap_or_default().to_owned());
+                    let cell = |_| Cell::Text(text.unwrap_or_default().into());
                     columns.push(to_array(column.field.data_type(), (0..count).map(cell).collect())?);
                 }
                 None => columns.extend(data.next()),
@@ -211,8 +226,10 @@ fn misfit_reason(column: &Column) -> String {
     format!("column `{}` holds no {}", column.field.name(), column_type_name(column.field.data_type()))
 }
 
-fn open_csv(text: String, delimiter: u8, layout: &Layout) -> std::result::Result<CsvInput, String> {
-    if let Some(line) = open_quote(text.as_bytes(), delimiter) {
+fn open_csv(text: String, delimiter: u8, layout: &Layout) -> std::result::Result<Input, String> {
+    if text.contains('"')
+        && let Some(line) = open_quote(text.as_bytes(), delimiter)
+    {
         return Err(format!("the quote that begins in line {line} never ends"));
     }
     let mut reader = ReaderBuilder::new()
@@ -223,7 +240,7 @@ fn open_csv(text: String, delimiter: u8, layout: &Layout) -> std::result::Result
     if !layout.header {
         let names: Vec<String> = layout.data_columns().map(|column| column.field.name().clone()).collect();
         let cells = (0..names.len()).map(Some).collect();
-        return Ok(CsvInput { reader, names, cells });
+        return Ok(csv_input(reader, delimiter, names, cells));
     }
     let header = reader.headers().map_err(|error| format!("its header cannot be read: {error}"))?;
     let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
@@ -238,8 +255,86 @@ fn open_csv(text: String, delimiter: u8, layout: &Layout) -> std::result::Result
         _ if !cells.is_empty() && cells.iter().all(Option::is_none) => {
             Err("its header names no declared column".into())
         }
-        _ => Ok(CsvInput { reader, names, cells }),
+        _ => Ok(csv_input(reader, delimiter, names, cells)),
     }
+}
+
+/// Goes on behind the header, in the short way where the text allows for it.
+fn csv_input(
+    reader: csv::Reader<std::io::Cursor<String>>,
+    delimiter: u8,
+    names: Vec<String>,
+    cells: Vec<Option<usize>>,
+) -> Input {
+    let at = usize::try_from(reader.position().byte()).unwrap_or(usize::MAX);
+    let has_headers = reader.has_headers();
+    let text = reader.into_inner().into_inner();
+    match PlainRows::new(text, at, delimiter) {
+        Ok(rows) => Input::PlainCsv { rows, names, cells },
+        Err(text) => {
+            let mut reader = ReaderBuilder::new();
+            let reader = reader.delimiter(delimiter).has_headers(has_headers).flexible(true);
+            let reader = reader.from_reader(std::io::Cursor::new(text));
+            Input::Csv(CsvInput { reader, record: StringRecord::new(), names, cells })
+        }
+    }
+}
+
+/// Returns the next line that is not empty, without the blanks around it.
+fn next_line<'a>(text: &'a str, at: &mut usize, line: &mut u64) -> Option<&'a str> {
+    while *at < text.len() {
+        let end = text[*at..].find('\n').map_or(text.len(), |n| *at + n);
+        let found = text[*at..end].trim();
+        *at = end + 1;
+        *line += 1;
+        if !found.is_empty() {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// Reads a row of a plain text into the columns, or returns why it does not fit; its size is beside it.
+fn plain_row(
+    rows: &mut PlainRows,
+    names: &[String],
+    cells: &[Option<usize>],
+    layout: &Layout,
+    places: &mut Vec<(usize, usize)>,
+    columns: &mut Columns,
+) -> Option<(Option<Row>, usize)> {
+    let (line, size) = rows.next(places)?;
+    let raw = || csv_raw(names, places.iter().map(|place| rows.cell(*place)));
+    if places.len() != names.len() {
+        let reason = format!("the row has {} cells instead of {}", places.len(), names.len());
+        return Some((Some(Row::Misfit { raw: raw(), reason, line }), size));
+    }
+    let mut row = Vec::with_capacity(cells.len());
+    for (column, cell) in layout.data_columns().zip(cells) {
+        let text = cell.and_then(|n| places.get(n)).map(|place| rows.cell(*place)).filter(|text| *text != layout.null);
+        let Some(value) = text.map_or(Some(Cell::Null), |text| from_text(column.field.data_type(), text)) else {
+            return Some((Some(Row::Misfit { raw: raw(), reason: misfit_reason(column), line }), size));
+        };
+        row.push(value);
+    }
+    columns.push(&mut row);
+    Some((None, size))
+}
+
+/// Reads a row of a plain line; `None` where another reader is to look at it.
+fn plain_line<'a>(line: &'a str, columns: &[&Column]) -> Option<Vec<Cell<'a>>> {
+    let mut found = Vec::with_capacity(columns.len());
+    object(line, columns, &mut found)?;
+    columns.iter().zip(found).map(|(column, found)| from_plain(column, found)).collect()
+}
+
+fn csv_raw<'a>(names: &[String], cells: impl Iterator<Item = &'a str>) -> String {
+    let mut raw = Map::new();
+    for (n, text) in cells.enumerate() {
+        let name = names.get(n).cloned().unwrap_or_else(|| format!("_{}", n + 1));
+        raw.insert(name, Value::String(text.to_owned()));
+    }
+    Value::Object(raw).to_string()
 }
 
 /// Returns the line of a quote that is still open at the end of a text: all that follows it would be one cell.
@@ -266,8 +361,8 @@ fn open_quote(text: &[u8], delimiter: u8) -> Option<usize> {
 
 impl CsvInput {
     fn next(&mut self, layout: &Layout) -> Result<Option<(Row, usize)>> {
-        let mut record = StringRecord::new();
-        let found = self.reader.read_record(&mut record);
+        let found = self.reader.read_record(&mut self.record);
+        let record = &self.record;
         let line = record.position().map_or(0, csv::Position::line);
         match found {
             Ok(false) => return Ok(None),
@@ -279,28 +374,19 @@ impl CsvInput {
         let size = record.as_slice().len() + record.len();
         if record.len() != self.names.len() {
             let reason = format!("the row has {} cells instead of {}", record.len(), self.names.len());
-            return Ok(Some((Row::Misfit { raw: self.raw(&record), reason, line }, size)));
+            return Ok(Some((Row::Misfit { raw: csv_raw(&self.names, record.iter()), reason, line }, size)));
         }
         let mut values = Vec::with_capacity(self.cells.len());
         for (column, cell) in layout.data_columns().zip(&self.cells) {
             let text = cell.and_then(|n| record.get(n)).filter(|text| *text != layout.null);
             let value = text.map_or(Some(Cell::Null), |text| from_text(column.field.data_type(), text));
             let Some(value) = value else {
-                let row = Row::Misfit { raw: self.raw(&record), reason: misfit_reason(column), line };
-                return Ok(Some((row, size)));
+                let raw = csv_raw(&self.names, record.iter());
+                return Ok(Some((Row::Misfit { raw, reason: misfit_reason(column), line }, size)));
             };
-            values.push(value);
+            values.push(value.into_owned());
         }
         Ok(Some((Row::Fits(values), size)))
-    }
-
-    fn raw(&self, record: &StringRecord) -> String {
-        let mut raw = Map::new();
-        for (n, text) in record.iter().enumerate() {
-            let name = self.names.get(n).cloned().unwrap_or_else(|| format!("_{}", n + 1));
-            raw.insert(name, Value::String(text.to_owned()));
-        }
-        Value::Object(raw).to_string()
     }
 }
 
@@ -323,13 +409,13 @@ fn json_row(value: &Value, layout: &Layout, line: u64, raw: impl Fn() -> String)
     for column in layout.data_columns() {
         let value = object.get(column.field.name()).unwrap_or(&Value::Null);
         let cell = match value {
-            Value::String(_) if column.json => Some(Cell::Text(value.to_string())),
+            Value::String(_) if column.json => Some(Cell::Text(value.to_string().into())),
             value => from_json(column.field.data_type(), value),
         };
         let Some(cell) = cell else {
             return Row::Misfit { raw: raw(), reason: misfit_reason(column), line };
         };
-        values.push(cell);
+        values.push(cell.into_owned());
     }
     Row::Fits(values)
 }
