@@ -62,7 +62,10 @@ impl Location {
                 refuse_encryption(url.as_str(), settings)?;
                 return Self::open_folder(&folder);
             }
-            Opened::Store(store, prefix) => (store, prefix),
+            Opened::Store(store, prefix) => {
+                refuse_cold(url, settings)?;
+                (store, prefix)
+            }
         };
         let mut url = url.clone();
         if !url.path().ends_with('/') {
@@ -177,6 +180,16 @@ impl Location {
     }
 }
 
+/// A bucket has classes; links stand on disks alone (docs/decisions/0013).
+fn refuse_cold(url: &Url, settings: &Settings) -> Result<()> {
+    match settings.text("cold") {
+        None => Ok(()),
+        Some(_) => Err(Error::user("R0575", "`cold` is for folders of this machine")
+            .with("location", url)
+            .help("take it out: in a bucket, files of old partitions get another class")),
+    }
+}
+
 fn joined(folder: &Path, name: &str) -> Path {
     // Names are escaped already (`partition_path`): parsed, not escaped again.
     let joined = format!("{folder}/{}", name.trim_matches('/'));
@@ -213,6 +226,14 @@ fn real_path(path: &FsPath) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cold_folder_beside_a_bucket_is_refused() {
+        let settings = Settings::new([("cold".to_owned(), lakehead_core::Value::Text("/mnt/slow".into()))]);
+        let open = |path: &str| refuse_cold(&Url::parse(path).unwrap(), &settings);
+        assert_eq!(open("s3://bucket/lake").unwrap_err().code(), "R0575");
+        assert!(Location::open("lake", FsPath::new("/tmp"), &settings).is_ok(), "a folder may have one");
+    }
 
     #[test]
     fn a_table_lies_below_its_connection_and_cannot_climb_out() {

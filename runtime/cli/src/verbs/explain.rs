@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 62] = [
+static PAGES: [Page; 63] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -399,6 +399,14 @@ static PAGES: [Page; 62] = [
         why: "the disk refused, or gave back other bytes than were written; the file stays where it was",
         wrong: "a cold disk that is not mounted",
         right: "mount it: the next look tries again",
+    },
+    Page {
+        code: "R0575",
+        title: "`cold` is for folders of this machine",
+        why: "a cold folder holds files behind links in their place; a bucket has no links, and classes instead, which the lifecycle's \
+              steps name",
+        wrong: "connection lake delta { path = \"s3://bucket/lake\", cold = \"/mnt/slow\" }",
+        right: "connection lake delta { path = \"s3://bucket/lake\" }",
     },
     Page {
         code: "R0623",
