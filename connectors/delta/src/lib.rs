@@ -64,6 +64,7 @@ pub static CONNECTOR: Connector = Connector {
         describe: Some(|spec| Box::pin(describe(spec))),
         past_age: Some(|spec| Box::pin(past_age(spec))),
         replicate: Some(|spec| Ok(Box::new(replicate::DeltaCopy::new(spec)?))),
+        holds_copies: false,
         query: |location| Some(format!("duckdb -c \"from delta_scan('{location}') limit 5\"")),
         readers,
     }),

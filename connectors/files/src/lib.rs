@@ -53,6 +53,7 @@ pub static CONNECTOR: Connector = Connector {
         describe: None,
         past_age: None,
         replicate: None,
+        holds_copies: true,
         query: |_| None,
         readers: |_, _| None,
     }),

@@ -63,6 +63,7 @@ pub static CONNECTOR: Connector = Connector {
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Parquet))),
         past_age: Some(|spec| Box::pin(past_age(spec))),
         replicate: Some(replicate::copy),
+        holds_copies: false,
         query: |location| {
             Some(format!(
                 "duckdb -c \"from read_parquet('{location}/**/[!_]*.parquet', hive_partitioning=true) limit 5\""
@@ -89,6 +90,7 @@ pub static ORC: Connector = Connector {
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Orc))),
         past_age: Some(|spec| Box::pin(past_age(spec))),
         replicate: Some(replicate::copy),
+        holds_copies: false,
         query: |location| {
             Some(format!(
                 "python -c \"import pyarrow.dataset as d; print(d.dataset('{location}', format='orc', \

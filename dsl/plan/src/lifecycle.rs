@@ -226,7 +226,8 @@ pub(crate) fn copies_of(
                 .secondary(lowering.file, sink, format!("writes to `{}`", connection.name))
                 .help(cure)
         };
-        if to.kind != connection.kind {
+        let holds_any = to.connector.and_then(|connector| connector.sink).is_some_and(|role| role.holds_copies);
+        if to.kind != connection.kind && !holds_any {
             let (kind, wanted) = (&to.kind, &connection.kind);
             let message = format!("a copy of a {wanted} table cannot be kept in `{}`", to.name);
             let cure = format!("connection {} {wanted} {{ path = … }}", to.name);

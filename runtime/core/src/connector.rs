@@ -307,6 +307,8 @@ pub struct SinkRole {
     pub past_age: Option<PastAge>,
     /// Keeps copies of a table; `None` where nothing does.
     pub replicate: Option<Replicate>,
+    /// Whether copies of tables of every kind may lie in its connections: these are places for objects, whatever they are.
+    pub holds_copies: bool,
     /// The command that reads a table at a location with a reader that others wrote.
     pub query: fn(&str) -> Option<String>,
     /// Says what readers of such a table must know, for `check` and `plan`; `None` where nothing.

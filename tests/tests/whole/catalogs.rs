@@ -32,12 +32,13 @@ fn put(folder: &tempfile::TempDir, name: &str, rows: &str) {
 
 fn glue(port: u16) -> String {
     format!(
-        "\ncatalog cloud glue {{\n  endpoint = \"http://127.0.0.1:{port}\", region = \"us-east-1\"\n  \
-         access_key_id = \"k\", secret_access_key = \"hunter2\", timeout = 10s\n}}\n"
+        "\nsecret glue_key = file(\"glue.key\")\ncatalog cloud glue {{\n  endpoint = \"http://127.0.0.1:{port}\", region = \"us-east-1\"\n  \
+         access_key_id = secret.glue_key, secret_access_key = secret.glue_key, timeout = 10s\n}}\n"
     )
 }
 
 fn add_text(folder: &tempfile::TempDir, more: &str) {
+    std::fs::write(folder.path().join("glue.key"), "hunter2\n").unwrap();
     let path = folder.path().join("p.lake");
     let text = std::fs::read_to_string(&path).unwrap() + more;
     std::fs::write(path, text).unwrap();

@@ -8,7 +8,7 @@ use super::lakehead::{command, project, succeed, text};
 
 const DELTA: &str = r#"connection drops files { path = "in" }
 connection lake delta { path = "lake" }
-connection dr delta { path = "dr" }
+connection dr files { path = "dr" }
 
 lifecycle kept { replicate to dr }
 

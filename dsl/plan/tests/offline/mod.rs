@@ -23,6 +23,7 @@ const fn sink(options: &'static [OptionSpec]) -> Option<SinkRole> {
         describe: None,
         past_age: None,
         replicate: None,
+        holds_copies: false,
         query: |_| None,
         readers: |_, _| None,
     })

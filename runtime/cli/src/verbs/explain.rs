@@ -193,7 +193,8 @@ static PAGES: [Page; 63] = [
     Page {
         code: "E0615",
         title: "a copy of another kind",
-        why: "a copy is the same table elsewhere, byte for byte: a Delta table is kept by a delta connection",
+        why: "a copy is the same table elsewhere, byte for byte: a Delta table is kept by a delta connection, or in a folder or bucket \
+              of files",
         wrong: "connection dr parquet { path = \"s3://dr\" }    behind   replicate to dr   of a Delta table",
         right: "connection dr delta { path = \"s3://dr\" }",
     },
