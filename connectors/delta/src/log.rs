@@ -92,7 +92,11 @@ impl TableLog {
             None => None,
         };
         if self.live.is_none() || !followed {
-            self.live = self.load().await?;
+            // A listing that lags knows an older version; what it leaves out is asked for by name.
+            self.live = match self.load().await? {
+                Some(live) => Some(self.follow(live).await?),
+                None => None,
+            };
         }
         Ok(self.live.as_ref().map(|live| TableState {
             version: live.version,

@@ -136,6 +136,7 @@ pub(crate) fn of_sink(lowering: &mut Lowering<'_>, listed: &Listed<'_>) -> Vec<C
     let mut plans: Vec<CatalogPlan> = Vec::new();
     for name in said.texts("catalog") {
         let Some(catalog) = definitions.catalogs.get(&name) else { continue };
+        lowering.lean_on("catalog", &name);
         if plans.iter().any(|plan| plan.name == name) {
             continue;
         }

@@ -1,6 +1,6 @@
 //! The one namespace of a directory: connections, variables, secrets, catalogs, lifecycles, pipelines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lakehead_core::{CatalogKind, Connector, Settings, Value};
 use lakehead_syntax::ast::{self, Item, ValueKind, VarType};
@@ -35,6 +35,24 @@ pub(crate) struct Definitions<'a> {
     pub(crate) pipelines: BTreeMap<String, (FileId, &'a ast::Pipeline)>,
     pub(crate) variables: BTreeMap<String, Value>,
     pub(crate) secrets: BTreeMap<String, SecretSource>,
+    /// Definitions with mistakes, kind and name: what leans on one is not run, as a setting that could not be read is not
+    /// there.
+    unsound: BTreeSet<(&'static str, String)>,
+}
+
+impl Definitions<'_> {
+    /// Returns whether a connection, catalog or lifecycle has mistakes.
+    pub(crate) fn is_unsound(&self, kind: &'static str, name: &str) -> bool {
+        self.unsound.iter().any(|(of, unsound)| *of == kind && unsound == name)
+    }
+
+    fn note_mistakes(&mut self, item: &Item, since: &[Diagnostic]) {
+        if let Some((kind, name)) = kind_and_name(item)
+            && since.iter().any(Diagnostic::is_error)
+        {
+            self.unsound.insert((kind, name.text.clone()));
+        }
+    }
 }
 
 struct Variable<'a> {
@@ -72,6 +90,7 @@ pub(crate) fn collect<'a>(
         pipelines: BTreeMap::new(),
         variables: variables(items(), profile, overrides, found),
         secrets: BTreeMap::new(),
+        unsound: BTreeSet::new(),
     };
     for (file, item) in items() {
         match item {
@@ -87,21 +106,27 @@ pub(crate) fn collect<'a>(
         }
     }
     for (file, item) in items() {
-        if let Item::Catalog(item) = item {
-            let catalog = catalogs::read(file, item, &definitions, kinds, found);
-            definitions.catalogs.insert(item.name.text.clone(), catalog);
+        if let Item::Catalog(catalog) = item {
+            let before = found.len();
+            let read = catalogs::read(file, catalog, &definitions, kinds, found);
+            definitions.catalogs.insert(catalog.name.text.clone(), read);
+            definitions.note_mistakes(item, &found[before..]);
         }
     }
     for (file, item) in items() {
-        if let Item::Connection(item) = item {
-            let connection = connection(file, item, &definitions, connectors, found);
-            definitions.connections.insert(item.name.text.clone(), connection);
+        if let Item::Connection(written) = item {
+            let before = found.len();
+            let read = connection(file, written, &definitions, connectors, found);
+            definitions.connections.insert(written.name.text.clone(), read);
+            definitions.note_mistakes(item, &found[before..]);
         }
     }
     for (file, item) in items() {
-        if let Item::Lifecycle(item) = item {
-            let written = lifecycle::read(file, item, &definitions, found);
-            definitions.lifecycles.insert(item.name.text.clone(), written);
+        if let Item::Lifecycle(written) = item {
+            let before = found.len();
+            let read = lifecycle::read(file, written, &definitions, found);
+            definitions.lifecycles.insert(written.name.text.clone(), read);
+            definitions.note_mistakes(item, &found[before..]);
         }
     }
     definitions

@@ -213,13 +213,16 @@ pub(crate) fn copies_of(
     sink: Span,
 ) -> Vec<CopyPlan> {
     let definitions = lowering.definitions;
-    let definition = settings.text("lifecycle").and_then(|name| definitions.lifecycles.get(name));
+    let name = settings.text("lifecycle").unwrap_or_default();
+    lowering.lean_on("lifecycle", name);
+    let definition = definitions.lifecycles.get(name);
     let mut copies = Vec::new();
     for (definition, (replica, rule)) in
         definition.into_iter().flat_map(|one| one.model.replicas.iter().zip(&one.replicas).map(move |pair| (one, pair)))
     {
         // What is not there was told where it stands.
         let Some(to) = definitions.connections.get(&replica.connection) else { continue };
+        lowering.lean_on("connection", &replica.connection);
         let refused = |code, message: String, label: String, cure: String| {
             Diagnostic::error(code, message)
                 .primary(definition.file, rule.span(), label)

@@ -84,7 +84,7 @@ pub fn plan(input: &Input<'_>) -> Planned {
             }
             planned.sql_count += lowering.sql_count;
             planned.sources.append(&mut lowering.declared);
-            let failed = lowering.found.iter().any(Diagnostic::is_error);
+            let failed = lowering.unsound || lowering.found.iter().any(Diagnostic::is_error);
             diagnostics.append(&mut lowering.found);
             let missing = lowering.missing;
             if missing {
@@ -163,6 +163,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) not_yet: Vec<(String, String)>,
     pub(crate) declared: Vec<SourceDeclaration>,
     source_failed: bool,
+    /// Whether a definition that it leans on has mistakes.
+    pub(crate) unsound: bool,
     /// Whether only the columns that the pipeline writes are wanted: a connector may be missing.
     pub(crate) schema_only: bool,
     /// Whether a connector is missing: the only thing that is then reported.
@@ -206,9 +208,15 @@ impl<'a> Lowering<'a> {
             not_yet: Vec::new(),
             declared: Vec::new(),
             source_failed: false,
+            unsound: false,
             schema_only: false,
             missing: false,
         }
+    }
+
+    /// Notes that the pipeline leans on a definition.
+    pub(crate) fn lean_on(&mut self, kind: &'static str, name: &str) {
+        self.unsound |= self.definitions.is_unsound(kind, name);
     }
 
     fn lower(&mut self) -> Option<Plan> {

@@ -181,6 +181,7 @@ fn readable_secret(context: &Context<'_, '_>, option: &OptionSpec, setting: &ast
         .help(format!("secret {name} = env(\"{}\")", name.to_uppercase()))
         .help(format!("{name} = secret.{name}"))
         .note("what was in a file once must be taken for known: make a new one")
+        .concealed()
 }
 
 fn unknown_setting(context: &Context<'_, '_>, setting: &ast::Setting, options: &[OptionSpec]) -> Diagnostic {

@@ -16,6 +16,7 @@ use crate::values::Context;
 
 /// Finds a connection by name; the built-in ones need no definition.
 pub(crate) fn connection(lowering: &mut Lowering<'_>, name: &ast::Name) -> Option<Connection> {
+    lowering.lean_on("connection", &name.text);
     if let Some(connection) = lowering.definitions.connections.get(&name.text) {
         let usable = connection.connector.is_some() || lowering.schema_only;
         return usable.then(|| connection.clone());

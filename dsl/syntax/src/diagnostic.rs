@@ -65,6 +65,8 @@ pub struct Diagnostic {
     pub helps: Vec<String>,
     /// Edits that mend it.
     pub fixes: Vec<Fix>,
+    /// Whether the texts of the lines that are shown are starred: one of them is a secret.
+    pub concealed: bool,
 }
 
 impl Diagnostic {
@@ -78,7 +80,15 @@ impl Diagnostic {
             notes: Vec::new(),
             helps: Vec::new(),
             fixes: Vec::new(),
+            concealed: false,
         }
+    }
+
+    /// Has the texts of the lines that are shown starred.
+    #[must_use]
+    pub fn concealed(mut self) -> Self {
+        self.concealed = true;
+        self
     }
 
     /// An error without places.

@@ -162,4 +162,21 @@ fn a_key_that_stands_in_a_file_is_refused() {
     let folder = project(&file.replace("PORT", "1"));
     let said = super::lakehead::fail(folder.path(), &["check"], 1);
     assert!(said.contains("error[E0540]") && said.contains("access_key_id = secret.access_key_id"), "{said}");
+    assert!(said.contains("\"*********\"") && !said.contains("AKIAPLAIN"), "{said}");
+    // What leans on such a connection is not run without the key.
+    let said = super::lakehead::fail(folder.path(), &["run", "orders"], 1);
+    assert!(said.contains("error[E0540]") && !said.contains("AKIAPLAIN"), "{said}");
+}
+
+#[test]
+fn a_pipeline_does_not_run_on_a_connection_with_a_mistake() {
+    let file = "connection drops files { path = \"in\" }\nconnection lake parquet { path = \"lake\", encrypton = sse_kms }\n\n\
+                pipeline p {\n  source rows = drops { path = \"*.csv\", columns = { id = bigint } }\n  \
+                sink lake { table = \"t\", mode = append }\n}\n";
+    let folder = project(file);
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    std::fs::write(folder.path().join("in/1.csv"), "id\n1\n").unwrap();
+    let said = super::lakehead::fail(folder.path(), &["run", "p"], 1);
+    assert!(said.contains("did you mean `encryption`?"), "{said}");
+    assert!(!folder.path().join("lake").exists(), "nothing is written in the clear");
 }

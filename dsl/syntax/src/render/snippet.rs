@@ -16,6 +16,7 @@ pub(super) struct Block<'a> {
     pub(super) place: LineColumn,
     /// Lines counted from 0, in order, each with its labels by column.
     lines: Vec<(usize, Vec<&'a Label>)>,
+    concealed: bool,
 }
 
 /// Sorts the labels into blocks: neighbouring lines together, the primary place first.
@@ -35,7 +36,10 @@ pub(super) fn blocks<'a>(diagnostic: &'a Diagnostic, sources: &Sources<'_>) -> V
                 Some((last, labels)) if *last == line => labels.push(label),
                 _ => block.lines.push((line, vec![label])),
             },
-            None => blocks.push(Block { file: label.file, place, lines: vec![(line, vec![label])] }),
+            None => {
+                let lines = vec![(line, vec![label])];
+                blocks.push(Block { file: label.file, place, lines, concealed: diagnostic.concealed });
+            }
         }
     }
     let primary = diagnostic.place().map(|label| (label.file, label.span));
@@ -51,6 +55,16 @@ pub(super) fn blocks<'a>(diagnostic: &'a Diagnostic, sources: &Sources<'_>) -> V
     }
     blocks.sort_by_key(|block| !holds_primary(block));
     blocks
+}
+
+/// Puts a star in the place of each character between quotes.
+fn starred(text: &str) -> String {
+    let mut inside = false;
+    let star = |character: char| {
+        inside ^= character == '"';
+        if inside && character != '"' { '*' } else { character }
+    };
+    text.chars().map(star).collect()
 }
 
 /// Digits of the greatest line number shown, and room for the corner sign of a file without lines.
@@ -133,6 +147,8 @@ pub(super) fn draw(
     let empty = paint.gutter(&format!("{:width$}│", ""));
     for (line, labels) in &block.lines {
         let text = source.line_text(*line);
+        let starred = block.concealed.then(|| starred(text));
+        let text = starred.as_deref().unwrap_or(text);
         let char_of = |offset: u32| {
             let place = source.line_column(offset as usize);
             match (place.line as usize - 1).cmp(line) {
