@@ -38,7 +38,9 @@ fn glue(port: u16) -> String {
 }
 
 fn add_text(folder: &tempfile::TempDir, more: &str) {
-    std::fs::write(folder.path().join("glue.key"), "hunter2\n").unwrap();
+    let key = folder.path().join("glue.key");
+    std::fs::write(&key, "hunter2\n").unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let path = folder.path().join("p.lake");
     let text = std::fs::read_to_string(&path).unwrap() + more;
     std::fs::write(path, text).unwrap();
