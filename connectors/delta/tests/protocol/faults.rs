@@ -13,7 +13,7 @@ use super::Table;
 
 /// What a bad hour of a store is like, twentyfold.
 const STORM: Faults =
-    Faults { read: 2, before: 25, after: 15, late: 10, refused: 40, own: 40, cut: 1, lag: 0, slow: 100 };
+    Faults { read: 2, before: 25, after: 15, late: 40, refused: 40, own: 40, cut: 4, lag: 0, slow: 100 };
 
 async fn run(seed: u64, mode: WriteMode, deletes: &'static str, body_bytes: usize, faults: Faults) -> Tally {
     let rounds = if body_bytes > 0 { 4 } else { 12 };
