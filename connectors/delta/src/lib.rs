@@ -90,8 +90,12 @@ static SOURCE: [OptionSpec; 2] = [
 static SINK: [OptionSpec; 9] = [
     OptionSpec::new("catalog", OptionKind::References, "catalogs that list the table, instead of the connection's"),
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
-    OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
-        .default("zstd"),
+    OptionSpec::new(
+        "compression",
+        OptionKind::Word(&["zstd", "snappy", "gzip", "none"]),
+        "how pages are packed; where nothing is said, those of an upsert's small rounds by snappy until they are merged",
+    )
+    .default("zstd"),
     OptionSpec::new("file_size", OptionKind::Size, "size at which a file is closed").default("128MB"),
     OptionSpec::new(
         "deletes",

@@ -198,7 +198,12 @@ impl DeltaSink {
     }
 
     fn writers(&mut self) -> &mut DataWriters {
-        let (format, file_bytes, own) = (self.format(), self.file_bytes(), self.own());
+        self.begin_writers(self.format())
+    }
+
+    /// Returns the round's writers, begun with `format` where they are not.
+    fn begin_writers(&mut self, format: FileFormat) -> &mut DataWriters {
+        let (file_bytes, own) = (self.file_bytes(), self.own());
         self.writers.get_or_insert_with(|| {
             DataWriters::new(&self.location, &self.schema, &self.spec.partition_by, format, file_bytes, &own)
         })

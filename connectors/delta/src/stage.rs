@@ -172,7 +172,7 @@ impl DataWriters {
         owner: &Owner,
     ) -> Self {
         Self {
-            location: location.clone(),
+            location: location.named_later(),
             partition_by: partition_by.to_vec(),
             schema: file_schema(schema, partition_by),
             format,

@@ -102,6 +102,11 @@ impl Upkeep {
         }
     }
 
+    /// Returns whether small files are merged at all.
+    pub(crate) fn merges(&self) -> bool {
+        self.policy.enabled
+    }
+
     /// Returns whether it is time to look for files to merge.
     pub(crate) fn may_look(&self, version: u64, now: Duration, patience: Patience) -> bool {
         let pause = if patience == Patience::ToEnd { 1 } else { LOOK_EVERY };

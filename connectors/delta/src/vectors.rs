@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result, failpoint};
 use lakehead_lakefile::{Location, storage_error};
-use object_store::{ObjectStoreExt, PutPayload};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -22,7 +21,7 @@ const FILE_VERSION: u8 = 1;
 const FILE_BYTES: usize = 256 * 1024;
 /// Bytes of one vector at most: two milliards of rows.
 const VECTOR_BYTES_MAX: u64 = 256 << 20;
-/// Files of vectors that are read at once.
+/// Files of vectors that are read or written at once.
 const FILES_AT_ONCE: usize = 8;
 /// The digits of Z85 (ZeroMQ RFC 32).
 const DIGITS: &[u8; 85] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
@@ -137,15 +136,27 @@ fn checked(bytes: &Bytes, size: usize) -> Option<Bytes> {
 /// Writes vectors into files of their own, several small ones into one; returns where each lies.
 pub(crate) async fn write(location: &Location, vectors: &[&Vector]) -> Result<Vec<Descriptor>> {
     let mut descriptors = Vec::with_capacity(vectors.len());
-    let mut file = NewFile::default();
+    let (mut file, mut full) = (NewFile::default(), Vec::new());
     for vector in vectors {
         if file.bytes.len() > 1 && file.bytes.len() + vector.serialized_size() > FILE_BYTES {
-            std::mem::take(&mut file).put(location).await?;
+            full.push(std::mem::take(&mut file));
+            if full.len() == FILES_AT_ONCE {
+                put(location, std::mem::take(&mut full)).await?;
+            }
         }
         descriptors.push(file.add(vector)?);
     }
-    file.put(location).await?;
+    full.extend((file.bytes.len() > 1).then_some(file));
+    put(location, full).await?;
     Ok(descriptors)
+}
+
+async fn put(location: &Location, files: Vec<NewFile>) -> Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    failpoint::hit("delta.vectors").await?;
+    location.put_named_later(files.into_iter().map(|file| (uuid_file(file.uuid), file.bytes.into())).collect()).await
 }
 
 /// A file of vectors, in memory.
@@ -162,31 +173,24 @@ impl Default for NewFile {
 
 impl NewFile {
     fn add(&mut self, vector: &Vector) -> Result<Descriptor> {
-        let mut data = MAGIC.to_le_bytes().to_vec();
-        vector.serialize_into(&mut data).map_err(|error| Error::bug("a bitmap cannot be written").caused_by(error))?;
-        let offset = self.bytes.len() as u64;
-        let length = u32::try_from(data.len()).map_err(|_| Error::bug("a deletion vector is too large"))?;
+        let offset = self.bytes.len();
+        let size = size_of_val(&MAGIC) + vector.serialized_size();
+        let length = u32::try_from(size).map_err(|_| Error::bug("a deletion vector is too large"))?;
+        self.bytes.reserve(size + 8);
         self.bytes.extend(length.to_be_bytes());
-        self.bytes.extend(&data);
-        self.bytes.extend(crc32fast::hash(&data).to_be_bytes());
+        let begin = self.bytes.len();
+        self.bytes.extend(MAGIC.to_le_bytes());
+        let written = vector.serialize_into(&mut self.bytes);
+        written.map_err(|error| Error::bug("a bitmap cannot be written").caused_by(error))?;
+        let checksum = crc32fast::hash(&self.bytes[begin..]);
+        self.bytes.extend(checksum.to_be_bytes());
         Ok(Descriptor {
             storage_type: "u".into(),
             path_or_inline_dv: to_z85(self.uuid.as_bytes()),
-            offset: Some(offset),
-            size_in_bytes: data.len() as u64,
+            offset: Some(offset as u64),
+            size_in_bytes: size as u64,
             cardinality: vector.len(),
         })
-    }
-
-    async fn put(self, location: &Location) -> Result<()> {
-        if self.bytes.len() == 1 {
-            return Ok(());
-        }
-        failpoint::hit("delta.vectors").await?;
-        let name = uuid_file(self.uuid);
-        let payload = PutPayload::from(self.bytes);
-        location.store().put(&location.path(&name), payload).await.map_err(|error| storage_error(error, &name))?;
-        Ok(())
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! 0      head      what follows, with checksums; written last, so a run that was not finished has none
-//! 4096   bloom     lines of 64 bytes, then filler up to a multiple of 4096
-//!        blocks    4096 bytes each: 170 entries, filler, checksum
+//! 4096   bloom     lines of 64 bytes, then filler up to a multiple of 2048
+//!        blocks    2048 bytes each: 85 entries, filler, checksum
 //!        fences    8 bytes a block: the high half of its first hash
 //!        files     12 bytes a data file: its id and how many entries lie in it
 //! ```
@@ -20,8 +20,8 @@ use crate::checksum::checksum;
 use crate::entry::{ENTRY_BYTES, read_u32, read_u64};
 use crate::failure::{damaged, other_format};
 
-/// Bytes of a block: a page, what a disk reads at least.
-pub(crate) const BLOCK_BYTES: usize = 4096;
+/// Bytes of a block: what a lookup copies and checks for a key, so that half a page costs less than a whole one.
+pub(crate) const BLOCK_BYTES: usize = 2048;
 /// Entries of a full block.
 pub(crate) const BLOCK_ENTRIES: usize = (BLOCK_BYTES - CHECK_BYTES) / ENTRY_BYTES;
 /// Where the bloom filter begins.
@@ -31,7 +31,7 @@ pub(crate) const HEAD_BYTES: usize = 80;
 /// Bytes of one data file's count.
 pub(crate) const FILE_COUNT_BYTES: usize = 12;
 /// The one format that is read and written; any other means a rebuild, so there is no migration.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 const CHECK_BYTES: usize = 8;
 const MAGIC: [u8; 8] = *b"LHKEYRUN";

@@ -15,7 +15,7 @@
 //!              └─(seal)─> tail   └─(seal)─> manifest: stamp, runs, tail, files
 //! ```
 //!
-//! - A **run** is blocks of 170 entries with a checksum each, a blocked bloom filter and *fences*, the high half of
+//! - A **run** is blocks of 85 entries with a checksum each, a blocked bloom filter and *fences*, the high half of
 //!   each block's first hash. Interpolation alone would miss the block by the square root of the count (nine blocks at
 //!   ten million entries); it says where among the fences to look, and the fences, 0.05 bytes a key in memory, say
 //!   which block. So a hit costs one read, and none where the block is held: reading it is three quarters of a lookup

@@ -17,7 +17,7 @@ use crate::layout::{BLOCK_BYTES, BLOCK_ENTRIES, FILE_COUNT_BYTES, HEAD_BYTES, He
 use crate::{FileId, KeyHash, Place};
 
 /// Blocks read at once at most: 128 KiB, where a larger read costs as much a byte.
-const SPAN_BLOCKS: u32 = 32;
+const SPAN_BLOCKS: u32 = 64;
 /// Blocks nobody asked for that are read along, because copying one costs less than another call of the system.
 const GAP_BLOCKS: u32 = 2;
 
@@ -56,7 +56,7 @@ pub(crate) struct Run {
     pub(crate) head_check: u64,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<File>,
-    /// The high half of the first hash of each block: 8 bytes for 170 entries.
+    /// The high half of the first hash of each block: 8 bytes for 85 entries.
     fences: Vec<u64>,
     /// How far the block of a hash lies from where even spacing puts it, but for one hash in ten thousand.
     drift: usize,

@@ -4,6 +4,7 @@
 //! (delivery 3.6), so a file is on the disk, and its name in its folder, before a call here returns; a file that others
 //! may see under its name is whole before it gets that name.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -31,12 +32,19 @@ const WHOLE_BYTES_MAX: u64 = 1 << 20;
 pub(crate) struct DurableDisk {
     disk: Arc<LocalFileSystem>,
     /// Makes the names of unfinished files differ.
-    unfinished: AtomicU64,
+    unfinished: Arc<AtomicU64>,
+    /// Whether a file may have its name before it is whole, because nobody looks for it before another one names it.
+    at_once: bool,
 }
 
 impl DurableDisk {
     pub(crate) fn new() -> Self {
-        Self { disk: Arc::new(LocalFileSystem::new()), unfinished: AtomicU64::new(0) }
+        Self { disk: Arc::new(LocalFileSystem::new()), unfinished: Arc::default(), at_once: false }
+    }
+
+    /// Returns the same disk for files that nobody looks for before another one, which is written later, names them.
+    pub(crate) fn naming_at_once(&self) -> Self {
+        Self { disk: Arc::clone(&self.disk), unfinished: Arc::clone(&self.unfinished), at_once: true }
     }
 
     /// Names a file that is not whole yet, in the form that the disk's listings leave out.
@@ -59,6 +67,28 @@ impl DurableDisk {
             Err(error) => Err(failed(file, error)),
         };
         blocking(move || files.iter().map(read).collect()).await
+    }
+
+    /// Writes new files that nobody looks for before another one names them, on one thread: what a journal has to do for
+    /// the first, it does for all.
+    pub(crate) async fn write_files(&self, files: Vec<(Path, Bytes)>) -> Result<()> {
+        let local = |(location, bytes): (Path, Bytes)| Ok((self.disk.path_to_filesystem(&location)?, bytes));
+        let files = files.into_iter().map(local).collect::<Result<Vec<_>>>()?;
+        blocking(move || {
+            let mut made = Vec::with_capacity(files.len());
+            let written = write_together(&files, &mut made);
+            if written.is_err() {
+                made.into_iter().for_each(|(file, _)| drop(std::fs::remove_file(file)));
+            }
+            written
+        })
+        .await
+    }
+
+    /// Returns the bytes of a file: to ask costs less than to change threads for it.
+    pub(crate) fn size_of(&self, location: &Path) -> Result<u64> {
+        let file = self.disk.path_to_filesystem(location)?;
+        Ok(std::fs::metadata(&file).map_err(|error| failed(&file, error))?.len())
     }
 
     async fn synced(&self, location: &Path) -> Result<()> {
@@ -107,17 +137,51 @@ pub(crate) fn make_folder(folder: &FsPath) -> std::io::Result<()> {
     }
 }
 
+/// Writes new files, then brings all to the disk; `made` are those that are there, also after an error.
+fn write_together<'a>(files: &'a [(PathBuf, Bytes)], made: &mut Vec<(&'a FsPath, File)>) -> Result<()> {
+    for (file, bytes) in files {
+        let written = file.parent().map_or(Ok(()), make_folder).and_then(|()| {
+            made.push((file, File::create_new(file)?));
+            made.last_mut().map_or(Ok(()), |(_, made)| made.write_all(bytes))
+        });
+        written.map_err(|error| failed(file, error))?;
+    }
+    for (file, made) in &*made {
+        made.sync_all().map_err(|error| failed(file, error))?;
+    }
+    let by_folder: BTreeMap<_, _> = made.iter().map(|(file, _)| (file.parent(), *file)).collect();
+    by_folder.into_values().try_for_each(|file| sync_folder(file).map_err(|error| failed(file, error)))
+}
+
+/// Writes a new file with all its bytes.
+fn fill(file: &FsPath, payload: &PutPayload) -> std::io::Result<()> {
+    let mut target = File::create_new(file)?;
+    let written = payload.iter().try_for_each(|part| target.write_all(part)).and_then(|()| target.sync_all());
+    if written.is_err() {
+        let _ = std::fs::remove_file(file);
+    }
+    written
+}
+
+/// Writes a file under its name, where it is a new one: a journal that keeps names in the order of their files has
+/// nothing left to do for the folder.
+fn write_at_once(file: &FsPath, unfinished: &FsPath, payload: &PutPayload) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        make_folder(folder)?;
+    }
+    match fill(file, payload) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => write(file, unfinished, payload, false),
+        written => written.and_then(|()| sync_folder(file)),
+    }
+}
+
 /// Writes a whole file beside its place, then gives it its name.
 fn write(file: &FsPath, unfinished: &FsPath, payload: &PutPayload, create: bool) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         make_folder(folder)?;
     }
     let written = (|| {
-        let mut target = File::create_new(unfinished)?;
-        for part in payload {
-            target.write_all(part)?;
-        }
-        target.sync_all()?;
+        fill(unfinished, payload)?;
         if create { std::fs::hard_link(unfinished, file) } else { std::fs::rename(unfinished, file) }
     })();
     if create || written.is_err() {
@@ -168,7 +232,16 @@ impl ObjectStore for DurableDisk {
         };
         let file = self.disk.path_to_filesystem(location)?;
         let unfinished = self.unfinished(&file);
-        blocking(move || write(&file, &unfinished, &payload, create).map_err(|error| failed(&file, error))).await?;
+        let at_once = self.at_once && !create;
+        let put = move || {
+            let written = if at_once {
+                write_at_once(&file, &unfinished, &payload)
+            } else {
+                write(&file, &unfinished, &payload, create)
+            };
+            written.map_err(|error| failed(&file, error))
+        };
+        blocking(put).await?;
         // A tag would be for an update by tag, which this disk does not know.
         Ok(PutResult { e_tag: None, version: None })
     }
@@ -186,6 +259,12 @@ impl ObjectStore for DurableDisk {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         if asks_for_all(&options) {
             let (file, name) = (self.disk.path_to_filesystem(location)?, location.clone());
+            // What is asked for most is whether there is a next version: no change of threads for a no.
+            if let Err(error) = std::fs::metadata(&file)
+                && error.kind() == std::io::ErrorKind::NotFound
+            {
+                return Err(Error::NotFound { path: file.display().to_string(), source: error.into() });
+            }
             let read = move || match read_small(&file, name) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     Err(Error::NotFound { path: file.display().to_string(), source: error.into() })
@@ -260,6 +339,29 @@ mod tests {
     use object_store::ObjectStoreExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_named_at_once_is_whole_in_the_end_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = DurableDisk::new().naming_at_once();
+        let at = |name: &str| Path::from_absolute_path(folder.path().join(name)).unwrap();
+        for content in ["one", "two"] {
+            disk.put(&at("a/1"), content.into()).await.unwrap();
+            assert_eq!(disk.get(&at("a/1")).await.unwrap().bytes().await.unwrap(), content, "also under a name in use");
+        }
+        let files = |names: [&str; 2]| names.map(|name| (at(name), Bytes::from_static(b"five"))).to_vec();
+        disk.write_files(files(["a/b/1", "a/c/1"])).await.unwrap();
+        disk.write_files(files(["a/b/2", "a/1/2"])).await.unwrap_err();
+        assert_eq!(disk.get(&at("a/c/1")).await.unwrap().bytes().await.unwrap(), "five");
+        assert_eq!(std::fs::read_dir(folder.path().join("a/b")).unwrap().count(), 1, "all of them or none");
+        std::fs::create_dir(folder.path().join("a/2")).unwrap();
+        disk.put(&at("a/2"), "three".into()).await.unwrap_err();
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let again = disk.put_opts(&at("a/1"), "four".into(), create).await.unwrap_err();
+        assert!(matches!(again, Error::AlreadyExists { .. }), "{again:?}");
+        let left = std::fs::read_dir(folder.path().join("a")).unwrap().count();
+        assert_eq!(left, 4, "nothing of ours is left behind");
+    }
 
     #[tokio::test]
     async fn a_name_is_given_once_or_anew_and_unfinished_files_are_nobodys() {

@@ -85,6 +85,37 @@ impl Location {
         Self { tag: None, ..self.clone() }
     }
 
+    /// Returns the same folder for files that nobody looks for before a log names them: a disk gives them their name at
+    /// once, and syncs one change of the folder instead of two.
+    pub fn named_later(&self) -> Self {
+        let Some(disk) = &self.disk else { return self.clone() };
+        let disk = Arc::new(disk.naming_at_once());
+        Self { store: Arc::clone(&disk) as _, disk: Some(disk), ..self.clone() }
+    }
+
+    /// Writes small new objects that nobody looks for before a log names them.
+    pub async fn put_named_later(&self, objects: Vec<(String, Bytes)>) -> Result<()> {
+        if let Some(disk) = &self.disk {
+            let files = objects.into_iter().map(|(name, bytes)| (self.path(&name), bytes)).collect();
+            return disk.write_files(files).await.map_err(|error| crate::storage_error(error, self.url.as_str()));
+        }
+        let put = async |(name, bytes): (String, Bytes)| {
+            let put = self.store.put(&self.path(&name), bytes.into()).await;
+            put.map(drop).map_err(|error| crate::storage_error(error, &name))
+        };
+        futures::stream::iter(objects.into_iter().map(put)).buffer_unordered(REQUESTS).try_collect().await
+    }
+
+    /// Returns the bytes of an object.
+    pub(crate) async fn size_of(&self, name: &str) -> Result<u64> {
+        let path = self.path(name);
+        let size = match &self.disk {
+            Some(disk) => disk.size_of(&path),
+            None => self.store.head(&path).await.map(|found| found.size),
+        };
+        size.map_err(|error| crate::storage_error(error, path.as_ref()))
+    }
+
     /// Reads small objects whole, some at once.
     pub(crate) async fn read_small(&self, names: &[String]) -> Result<Vec<Bytes>> {
         if let Some(disk) = &self.disk {
@@ -126,7 +157,7 @@ impl Location {
             .url
             .join(&format!("{}/", relative.trim_matches('/')))
             .map_err(|error| Error::user("R0406", "the path is not one").with("path", relative).caused_by(error))?;
-        Ok(Self { store: self.store.clone(), disk: self.disk.clone(), root: self.root.clone(), prefix, url, tag: None })
+        Ok(Self { prefix, url, tag: None, ..self.clone() })
     }
 
     /// Returns the folder of a table: `a.b` under prefix `X` lies at `Xa/b`.

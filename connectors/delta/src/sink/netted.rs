@@ -1,5 +1,6 @@
 //! The changes of a round, one a key, on their way to files.
 
+use arrow::array::RecordBatch;
 use lakehead_core::Result;
 
 use super::DeltaSink;
@@ -8,6 +9,9 @@ use crate::hash::KeyHasher;
 use crate::net::Netted;
 use crate::spill::{Folder, Outcome, Part};
 use crate::stage::Round;
+
+/// Rows of a round that are merged with those of others before long.
+const BRIEF_ROWS: usize = 32 * 1024;
 
 impl DeltaSink {
     /// Writes down what the open round comes to.
@@ -21,6 +25,10 @@ impl DeltaSink {
     }
 
     async fn write_whole(&mut self, netted: Netted) -> Result<()> {
+        let rows: usize = netted.rows.iter().map(RecordBatch::num_rows).sum();
+        if rows < BRIEF_ROWS && self.upkeep.merges() {
+            self.begin_writers(self.format().for_a_while());
+        }
         if self.wants_vectors() {
             let hasher = KeyHasher::new(&self.schema, &self.spec.key)?;
             self.writers().keep_keys(hasher);

@@ -40,14 +40,14 @@ fn the_largest_bloom_filters_go_first() {
 #[test]
 fn blocks_in_memory_keep_to_their_budget_and_give_it_back() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { bloom_bytes: 0, block_bytes: 10 * 4096, memory_entries: 1, ..SMALL };
+    let limits = Limits { bloom_bytes: 0, block_bytes: 10 * 2048, memory_entries: 1, ..SMALL };
     let mut index = create(folder.path(), limits);
     let file = index.register("a").unwrap();
     fill(&mut index, file, 0..10_000);
     let before = index.figures().memory_bytes;
     for _ in 0..3 {
         assert_eq!(rows(&index, 0..10_000), all(0..10_000));
-        assert_eq!(index.figures().memory_bytes, before + 10 * 4096);
+        assert_eq!(index.figures().memory_bytes, before + 10 * 2048);
     }
     index.drop_file(file);
     assert_eq!(index.maintain(1, |_| true).unwrap(), Progress::Idle);
@@ -55,7 +55,7 @@ fn blocks_in_memory_keep_to_their_budget_and_give_it_back() {
     let file = index.register("b").unwrap();
     fill(&mut index, file, 0..10_000);
     assert_eq!(rows(&index, 0..10_000), all(0..10_000));
-    assert_eq!(index.figures().memory_bytes, before + 10 * 4096);
+    assert_eq!(index.figures().memory_bytes, before + 10 * 2048);
 }
 
 #[test]
