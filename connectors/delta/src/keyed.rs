@@ -5,6 +5,8 @@
 //! so that it is brought up to any version by comparing names: files it does not know are read (their key columns), files
 //! that are gone are dropped. A foreign append, OPTIMIZE or RESTORE is followed in the same way.
 
+mod merging;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use lakehead_lakefile::{Location, conform, read_file, read_rows};
 use serde_json::Value;
 use uuid::Uuid;
 
+use self::merging::{merged_after, worn};
 use crate::actions::{add_with_vector, remove};
 use crate::hash::{KeyHasher, UNINDEXED};
 use crate::live::{LiveFile, LiveTable};
@@ -28,11 +31,6 @@ use crate::vectors::{self, Descriptor, Vector};
 
 /// Commits between two seals of the index: after a crash the files of so many commits are read again, a second's work.
 const SEAL_EVERY: u32 = 32;
-/// Entries that one commit merges in the index for each that it adds: an entry is merged once a tier, some five times, so that
-/// a debt (a first load's) is paid off too, by and by.
-const MERGED_PER_ENTRY: u64 = 16;
-/// Bounds of that: a small round does its share, a large one delays no other by more than a tenth of a second.
-const MERGED_ENTRIES: std::ops::RangeInclusive<u64> = 16 * 1024..=256 * 1024;
 /// Keys of a new file that are put into the index at once: what that holds in memory is bounded by it.
 const INSERTED_AT_ONCE: usize = 256 * 1024;
 /// Bytes of keys that are held while files are merged.
@@ -425,11 +423,12 @@ impl KeyedTable {
         let rows: u64 = added.files.iter().map(|file| file.file.statistics.rows).sum();
         let complete = added.into_index(index, &mut self.vectors)?;
         self.synced = complete.then_some(version);
-        let vectors = &self.vectors;
-        let is_live =
-            |place: Place| !vectors.get(&place.file).is_some_and(|(_, gone)| gone.contains(u64::from(place.row)));
-        let share = rows.saturating_mul(MERGED_PER_ENTRY).clamp(*MERGED_ENTRIES.start(), *MERGED_ENTRIES.end());
-        if index.maintain(usize::try_from(share).unwrap_or(usize::MAX), is_live)? == Progress::More {
+        let worn = worn(&self.vectors);
+        let is_live = |place: Place| {
+            let vector = worn.binary_search_by_key(&place.file, |(file, _)| *file);
+            !vector.is_ok_and(|at| worn[at].1.contains(u64::from(place.row)))
+        };
+        if index.maintain(merged_after(rows), is_live)? == Progress::More {
             tracing::debug!("the key index goes on merging with the next commit");
         }
         self.unsealed += 1;
