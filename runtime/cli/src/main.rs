@@ -25,7 +25,10 @@ fn main() -> ExitCode {
     lakehead_registry::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build();
     match runtime {
-        Ok(runtime) => runtime.block_on(verbs::run(arguments)),
+        Ok(runtime) => runtime.block_on(async {
+            environment::outlive_file_limits();
+            verbs::run(arguments).await
+        }),
         Err(error) => {
             eprintln!("error: the runtime cannot start: {error}");
             ExitCode::from(1)

@@ -10,6 +10,7 @@ mod catalogs;
 mod colder;
 mod compactor;
 mod copies;
+mod disks;
 mod errors;
 mod history;
 mod hive;

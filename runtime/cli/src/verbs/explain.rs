@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 63] = [
+static PAGES: [Page; 66] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -429,6 +429,29 @@ static PAGES: [Page; 63] = [
         why: "its own words and the call are beside the code",
         wrong: "keys without glue:CreateTable",
         right: "allow glue:GetTable, CreateTable, UpdateTable, CreateDatabase, GetPartitions, BatchCreatePartition, BatchDeletePartition",
+    },
+    Page {
+        code: "R0650",
+        title: "the disk of the state folder is full",
+        why: "the ledger, the embedded catalog, the key index and what does not fit in memory lie there; positions stand in the \
+              lake, so that nothing is lost and the next run goes on from the last commit",
+        wrong: "a state folder on a small disk",
+        right: "free space there; or in lakehead.toml    state = \"/var/lib/lakehead\"",
+    },
+    Page {
+        code: "R0651",
+        title: "this process may not write so large a file",
+        why: "a limit on the size of files was reached; the write fails as on a full disk and nothing is committed in part",
+        wrong: "ulimit -f 100000; lakehead run mirror",
+        right: "ulimit -f unlimited        LimitFSIZE=infinity   in a service",
+    },
+    Page {
+        code: "R0652",
+        title: "the disk fails",
+        why: "the system answers a read or a write with an input/output error; the run is tried again, then it ends where its \
+              last commit stands",
+        wrong: "a failing disk, or a network disk that went away",
+        right: "dmesg and the disk's own report say more; start again once it answers",
     },
     Page {
         code: "R0640",
