@@ -29,3 +29,4 @@ mod server;
 mod stories;
 mod tidy;
 mod unity;
+mod unsound;
