@@ -19,6 +19,8 @@ mod signed;
 mod splice;
 mod statistics;
 mod stores;
+mod thrift;
+mod wary;
 mod writer;
 
 pub use carry::{Carried, Carrier};
@@ -38,6 +40,7 @@ pub use signed::{Answer, SignedBucket, SignedCalls};
 pub use splice::{SpliceInput, splice, splice_into};
 pub use statistics::{ColumnStatistics, FileStatistics};
 pub use stores::{OpenSigned, STORE_OPTIONS, StoreKind, offer_stores, with_store_options};
+pub use wary::{calmly, is_calm, load_metadata};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 
 use lakehead_core::{DiskFault, Error, chain_text};
@@ -91,7 +94,9 @@ pub fn parquet_error(error: parquet::errors::ParquetError, location: &str) -> Er
     if is_archived(&text) {
         return archived().with("location", location).caused_by(error);
     }
-    let known =
-        disk_error(&error).unwrap_or_else(|| Error::external("R0405", "a lake file could not be written or read"));
+    let known = disk_error(&error).unwrap_or_else(|| {
+        Error::external("R0405", "a lake file could not be written or read")
+            .help("where it is damaged or cut short, bring it back as it was written, or have it written anew")
+    });
     known.with("location", location).caused_by(error)
 }

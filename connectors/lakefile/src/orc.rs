@@ -113,11 +113,12 @@ fn failed(error: std::io::Error, place: &str) -> Error {
 pub(crate) async fn read_orc(location: &Location, name: &str, columns: Option<&[String]>) -> Result<OrcReader> {
     let found = location.store().get(&location.path(name)).await.map_err(|error| storage_error(error, name))?;
     let bytes: Bytes = found.bytes().await.map_err(|error| storage_error(error, name))?;
-    let all = OrcReader::from_bytes(bytes.clone(), &OrcReadOptions::default()).map_err(|e| e.with("file", name))?;
+    let all = OrcReader::from_bytes(bytes.clone(), &OrcReadOptions::default())
+        .map_err(|error| error.with("file", location.place(name)))?;
     let Some(wanted) = columns else { return Ok(all) };
     // What the file does not have was added later.
     let has = |field: &&Arc<arrow::datatypes::Field>| wanted.contains(field.name());
     let columns = all.schema().fields().iter().filter(has).map(|field| field.name().clone()).collect();
     let options = OrcReadOptions { columns: Some(columns), ..OrcReadOptions::default() };
-    OrcReader::from_bytes(bytes, &options).map_err(|error| error.with("file", name))
+    OrcReader::from_bytes(bytes, &options).map_err(|error| error.with("file", location.place(name)))
 }

@@ -22,6 +22,7 @@ const STACK_BYTES: usize = 8 << 20;
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
     environment::start(&arguments);
+    failure::say_panics_of_ours_alone();
     lakehead_registry::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build();
     match runtime {

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 66] = [
+static PAGES: [Page; 67] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -211,6 +211,15 @@ static PAGES: [Page; 66] = [
         why: "another process took the pipeline over; the table refuses the older one, so nothing is doubled",
         wrong: "two `lakehead serve` over one directory",
         right: "stop one of them",
+    },
+    Page {
+        code: "R0405",
+        title: "a lake file could not be written or read",
+        why: "what a Parquet file claims is held against what is there before room is made for it: a footer of at most 64 MiB, lists \
+              of at most a million entries in it and none longer than its bytes, chunks within the file, pages of at most 1 GiB \
+              unpacked. A file that claims more, was cut short or changed is damaged",
+        wrong: "a file that was copied in part",
+        right: "bring it back as it was written, or have it written anew",
     },
     Page {
         code: "R0420",
