@@ -12,6 +12,7 @@ mod compactor;
 mod copies;
 mod disks;
 mod errors;
+mod foreign;
 mod history;
 mod hive;
 mod intervals;

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 67] = [
+static PAGES: [Page; 68] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -461,6 +461,14 @@ static PAGES: [Page; 67] = [
               last commit stands",
         wrong: "a failing disk, or a network disk that went away",
         right: "dmesg and the disk's own report say more; start again once it answers",
+    },
+    Page {
+        code: "R0654",
+        title: "a file of deletion vectors is gone",
+        why: "rows of a Delta table go by vectors in files beside the data; a full vacuum by a program that does not know them \
+              (delta-rs 1.6: vacuum(full=True)) removes these files from under the newest version, which no reader can read then",
+        wrong: "table.vacuum(retention_hours=0, full=True, …)",
+        right: "lakehead resync PIPELINE   brings the table back; lakehead removes old files itself (docs/upkeep.md)",
     },
     Page {
         code: "R0640",
