@@ -2,10 +2,10 @@
 //! run registers everything anew.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lakehead_core::{Error, ListedPartition, Micros, Result};
+use lakehead_core::{DiskFault, Error, ListedPartition, Micros, Result};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,7 @@ pub struct Registration {
 #[derive(Clone)]
 pub struct Book {
     connection: Arc<Mutex<Connection>>,
+    path: PathBuf,
 }
 
 impl std::fmt::Debug for Book {
@@ -63,13 +64,7 @@ impl Book {
     /// Opens the file in `folder`, making both where they are missing.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("catalog.db");
-        let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
-            Error::user("R0621", "the embedded catalog cannot be opened")
-                .with("file", path.display())
-                .help("give the user who runs lakehead the right to write there, or change `state` in lakehead.toml")
-                .caused_by(error)
-        };
-        std::fs::create_dir_all(folder).map_err(|error| unusable(error.into()))?;
+        std::fs::create_dir_all(folder).map_err(|error| unusable(&path, error))?;
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(&path)?;
             connection.busy_timeout(std::time::Duration::from_secs(10))?;
@@ -77,14 +72,16 @@ impl Book {
             connection.execute_batch(SCHEMA)?;
             Ok(connection)
         };
-        let connection = open().map_err(|error| unusable(error.into()))?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        let connection = open().map_err(|error| unusable(&path, error))?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), path })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut connection).map_err(|error| {
-            Error::external("R0622", "the embedded catalog did not answer").help(ANEW).caused_by(error)
+            let known = disk_error(&error)
+                .unwrap_or_else(|| Error::external("R0622", "the embedded catalog did not answer").help(ANEW));
+            known.with("file", self.path.display()).caused_by(error)
         })
     }
 
@@ -265,6 +262,25 @@ fn differences(found: &Definition, wanted: &Definition) -> Result<Vec<Difference
         }
     }
     Ok(differences)
+}
+
+fn unusable(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let known = disk_error(&error).unwrap_or_else(|| {
+        Error::user("R0621", "the embedded catalog cannot be opened")
+            .help("give the user who runs lakehead the right to write there, or change `state` in lakehead.toml")
+    });
+    known.with("file", path.display()).caused_by(error)
+}
+
+/// Returns what the disk of the state folder has answered, but for a missing right.
+fn disk_error(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    match DiskFault::of(error)? {
+        DiskFault::Full => Some(
+            Error::incident("R0650", "the disk of the state folder is full")
+                .help("free space there, or change `state` in lakehead.toml; the lake's tables are whole without it"),
+        ),
+        fault => fault.common(),
+    }
 }
 
 fn as_json(value: &impl Serialize) -> Result<String> {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
-use lakehead_core::{Error, Result, failpoint};
+use lakehead_core::{DiskFault, Error, Result, failpoint};
 use lakehead_keyindex::{Builder, Built, FileId, KeyHash, KeyIndex, Limits, Opened, Place, Progress, means_rebuild};
 use lakehead_lakefile::{Location, conform, read_file, read_rows};
 use serde_json::Value;
@@ -161,10 +161,15 @@ impl Drop for Claim {
 /// Claims a folder, or another one where a process that was fenced off may still have it.
 fn claim(folder: &Path) -> Result<(PathBuf, Claim)> {
     let refused = |error: std::io::Error| {
-        Error::user("R0219", "the folder of the key index cannot be used")
-            .with("folder", folder.display())
-            .help("give the user who runs lakehead the right to write there; it holds nothing that cannot be rebuilt")
-            .caused_by(error)
+        let known = if DiskFault::of(&error) == Some(DiskFault::Full) {
+            Error::incident("R1103", "the disk of the key index is full")
+                .help("free space there, then start again: the table is whole, the index is only a cache of it")
+        } else {
+            Error::user("R0219", "the folder of the key index cannot be used").help(
+                "give the user who runs lakehead the right to write there; it holds nothing that cannot be rebuilt",
+            )
+        };
+        known.with("folder", folder.display()).caused_by(error)
     };
     std::fs::create_dir_all(folder).map_err(refused)?;
     let lock = File::create(folder.join("lock")).map_err(refused)?;

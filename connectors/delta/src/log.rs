@@ -16,7 +16,7 @@ use deltalake::logstore::object_store::prefix::PrefixStore;
 use deltalake::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, default_logstore};
 use deltalake::{DeltaTable, DeltaTableError};
 use lakehead_core::{Clock, Error, Mark, Result, failpoint};
-use lakehead_lakefile::{Location, storage_error};
+use lakehead_lakefile::{Location, disk_error, storage_error};
 use object_store::ObjectStoreExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -339,16 +339,7 @@ impl TableLog {
     }
 
     fn failed(&self, error: DeltaTableError) -> Error {
-        let text = error.to_string();
-        let known = if text.contains("No space left") || text.contains("os error 28") {
-            Error::incident("R0401", "the disk of the lake is full")
-                .help("free space, then start again: nothing was committed in part")
-        } else if text.contains("Permission denied") {
-            Error::user("R0402", "the lake's location cannot be written")
-                .help("give the user who runs lakehead the right to write there, or change `path` of the connection")
-        } else {
-            Error::external("R0209", "the table's log could not be read")
-        };
+        let known = disk_error(&error).unwrap_or_else(|| Error::external("R0209", "the table's log could not be read"));
         known.with("table", self.location.url()).caused_by(error)
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
-use lakehead_core::{Copied, CopySpec, Created, Error, RecordStore, Result, Settings, TableCopy, failpoint};
+use lakehead_core::{Copied, CopySpec, Created, Error, RecordStore, Result, TableCopy, failpoint};
 use lakehead_lakefile::{Carried, Carrier, Location, ObjectRecords};
 use serde_json::Value;
 
@@ -55,17 +55,7 @@ pub(crate) struct DeltaCopy {
 impl DeltaCopy {
     /// Builds it; reads and writes nothing.
     pub(crate) fn new(spec: CopySpec) -> Result<Self> {
-        let open = |settings: &Settings| -> Result<Location> {
-            let lake = Location::open(settings.required_text("path")?, &spec.root, settings)?;
-            lake.table(settings.text("prefix").unwrap_or(""), &spec.table)
-        };
-        let (from, to) = (open(&spec.connection)?, open(&spec.to)?);
-        if from.url() == to.url() {
-            return Err(Error::user("R0569", "a table cannot be a copy of itself")
-                .with("table", from.url())
-                .help("replicate to a connection with another `path`"));
-        }
-        let carrier = Carrier::between((&from, &spec.connection), (&to, &spec.to))?;
+        let (from, to, carrier) = Carrier::of(&spec)?;
         let (here, there) = (ObjectRecords::new(from.clone()), ObjectRecords::new(to.clone()));
         Ok(Self { spec, from, to, carrier, here, there, at: None, looked: None, checkpoint: 0, sweep_at: 0 })
     }

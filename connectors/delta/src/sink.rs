@@ -404,7 +404,7 @@ impl Sink for DeltaSink {
 
     async fn prepare(&mut self) -> Result<Option<Prepared>> {
         if self.spec.mode == WriteMode::Compact {
-            self.look_after(Patience::ToEnd).await;
+            self.compact().await?;
             return Ok(None);
         }
         self.write_netted().await?;
@@ -489,6 +489,9 @@ impl Sink for DeltaSink {
     }
 
     async fn tend(&mut self, patience: Patience) {
+        if self.spec.mode == WriteMode::Compact {
+            return;
+        }
         self.look_after(patience).await;
     }
 

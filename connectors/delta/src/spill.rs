@@ -14,7 +14,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use lakehead_core::{Error, OP, Op, Result, UNCHANGED, reserved_field};
+use lakehead_core::{DiskFault, Error, OP, Op, Result, UNCHANGED, reserved_field};
 use uuid::Uuid;
 
 use crate::hash::KeyHasher;
@@ -69,9 +69,10 @@ impl Netting {
         let mut nets = self.nets(schema)?;
         let mut spill: Option<Spill> = None;
         for file in &part.files {
-            let reader = StreamReader::try_new(BufReader::new(File::open(file).map_err(failed)?), None)?;
+            let opened = File::open(file).map_err(|error| failed(error, folder))?;
+            let reader = StreamReader::try_new(BufReader::new(opened), None).map_err(|error| failed(error, folder))?;
             for rows in reader {
-                let rows = rows?;
+                let rows = rows.map_err(|error| failed(error, folder))?;
                 match &mut spill {
                     Some(spill) => spill.add(&rows)?,
                     None => {
@@ -84,7 +85,7 @@ impl Netting {
             }
         }
         for file in &part.files {
-            std::fs::remove_file(file).map_err(failed)?;
+            std::fs::remove_file(file).map_err(|error| failed(error, folder))?;
         }
         match spill {
             Some(spill) => Ok(Outcome::Parts(spill.finish()?.1)),
@@ -166,7 +167,7 @@ impl Spill {
         if owned {
             remove_forgotten(folder);
         }
-        std::fs::create_dir_all(&path).map_err(failed)?;
+        std::fs::create_dir_all(&path).map_err(|error| failed(error, &path))?;
         let parts = 1 << FAN_OUT_BITS;
         Ok(Self {
             folder: Folder { path, owned },
@@ -199,7 +200,8 @@ impl Spill {
         }
         for (part, of_part) in of_part.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let rows = take_record_batch(&rows, &UInt32Array::from(of_part))?;
-            self.writer(part, rows.schema_ref())?.write(&rows)?;
+            let written = self.writer(part, rows.schema_ref())?.write(&rows);
+            written.map_err(|error| failed(error, &self.folder.path))?;
         }
         Ok(())
     }
@@ -231,7 +233,10 @@ impl Spill {
             Some(writer) => Ok(writer),
             None => {
                 let file = self.folder.path.join(format!("{}.arrow", Uuid::new_v4()));
-                let writer = StreamWriter::try_new(BufWriter::new(File::create(&file).map_err(failed)?), schema)?;
+                let folder = &self.folder.path;
+                let created = File::create(&file).map_err(|error| failed(error, folder))?;
+                let writer =
+                    StreamWriter::try_new(BufWriter::new(created), schema).map_err(|error| failed(error, folder))?;
                 files.files.push(file);
                 Ok(slot.insert(writer))
             }
@@ -241,7 +246,7 @@ impl Spill {
     fn close(&mut self) -> Result<()> {
         for writer in self.writers.iter_mut().filter_map(Option::take) {
             let mut writer = writer;
-            writer.finish()?;
+            writer.finish().map_err(|error| failed(error, &self.folder.path))?;
         }
         Ok(())
     }
@@ -279,9 +284,18 @@ fn moved_in_part() -> Error {
         .help("alter table … replica identity full, then: lakehead resync PIPELINE; or more `memory` of the sink")
 }
 
-fn failed(error: std::io::Error) -> Error {
-    Error::external("R0237", "the folder for changes that do not fit in memory cannot be used")
-        .help("free space below the project's cache folder; nothing was committed in part")
+/// Says which folder it was; `error` is the system's, or Arrow's around it.
+fn failed(error: impl std::error::Error + Send + Sync + 'static, folder: &Path) -> Error {
+    let known = match DiskFault::of(&error) {
+        Some(DiskFault::Full) => Error::incident("R0237", "the disk for changes that do not fit in memory is full"),
+        Some(fault @ (DiskFault::Limited | DiskFault::Broken)) => {
+            fault.common().unwrap_or_else(|| Error::bug("a fault of a disk has no words"))
+        }
+        _ => Error::external("R0237", "the folder for changes that do not fit in memory cannot be used"),
+    };
+    known
+        .with("folder", folder.display())
+        .help("free space there, change `state` in lakehead.toml, or give the sink more `memory`; nothing was committed in part")
         .caused_by(error)
 }
 

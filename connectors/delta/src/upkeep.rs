@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use lakehead_core::{Patience, Result, Settings, Value};
+use lakehead_core::{Error, Patience, Result, Settings, Value};
 use lakehead_lakefile::Moved;
 use tokio::task::JoinSet;
 
@@ -74,6 +74,8 @@ pub(crate) struct Upkeep {
     /// When it was looked for rows that expire, and for files that move.
     expiry_looked: Option<Duration>,
     move_looked: Option<Duration>,
+    /// The first thing that went wrong, for who has asked for upkeep alone.
+    pub(crate) trouble: Option<Error>,
     /// Bytes read for merging in the hour that began then.
     spent: (u64, Duration),
 }
@@ -97,6 +99,7 @@ impl Upkeep {
             quiet: None,
             moving: JoinSet::new(),
             expiry_looked: None,
+            trouble: None,
             move_looked: None,
             spent: (0, Duration::ZERO),
         }

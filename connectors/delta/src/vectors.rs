@@ -121,7 +121,23 @@ async fn ranges_of(
     (places, ranges): (Vec<usize>, Vec<Range<u64>>),
 ) -> Result<(Vec<usize>, Vec<Bytes>)> {
     let found = location.store().get_ranges(&location.path(&name), &ranges).await;
-    Ok((places, found.map_err(|error| storage_error(error, &name))?))
+    let found = found.map_err(|error| match error {
+        object_store::Error::NotFound { .. } => vacuumed(location, &name).caused_by(error),
+        error => storage_error(error, &location.place(&name)),
+    })?;
+    Ok((places, found))
+}
+
+/// A version names vectors that are gone. Some vacuums of others take files of vectors for files that nobody needs.
+fn vacuumed(location: &Location, name: &str) -> Error {
+    Error::incident(
+        "R0654",
+        "a file of deletion vectors is gone: which rows of the table are deleted is not known any more",
+    )
+    .with("table", location.url())
+    .with("file", name)
+    .help("lakehead resync PIPELINE   has the next run read everything anew and replace the table in one commit")
+    .help("leave removing old files to lakehead, or to a program that knows deletion vectors; or deletes = rewrite")
 }
 
 /// Takes a vector out of a file: length, data, checksum.

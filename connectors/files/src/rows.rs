@@ -7,10 +7,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use csv::{ReaderBuilder, StringRecord};
 use lakehead_core::{BatchBudget, FILE, Result, column_type_name, reserved_field};
-use lakehead_lakefile::{cast_exactly, whole_times};
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
+use lakehead_lakefile::{calmly, cast_exactly, load_metadata, whole_times};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde_json::{Map, Value};
 
 use crate::cell::{Cell, from_json, from_text, to_array};
@@ -422,8 +420,12 @@ fn json_row(value: &Value, layout: &Layout, line: u64, raw: impl Fn() -> String)
 
 /// Opens a Parquet file after all of it was decoded once: its rows count only if every page can be read.
 fn open_parquet(bytes: &Bytes, layout: &Layout) -> std::result::Result<Input, String> {
+    calmly(|| decoded_once(bytes, layout)).unwrap_or_else(|error| Err(broken(&error)))
+}
+
+fn decoded_once(bytes: &Bytes, layout: &Layout) -> std::result::Result<Input, String> {
     let reader = || -> std::result::Result<ParquetRecordBatchReader, String> {
-        let metadata = ArrowReaderMetadata::load(bytes, ArrowReaderOptions::new()).and_then(whole_times);
+        let metadata = load_metadata(bytes).and_then(whole_times);
         let metadata = metadata.map_err(|error| broken(&error))?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata);
         builder.with_batch_size(BATCH_ROWS).build().map_err(|error| broken(&error))

@@ -10,8 +10,7 @@ use lakehead_core::{
     Arrived, BatchBudget, ChangeBatch, Checkpoint, Discovery, Error, Result, Settings, Source, SourceEvent, SourceSpec,
     TableSpec, Value, parse_column_type,
 };
-use lakehead_lakefile::Location;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use lakehead_lakefile::{Location, load_metadata};
 
 use crate::infer::Inference;
 use crate::listing::{Entry, Ledger, excluded, list};
@@ -345,9 +344,9 @@ pub(crate) async fn discover(discovery: &Discovery) -> Result<Vec<TableSpec>> {
     let mut reasons = Vec::new();
     for entry in entries.iter().take(SAMPLE_FILES_MAX) {
         let found = match load(&location, entry, settings).await? {
-            Ok(Contents::Binary(bytes)) => match ParquetRecordBatchReaderBuilder::try_new(bytes) {
-                Ok(reader) => {
-                    let schema = readable(reader.schema());
+            Ok(Contents::Binary(bytes)) => match load_metadata(&bytes) {
+                Ok(metadata) => {
+                    let schema = readable(metadata.schema());
                     return Ok(vec![TableSpec { name: discovery.node.clone(), schema, key: Vec::new() }]);
                 }
                 Err(error) => Err(error.to_string()),

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use lakehead_core::Error;
+use lakehead_core::{DiskFault, Error};
 
 /// The code of an index that is damaged: a checksum, a length or a file does not hold.
 pub const DAMAGED: &str = "R1101";
@@ -32,6 +32,10 @@ pub(crate) fn other_format(path: &Path, found: u32, known: u32) -> Error {
 
 /// Turns an error of the file system into one of ours.
 pub(crate) fn io_error(error: io::Error, path: &Path) -> Error {
+    let limited = DiskFault::of(&error).filter(|fault| *fault == DiskFault::Limited).and_then(DiskFault::common);
+    if let Some(limited) = limited {
+        return limited.with("file", path.display()).caused_by(error);
+    }
     let known = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             Error::incident("R1103", "the disk of the key index is full")

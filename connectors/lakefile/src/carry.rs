@@ -2,7 +2,7 @@
 //! parts, so that no file is ever held whole.
 
 use futures::TryStreamExt;
-use lakehead_core::{Error, Result, Settings};
+use lakehead_core::{CopySpec, Error, Result, Settings};
 use object_store::buffered::BufWriter;
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::io::AsyncWriteExt;
@@ -44,7 +44,7 @@ impl Carrier {
     /// # Errors
     ///
     /// Where a client for the buckets cannot be made.
-    pub fn between(from: (&Location, &Settings), to: (&Location, &Settings)) -> Result<Self> {
+    fn between(from: (&Location, &Settings), to: (&Location, &Settings)) -> Result<Self> {
         let server = if is_one_store(from, to) {
             let bucket = from.0.url().host_str().unwrap_or_default().to_owned();
             Some((SignedBucket::open(to.0.url(), to.1)?, bucket))
@@ -52,6 +52,26 @@ impl Carrier {
             None
         };
         Ok(Self { from: from.0.untagged(), to: to.0.untagged(), server })
+    }
+
+    /// Opens a table and its copy, and builds the carrier between them; asks nobody yet.
+    ///
+    /// # Errors
+    ///
+    /// R0569 where both are one place; those of [`Location::open`], and where a client for the buckets cannot be made.
+    pub fn of(spec: &CopySpec) -> Result<(Location, Location, Self)> {
+        let open = |settings: &Settings| -> Result<Location> {
+            let lake = Location::open(settings.required_text("path")?, &spec.root, settings)?;
+            lake.table(settings.text("prefix").unwrap_or(""), &spec.table)
+        };
+        let (from, to) = (open(&spec.connection)?, open(&spec.to)?);
+        if from.url() == to.url() {
+            return Err(Error::user("R0569", "a table cannot be a copy of itself")
+                .with("table", from.url())
+                .help("replicate to a connection with another `path`"));
+        }
+        let carrier = Self::between((&from, &spec.connection), (&to, &spec.to))?;
+        Ok((from, to, carrier))
     }
 
     /// Copies an object under its name, unless one of its size is there. The copy is seen whole or not at all.

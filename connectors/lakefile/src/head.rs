@@ -37,7 +37,7 @@ pub async fn read_head(location: &Location, name: &str) -> Result<FileHead> {
         let reader = crate::orc::read_orc(location, name, None).await?;
         return Ok(FileHead { schema: Arc::clone(reader.schema()), rows: reader.rows(), order: FileOrder::None });
     }
-    let builder = open(location, name).await.map_err(|error| parquet_error(error, name))?;
+    let builder = open(location, name).await.map_err(|error| parquet_error(error, &location.place(name)))?;
     let schema = Arc::clone(builder.schema());
     let metadata = builder.metadata();
     let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);

@@ -19,6 +19,8 @@ mod signed;
 mod splice;
 mod statistics;
 mod stores;
+mod thrift;
+mod wary;
 mod writer;
 
 pub use carry::{Carried, Carrier};
@@ -38,9 +40,10 @@ pub use signed::{Answer, SignedBucket, SignedCalls};
 pub use splice::{SpliceInput, splice, splice_into};
 pub use statistics::{ColumnStatistics, FileStatistics};
 pub use stores::{OpenSigned, STORE_OPTIONS, StoreKind, offer_stores, with_store_options};
+pub use wary::{calmly, is_calm, load_metadata};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 
-use lakehead_core::Error;
+use lakehead_core::{DiskFault, Error, chain_text};
 
 /// Turns an error of the object store into one of ours: what is full, forbidden or not there is the user's to mend.
 pub fn storage_error(error: object_store::Error, location: &str) -> Error {
@@ -48,27 +51,31 @@ pub fn storage_error(error: object_store::Error, location: &str) -> Error {
     if is_archived(&text) {
         return archived().with("location", location).caused_by(error);
     }
-    let known = if text.contains("No space left") || text.contains("os error 28") {
-        Error::incident("R0401", "the disk of the lake is full")
-            .help("free space, then start again: nothing was committed in part")
-    } else if text.contains("Permission denied") || text.contains("Read-only file system") {
-        Error::user("R0402", "the lake's location cannot be written")
-            .help("give the user who runs lakehead the right to write there, or change `path` of the connection")
-    } else {
-        match &error {
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                Error::user("R0402", "the lake's location refuses these credentials")
-                    .help("check the credentials in the environment and the bucket's policy")
-            }
-            object_store::Error::NotFound { .. } => Error::incident("R0403", "an object that must be there is gone"),
-            _ if ["(os error 2)", "(os error 20)"].iter().any(|part| text.contains(part)) => {
-                Error::user("R0402", "the lake's location cannot be written")
-                    .help("make the folder, or change `path` of the connection")
-            }
-            _ => Error::external("R0404", "the object store failed"),
+    let known = disk_error(&error).unwrap_or_else(|| match &error {
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            Error::user("R0402", "the lake's location refuses these credentials")
+                .help("check the credentials in the environment and the bucket's policy")
         }
-    };
+        object_store::Error::NotFound { .. } => Error::incident("R0403", "an object that must be there is gone"),
+        _ if ["(os error 2)", "(os error 20)"].iter().any(|part| text.contains(part)) => {
+            Error::user("R0402", "the lake's location cannot be written")
+                .help("make the folder, or change `path` of the connection")
+        }
+        _ => Error::external("R0404", "the object store failed"),
+    });
     known.with("location", location).caused_by(error)
+}
+
+/// Returns what the lake's own disk has answered, where an error comes from it.
+pub fn disk_error(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let fault = DiskFault::of(error)?;
+    Some(match fault {
+        DiskFault::Full => Error::incident("R0401", "the disk of the lake is full")
+            .help("free space, then start again: nothing was committed in part"),
+        DiskFault::Forbidden => Error::user("R0402", "the lake's location cannot be written")
+            .help("give the user who runs lakehead the right to write there, or change `path` of the connection"),
+        DiskFault::Limited | DiskFault::Broken => return fault.common(),
+    })
 }
 
 /// Returns whether S3 said that an object is in a class that is not read at once (its API reference, `InvalidObjectState`).
@@ -81,28 +88,15 @@ fn archived() -> Error {
         .help("aws s3api restore-object   brings it back for some days, in hours; or read younger partitions alone")
 }
 
-fn chain_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 /// Turns an error of the Parquet library into one of ours.
 pub fn parquet_error(error: parquet::errors::ParquetError, location: &str) -> Error {
     let text = chain_text(&error);
     if is_archived(&text) {
         return archived().with("location", location).caused_by(error);
     }
-    if text.contains("No space left") || text.contains("os error 28") {
-        return Error::incident("R0401", "the disk of the lake is full")
-            .help("free space, then start again: nothing was committed in part")
-            .with("location", location)
-            .caused_by(error);
-    }
-    Error::external("R0405", "a lake file could not be written or read").with("location", location).caused_by(error)
+    let known = disk_error(&error).unwrap_or_else(|| {
+        Error::external("R0405", "a lake file could not be written or read")
+            .help("where it is damaged or cut short, bring it back as it was written, or have it written anew")
+    });
+    known.with("location", location).caused_by(error)
 }

@@ -133,6 +133,11 @@ impl Location {
         futures::stream::iter(reads).buffered(REQUESTS).try_collect().await
     }
 
+    /// Returns where an object of the folder lies, for people.
+    pub fn place(&self, name: &str) -> String {
+        format!("{}{name}", self.url)
+    }
+
     /// Begins a data file.
     pub(crate) fn begin(&self, name: &str) -> BufWriter {
         let writer = BufWriter::new(Arc::clone(&self.store), self.path(name));

@@ -41,13 +41,15 @@ pub(crate) struct OrcBody {
     writer: OrcWriter<Encoded>,
     encoded: Encoded,
     store: BufWriter,
+    /// Where the file will lie, for people.
+    place: String,
     /// Bytes handed to the store.
     written: u64,
 }
 
 impl OrcBody {
     pub(crate) fn new(
-        store: BufWriter,
+        (store, place): (BufWriter, String),
         schema: &SchemaRef,
         compression: Compression,
         indexes: &FileIndexes,
@@ -63,7 +65,7 @@ impl OrcBody {
         let options = OrcOptions { compression, bloom_columns, ..OrcOptions::default() };
         let encoded = Encoded::default();
         let writer = OrcWriter::try_new(encoded.clone(), Arc::clone(schema), options)?;
-        Ok(Self { writer, encoded, store, written: 0 })
+        Ok(Self { writer, encoded, store, place, written: 0 })
     }
 
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
@@ -74,7 +76,7 @@ impl OrcBody {
     async fn hand_over(&mut self) -> Result<()> {
         let bytes = self.encoded.take();
         self.written += bytes.len() as u64;
-        self.store.write_all(&bytes).await.map_err(failed)
+        self.store.write_all(&bytes).await.map_err(|error| failed(error, &self.place))
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -93,17 +95,17 @@ impl OrcBody {
 
     /// Closes the file; returns its bytes and what it holds.
     pub(crate) async fn finish(self) -> Result<(u64, FileStatistics)> {
-        let Self { writer, encoded, mut store, .. } = self;
+        let Self { writer, encoded, mut store, place, .. } = self;
         let summary = writer.finish()?;
-        store.write_all(&encoded.take()).await.map_err(failed)?;
-        store.shutdown().await.map_err(failed)?;
+        store.write_all(&encoded.take()).await.map_err(|error| failed(error, &place))?;
+        store.shutdown().await.map_err(|error| failed(error, &place))?;
         Ok((summary.bytes, FileStatistics { rows: summary.rows, ..FileStatistics::default() }))
     }
 }
 
-fn failed(error: std::io::Error) -> Error {
+fn failed(error: std::io::Error, place: &str) -> Error {
     let store = "ORC";
-    crate::storage_error(object_store::Error::Generic { store, source: Box::new(error) }, "the file being written")
+    storage_error(object_store::Error::Generic { store, source: Box::new(error) }, place)
 }
 
 /// Begins to read the columns `columns` of a file (all where `None`), in the order of the file. The file is in memory
@@ -111,11 +113,12 @@ fn failed(error: std::io::Error) -> Error {
 pub(crate) async fn read_orc(location: &Location, name: &str, columns: Option<&[String]>) -> Result<OrcReader> {
     let found = location.store().get(&location.path(name)).await.map_err(|error| storage_error(error, name))?;
     let bytes: Bytes = found.bytes().await.map_err(|error| storage_error(error, name))?;
-    let all = OrcReader::from_bytes(bytes.clone(), &OrcReadOptions::default()).map_err(|e| e.with("file", name))?;
+    let all = OrcReader::from_bytes(bytes.clone(), &OrcReadOptions::default())
+        .map_err(|error| error.with("file", location.place(name)))?;
     let Some(wanted) = columns else { return Ok(all) };
     // What the file does not have was added later.
     let has = |field: &&Arc<arrow::datatypes::Field>| wanted.contains(field.name());
     let columns = all.schema().fields().iter().filter(has).map(|field| field.name().clone()).collect();
     let options = OrcReadOptions { columns: Some(columns), ..OrcReadOptions::default() };
-    OrcReader::from_bytes(bytes, &options).map_err(|error| error.with("file", name))
+    OrcReader::from_bytes(bytes, &options).map_err(|error| error.with("file", location.place(name)))
 }

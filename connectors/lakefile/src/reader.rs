@@ -19,8 +19,9 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowS
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::ParquetMetaData;
 
+use crate::wary::{calm, calm_stream, calmly, check_pages, read_footer};
 use crate::{FileKind, Location, parquet_error, storage_error};
 
 /// Rows of one batch read back.
@@ -43,31 +44,32 @@ pub async fn read_batches(
     rows: usize,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     if FileKind::of_name(name) == FileKind::Orc {
-        let name = name.to_owned();
-        let batches = crate::orc::read_orc(location, &name, columns).await?;
-        return Ok(futures::stream::iter(batches).map_err(move |error| error.with("file", &name)).boxed());
+        let place = location.place(name);
+        let batches = crate::orc::read_orc(location, name, columns).await?;
+        return Ok(futures::stream::iter(batches).map_err(move |error| error.with("file", &place)).boxed());
     }
-    let mut builder = open(location, name).await.map_err(|error| parquet_error(error, name))?;
+    let place = location.place(name);
+    let mut builder = open(location, name).await.map_err(|error| parquet_error(error, &place))?;
     builder = builder.with_batch_size(rows);
     if let Some(columns) = columns {
         let names = columns.iter().map(String::as_str);
         let mask = ProjectionMask::columns(builder.parquet_schema(), names);
         builder = builder.with_projection(mask);
     }
-    let name = name.to_owned();
-    let stream = builder.build().map_err(|error| parquet_error(error, &name))?;
-    Ok(stream.map_err(move |error| parquet_error(error, &name)).boxed())
+    let stream = calmly(|| builder.build()).and_then(|built| built).map_err(|error| parquet_error(error, &place))?;
+    Ok(calm_stream(stream).map_err(move |error| parquet_error(error, &place)).boxed())
 }
 
 /// Reads the rows of a file whose numbers, from zero, are `rows`: each once, in rising order.
 pub async fn read_rows(location: &Location, name: &str, rows: &[u32]) -> Result<Vec<RecordBatch>> {
-    let failed = |error| parquet_error(error, name);
+    let place = location.place(name);
+    let failed = |error| parquet_error(error, &place);
     let builder = open(location, name).await.map_err(failed)?;
     let all = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
     let ranges = rows.iter().map(|row| *row as usize..*row as usize + 1);
     let selection = RowSelection::from_consecutive_ranges(ranges, all);
     let stream = builder.with_batch_size(BATCH_ROWS).with_row_selection(selection).build().map_err(failed)?;
-    stream.try_collect().await.map_err(failed)
+    calm_stream(stream).try_collect().await.map_err(failed)
 }
 
 /// Reads the schema of a file.
@@ -75,7 +77,7 @@ pub async fn read_schema(location: &Location, name: &str) -> Result<SchemaRef> {
     if FileKind::of_name(name) == FileKind::Orc {
         return Ok(Arc::clone(crate::orc::read_orc(location, name, None).await?.schema()));
     }
-    let builder = open(location, name).await.map_err(|error| parquet_error(error, name))?;
+    let builder = open(location, name).await.map_err(|error| parquet_error(error, &location.place(name)))?;
     Ok(Arc::clone(builder.schema()))
 }
 
@@ -84,7 +86,7 @@ pub(crate) async fn open(
     name: &str,
 ) -> parquet::errors::Result<ParquetRecordBatchStreamBuilder<ObjectReader>> {
     let mut reader = ObjectReader::new(location, name);
-    let metadata = ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::new()).await?;
+    let metadata = calm(ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::new())).await??;
     Ok(ParquetRecordBatchStreamBuilder::new_with_metadata(reader, whole_times(metadata)?))
 }
 
@@ -153,7 +155,12 @@ impl AsyncFileReader for ObjectReader {
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        async move { self.store.get_ranges(&self.path, &ranges).await.map_err(external) }.boxed()
+        async move {
+            let found = self.store.get_ranges(&self.path, &ranges).await.map_err(external)?;
+            found.iter().try_for_each(|pages| check_pages(pages))?;
+            Ok(found)
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(
@@ -161,9 +168,8 @@ impl AsyncFileReader for ObjectReader {
         _options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
         async move {
-            let size = self.store.head(&self.path).await.map_err(external)?.size;
-            let metadata = ParquetMetaDataReader::new().load_and_finish(self, size).await?;
-            Ok(Arc::new(metadata))
+            let size = self.size().await?;
+            Ok(Arc::new(read_footer(self, size, 0).await?))
         }
         .boxed()
     }

@@ -23,7 +23,7 @@ impl ObjectRecords {
     }
 
     fn describe(&self, name: &str) -> String {
-        format!("{}{name}", self.folder.url())
+        self.folder.place(name)
     }
 }
 

@@ -19,13 +19,14 @@ use parquet::arrow::arrow_reader::{
     ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, RowFilter, RowSelection, RowSelector,
 };
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use crate::reader::ObjectReader;
+use crate::wary::{calm, calm_stream, calmly, read_footer, with_page_index};
 use crate::{Location, parquet_error, whole_times};
 
 /// Bytes at the end of a file that are read at once: the footer of most files lies in them.
-const FOOTER_BYTES: usize = 64 << 10;
+const FOOTER_BYTES: u64 = 64 << 10;
 
 /// Per column the least values, the greatest values and the numbers of NULLs of some parts.
 pub type Extremes = BTreeMap<String, [ArrayRef; 3]>;
@@ -55,12 +56,14 @@ pub struct SelectiveFile {
 
 impl SelectiveFile {
     /// Reads the footer and the page index.
-    pub async fn open(location: &Location, name: &str) -> Result<Self> {
-        let failed = |error| parquet_error(error, name);
-        let mut reader = Counting { inner: ObjectReader::new(location, name), bytes: Arc::default() };
+    pub async fn open(location: &Location, object: &str) -> Result<Self> {
+        let name = location.place(object);
+        let failed = |error| parquet_error(error, &name);
+        let mut reader = Counting { inner: ObjectReader::new(location, object), bytes: Arc::default() };
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        let metadata = ArrowReaderMetadata::load_async(&mut reader, options).await.map_err(failed)?;
-        Ok(Self { name: name.to_owned(), reader, metadata: whole_times(metadata).map_err(failed)? })
+        let loaded = calm(ArrowReaderMetadata::load_async(&mut reader, options)).await;
+        let metadata = loaded.and_then(|metadata| metadata).and_then(whole_times).map_err(failed)?;
+        Ok(Self { name, reader, metadata })
     }
 
     /// Returns the file's columns.
@@ -82,7 +85,8 @@ impl SelectiveFile {
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let name = self.name.clone();
         let failed = |error| parquet_error(error, &name);
-        let kept = condition.as_ref().map(|condition| self.kept(condition)).transpose().map_err(failed)?;
+        let kept = calmly(|| condition.as_ref().map(|condition| self.kept(condition)).transpose());
+        let kept = kept.and_then(|kept| kept).map_err(failed)?;
         let parquet_schema = self.metadata.metadata().file_metadata().schema_descr_ptr();
         let mask = |names: &[String]| ProjectionMask::columns(&parquet_schema, names.iter().map(String::as_str));
         let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.reader, self.metadata)
@@ -97,8 +101,8 @@ impl SelectiveFile {
             });
             builder = builder.with_row_filter(RowFilter::new(vec![Box::new(wanted)]));
         }
-        let stream = builder.build().map_err(failed)?;
-        Ok(stream.map_err(move |error| parquet_error(error, &name)).boxed())
+        let stream = calmly(|| builder.build()).and_then(|built| built).map_err(failed)?;
+        Ok(calm_stream(stream).map_err(move |error| parquet_error(error, &name)).boxed())
     }
 
     /// Returns the row groups that may hold wanted rows, and of these the rows whose pages may.
@@ -188,10 +192,8 @@ impl AsyncFileReader for Counting {
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
         async move {
             let size = self.inner.size().await?;
-            let reader = ParquetMetaDataReader::new()
-                .with_page_index_policy(PageIndexPolicy::Optional)
-                .with_prefetch_hint(Some(FOOTER_BYTES));
-            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+            let metadata = read_footer(self, size, FOOTER_BYTES).await?;
+            Ok(Arc::new(with_page_index(self, metadata).await))
         }
         .boxed()
     }

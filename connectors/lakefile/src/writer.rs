@@ -201,7 +201,9 @@ impl FileWriter {
     ) -> Result<Self> {
         let buffer = location.begin(name);
         let body = match format.kind {
-            FileKind::Orc => Body::Orc(Box::new(OrcBody::new(buffer, schema, format.compression, indexes)?)),
+            FileKind::Orc => {
+                Body::Orc(Box::new(OrcBody::new((buffer, location.place(name)), schema, format.compression, indexes)?))
+            }
             FileKind::Parquet => Body::Begun(Box::new((buffer, properties))),
         };
         Ok(Self { location: location.clone(), name: name.to_owned(), schema: Arc::clone(schema), body, rows: 0 })
@@ -212,7 +214,9 @@ impl FileWriter {
         self.rows += rows.num_rows() as u64;
         self.choose_encodings(rows)?;
         match &mut self.body {
-            Body::Parquet(writer) => writer.write(rows).await.map_err(|error| parquet_error(error, &self.name)),
+            Body::Parquet(writer) => {
+                writer.write(rows).await.map_err(|error| parquet_error(error, &self.location.place(&self.name)))
+            }
             Body::Orc(writer) => writer.write(rows).await,
             Body::Begun(_) | Body::None => Err(Error::bug("a file is written to that was not begun")),
         }
@@ -227,7 +231,7 @@ impl FileWriter {
                     properties = properties.set_column_dictionary_enabled(column, false);
                 }
                 let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(&self.schema), Some(properties.build()));
-                Body::Parquet(Box::new(writer.map_err(|error| parquet_error(error, &self.name))?))
+                Body::Parquet(Box::new(writer.map_err(|error| parquet_error(error, &self.location.place(&self.name)))?))
             }
             body => body,
         };
@@ -260,7 +264,9 @@ impl FileWriter {
     /// Ends the row group or stripe, which frees its memory.
     pub async fn flush(&mut self) -> Result<()> {
         match &mut self.body {
-            Body::Parquet(writer) => writer.flush().await.map_err(|error| parquet_error(error, &self.name)),
+            Body::Parquet(writer) => {
+                writer.flush().await.map_err(|error| parquet_error(error, &self.location.place(&self.name)))
+            }
             Body::Orc(writer) => writer.flush().await,
             Body::Begun(_) | Body::None => Ok(()),
         }
@@ -271,7 +277,8 @@ impl FileWriter {
         self.choose_encodings(&RecordBatch::new_empty(Arc::clone(&self.schema)))?;
         let (written, statistics) = match self.body {
             Body::Parquet(mut writer) => {
-                let metadata = writer.finish().await.map_err(|error| parquet_error(error, &self.name))?;
+                let metadata =
+                    writer.finish().await.map_err(|error| parquet_error(error, &self.location.place(&self.name)))?;
                 (writer.bytes_written() as u64, FileStatistics::of(&metadata, &self.schema))
             }
             Body::Orc(writer) => writer.finish().await?,

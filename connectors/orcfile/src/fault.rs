@@ -4,7 +4,9 @@ use lakehead_core::Error;
 
 /// A file whose bytes contradict the format; the same bytes fail again.
 pub(crate) fn damaged(what: &'static str) -> Error {
-    Error::incident("R1502", "the ORC file is damaged").with("what", what)
+    Error::incident("R1502", "the ORC file is damaged")
+        .with("what", what)
+        .help("bring it back as it was written, or have it written anew")
 }
 
 /// A file that uses a part of the format that is not read here.

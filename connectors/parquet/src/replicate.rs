@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
-use lakehead_core::{Copied, CopySpec, Created, Error, RecordStore, Result, Settings, TableCopy, failpoint};
+use lakehead_core::{Copied, CopySpec, Created, Error, RecordStore, Result, TableCopy, failpoint};
 use lakehead_lakefile::{Carried, Carrier, Location, ObjectRecords, storage_error};
 
 use crate::manifest::{FOLDER, Manifest, ManifestLog, WHOLE_MANIFESTS, cut, is_data_file, name_of, version_of};
@@ -43,17 +43,7 @@ struct Known {
 impl ParquetCopy {
     /// Builds it; reads and writes nothing.
     pub(crate) fn new(spec: CopySpec) -> Result<Self> {
-        let open = |settings: &Settings| -> Result<Location> {
-            let lake = Location::open(settings.required_text("path")?, &spec.root, settings)?;
-            lake.table(settings.text("prefix").unwrap_or(""), &spec.table)
-        };
-        let (from, to) = (open(&spec.connection)?, open(&spec.to)?);
-        if from.url() == to.url() {
-            return Err(Error::user("R0569", "a table cannot be a copy of itself")
-                .with("table", from.url())
-                .help("replicate to a connection with another `path`"));
-        }
-        let carrier = Carrier::between((&from, &spec.connection), (&to, &spec.to))?;
+        let (from, to, carrier) = Carrier::of(&spec)?;
         let (here, there) = (ManifestLog::new(&from), ObjectRecords::new(to.clone()));
         Ok(Self { spec, from, to, carrier, here, there, known: None })
     }

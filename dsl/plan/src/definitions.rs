@@ -1,5 +1,6 @@
 //! The one namespace of a directory: connections, variables, secrets, catalogs, lifecycles, pipelines.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lakehead_core::{CatalogKind, Connector, Settings, Value};
@@ -38,17 +39,32 @@ pub(crate) struct Definitions<'a> {
     /// Definitions with mistakes, kind and name: what leans on one is not run, as a setting that could not be read is not
     /// there.
     unsound: BTreeSet<(&'static str, String)>,
+    /// Whether a variable or a secret with a mistake was read since this was last asked.
+    read_unsound: Cell<bool>,
 }
 
 impl Definitions<'_> {
-    /// Returns whether a connection, catalog or lifecycle has mistakes.
+    /// Returns whether a definition has mistakes.
     pub(crate) fn is_unsound(&self, kind: &'static str, name: &str) -> bool {
         self.unsound.iter().any(|(of, unsound)| *of == kind && unsound == name)
     }
 
+    /// Notes that a value is read: what holds it leans on that definition.
+    pub(crate) fn read(&self, kind: &'static str, name: &str) {
+        if self.is_unsound(kind, name) {
+            self.read_unsound.set(true);
+        }
+    }
+
+    /// Returns whether a value with a mistake was read since this was last asked.
+    pub(crate) fn has_read_unsound(&self) -> bool {
+        self.read_unsound.take()
+    }
+
     fn note_mistakes(&mut self, item: &Item, since: &[Diagnostic]) {
+        let leans = self.has_read_unsound();
         if let Some((kind, name)) = kind_and_name(item)
-            && since.iter().any(Diagnostic::is_error)
+            && (leans || since.iter().any(Diagnostic::is_error))
         {
             self.unsound.insert((kind, name.text.clone()));
         }
@@ -71,10 +87,12 @@ pub(crate) fn collect<'a>(
 ) -> Definitions<'a> {
     let items = || files.iter().flat_map(|(file, tree)| tree.items.iter().map(move |item| (*file, item)));
     let mut seen: BTreeMap<(&str, &str), (FileId, Span)> = BTreeMap::new();
+    let mut unsound = BTreeSet::new();
     for (file, item) in items() {
         if let Some((kind, name)) = kind_and_name(item)
             && let Some(first) = seen.insert((kind, name.as_str()), (file, name.span))
         {
+            unsound.insert((kind, name.text.clone()));
             found.push(
                 Diagnostic::error("E0202", format!("there are two definitions of {kind} `{}`", name.text))
                     .primary(file, name.span, "the second")
@@ -88,9 +106,10 @@ pub(crate) fn collect<'a>(
         catalogs: BTreeMap::new(),
         lifecycles: BTreeMap::new(),
         pipelines: BTreeMap::new(),
-        variables: variables(items(), profile, overrides, found),
+        variables: variables(items(), profile, overrides, &mut unsound, found),
         secrets: BTreeMap::new(),
-        unsound: BTreeSet::new(),
+        unsound,
+        read_unsound: Cell::new(false),
     };
     for (file, item) in items() {
         match item {
@@ -149,6 +168,7 @@ fn variables<'a>(
     items: impl Iterator<Item = (FileId, &'a Item)>,
     profile: Option<&str>,
     overrides: &[(String, String)],
+    unsound: &mut BTreeSet<(&'static str, String)>,
     found: &mut Vec<Diagnostic>,
 ) -> BTreeMap<String, Value> {
     let mut declared: BTreeMap<&str, Variable<'a>> = BTreeMap::new();
@@ -167,7 +187,10 @@ fn variables<'a>(
     let mut values = BTreeMap::new();
     for (name, Variable { file, item }) in &declared {
         if let Some(default) = &item.default {
-            values.extend(typed(*file, item, default, found).map(|value| ((*name).to_owned(), value)));
+            match typed(*file, item, default, found) {
+                Some(value) => drop(values.insert((*name).to_owned(), value)),
+                None => drop(unsound.insert(("variable", (*name).to_owned()))),
+            }
         }
     }
     for (file, item) in profiles.values() {
@@ -175,10 +198,14 @@ fn variables<'a>(
             let Some(variable) = declared.get(setting.name.text.as_str()) else {
                 let names: Vec<_> = declared.keys().copied().collect();
                 found.push(unknown("E0601", "variable", &setting.name, *file, &names));
+                unsound.insert(("profile", item.name.text.clone()));
                 continue;
             };
             let value = typed(*file, variable.item, &setting.value, found);
             if profile == Some(item.name.text.as_str()) {
+                if value.is_none() {
+                    unsound.insert(("variable", setting.name.text.clone()));
+                }
                 values.extend(value.map(|value| (setting.name.text.clone(), value)));
             }
         }
@@ -193,16 +220,21 @@ fn variables<'a>(
             diagnostic = diagnostic.help(format!("did you mean `--profile {meant}`?"));
         }
         found.push(diagnostic);
+        unsound.insert(("profile", profile.to_owned()));
     }
     for (name, text) in overrides {
         match declared.get(name.as_str()).and_then(|variable| parse_override(variable.item.ty, text)) {
             Some(value) => {
                 values.insert(name.clone(), value);
             }
-            None => found.push(
-                Diagnostic::error("E0604", format!("`--var {name}={text}` does not fit a variable"))
-                    .note(format!("variables are: {}", declared.keys().copied().collect::<Vec<_>>().join(", "))),
-            ),
+            None => {
+                // What was meant is not known: it may be any of them.
+                unsound.extend(declared.keys().map(|declared| ("variable", (*declared).to_owned())));
+                found.push(
+                    Diagnostic::error("E0604", format!("`--var {name}={text}` does not fit a variable"))
+                        .note(format!("variables are: {}", declared.keys().copied().collect::<Vec<_>>().join(", "))),
+                );
+            }
         }
     }
     values

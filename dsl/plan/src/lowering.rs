@@ -84,7 +84,7 @@ pub fn plan(input: &Input<'_>) -> Planned {
             }
             planned.sql_count += lowering.sql_count;
             planned.sources.append(&mut lowering.declared);
-            let failed = lowering.unsound || lowering.found.iter().any(Diagnostic::is_error);
+            let failed = lowering.leans_on_mistakes() || lowering.found.iter().any(Diagnostic::is_error);
             diagnostics.append(&mut lowering.found);
             let missing = lowering.missing;
             if missing {
@@ -219,7 +219,19 @@ impl<'a> Lowering<'a> {
         self.unsound |= self.definitions.is_unsound(kind, name);
     }
 
+    /// Returns whether a definition that the pipeline leans on has mistakes: the profile, its own name, those it uses, and
+    /// those whose values it has read.
+    fn leans_on_mistakes(&mut self) -> bool {
+        let (profile, own) = (self.input.profile, self.tree.name.text.as_str());
+        self.lean_on("pipeline", own);
+        if let Some(profile) = profile {
+            self.lean_on("profile", profile);
+        }
+        self.unsound | self.definitions.has_read_unsound()
+    }
+
     fn lower(&mut self) -> Option<Plan> {
+        self.definitions.has_read_unsound();
         if !self.schema_only {
             self.report_missing_connectors();
         }
@@ -377,6 +389,11 @@ impl<'a> Lowering<'a> {
     /// Wraps a piece of SQL.
     pub(crate) fn sql(&mut self, sql: &ast::Sql) -> SqlText {
         self.sql_count += 1;
+        for (place, _) in sql.text.match_indices('$') {
+            let is_part = |c: char| c.is_alphanumeric() || c == '_';
+            let name = sql.text[place + 1..].split(|c| !is_part(c)).next().unwrap_or_default();
+            self.definitions.read("variable", name);
+        }
         SqlText { text: sql.text.clone(), file: self.file, span: sql.span }
     }
 

@@ -86,6 +86,7 @@ fn reference(
 }
 
 fn variable<'a>(context: &'a Context<'_, '_>, name: &ast::Name, found: &mut Vec<Diagnostic>) -> Option<&'a Value> {
+    context.definitions.read("variable", &name.text);
     let value = context.definitions.variables.get(&name.text);
     if value.is_none() {
         let names: Vec<_> = context.definitions.variables.keys().map(String::as_str).collect();
@@ -95,6 +96,7 @@ fn variable<'a>(context: &'a Context<'_, '_>, name: &ast::Name, found: &mut Vec<
 }
 
 fn secret_known(context: &Context<'_, '_>, name: &ast::Name, found: &mut Vec<Diagnostic>) -> bool {
+    context.definitions.read("secret", &name.text);
     let known = context.definitions.secrets.contains_key(&name.text);
     if !known {
         let names: Vec<_> = context.definitions.secrets.keys().map(String::as_str).collect();

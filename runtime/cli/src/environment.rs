@@ -34,6 +34,18 @@ pub(crate) fn start(arguments: &Arguments) {
     }
 }
 
+/// SIGXFSZ on Linux and macOS: a file came to the limit of this process (`ulimit -f`).
+const FILE_TOO_LARGE: i32 = 25;
+
+/// Takes over the signal of a file that may not grow: unheard it ends the process in the middle, heard the write fails, as
+/// on a full disk. Whoever waits for it or not: the first to listen replaces the default.
+pub(crate) fn outlive_file_limits() {
+    let kind = tokio::signal::unix::SignalKind::from_raw(FILE_TOO_LARGE);
+    if let Err(error) = tokio::signal::unix::signal(kind) {
+        tracing::debug!(%error, "a limit on the size of files would end this process");
+    }
+}
+
 /// Returns whether people want colour.
 pub(crate) fn color() -> bool {
     use std::io::IsTerminal;

@@ -29,6 +29,16 @@ pub(crate) fn render(error: &Error) -> String {
     lines.join("\n")
 }
 
+/// A decoder that fails over the bytes of a file fails that file, with an error of its own: no more is said.
+pub(crate) fn say_panics_of_ours_alone() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !lakehead_lakefile::is_calm() {
+            usual(panic);
+        }
+    }));
+}
+
 /// The innermost cause, in its own words, one line.
 fn reason(error: &Error) -> Option<String> {
     let mut cause = std::error::Error::source(error)?;

@@ -22,10 +22,14 @@ const STACK_BYTES: usize = 8 << 20;
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
     environment::start(&arguments);
+    failure::say_panics_of_ours_alone();
     lakehead_registry::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build();
     match runtime {
-        Ok(runtime) => runtime.block_on(verbs::run(arguments)),
+        Ok(runtime) => runtime.block_on(async {
+            environment::outlive_file_limits();
+            verbs::run(arguments).await
+        }),
         Err(error) => {
             eprintln!("error: the runtime cannot start: {error}");
             ExitCode::from(1)

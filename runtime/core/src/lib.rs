@@ -7,6 +7,7 @@ mod checkpoint;
 mod clock;
 mod column_type;
 mod connector;
+mod disk;
 mod error;
 pub mod failpoint;
 mod lifecycle;
@@ -30,6 +31,7 @@ pub use connector::{
     OptionSpec, PastAge, RECORDED, Records, Replicate, RunContext, SinkRole, SinkSpec, SourceRole, SourceSpec,
     TableSpec, WriteMode,
 };
+pub use disk::{DiskFault, chain_text};
 pub use error::{Blame, Error, Result, Retry};
 pub use lifecycle::{LIFECYCLE_TAG, Lifecycle, Replica, StorageClass, Transition};
 pub use record::{Created, RecordStore};

@@ -84,6 +84,8 @@ pub enum Until {
     Stopped,
     /// When everything that the sources had at the start is in the lake.
     CaughtUp,
+    /// When the tables are looked after; no source is read.
+    Tended,
 }
 
 /// A request to stop, heard at the next consistent point.
@@ -208,6 +210,11 @@ impl Engine {
         state.take_over(parts.records).await?;
         if state.progress.run == state.run.id && !state.run.id.is_empty() {
             state.acknowledge_again(plan, parts.sources).await?;
+            state.tend(Patience::ToEnd).await;
+            return Ok(state.summary);
+        }
+        if until == Until::Tended {
+            state.tend(Patience::ToEnd).await;
             return Ok(state.summary);
         }
         if sink_plans(plan).any(|sink| sink.mode == lakehead_core::WriteMode::Compact) {

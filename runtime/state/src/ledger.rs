@@ -1,9 +1,9 @@
 //! The SQLite file and its tables.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use lakehead_core::{Error, Micros, Result, TableFigures};
+use lakehead_core::{DiskFault, Error, Micros, Result, TableFigures};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
@@ -127,6 +127,7 @@ pub struct CopyRecord {
 /// The ledger; calls are short and block.
 pub struct Ledger {
     connection: Mutex<Connection>,
+    path: PathBuf,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -171,19 +172,24 @@ impl Ledger {
         connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(|error| unusable(path, error))?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(|error| unusable(path, error))?;
         connection.execute_batch(SCHEMA).map_err(|error| unusable(path, error))?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), path: path.to_path_buf() })
     }
 
     /// Opens a ledger that lives as long as the process.
     pub fn in_memory() -> Result<Self> {
-        let connection = Connection::open_in_memory().map_err(failed)?;
-        connection.execute_batch(SCHEMA).map_err(failed)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        let path = PathBuf::from(":memory:");
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open_in_memory()?;
+            connection.execute_batch(SCHEMA)?;
+            Ok(connection)
+        };
+        let connection = open().map_err(|error| failed(&path, error))?;
+        Ok(Self { connection: Mutex::new(connection), path })
     }
 
     fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         let connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        work(&connection).map_err(failed)
+        work(&connection).map_err(|error| failed(&self.path, error))
     }
 
     /// Writes a run down, new or changed.
@@ -347,7 +353,6 @@ impl Ledger {
         })
     }
 
-    /// Notes that a pipeline's trigger fired; an earlier instant changes nothing (a clock that goes back never fires
     /// Notes who took a pipeline over. An older generation never takes the place of a newer one.
     pub fn record_lease(&self, lease: &LeaseRecord) -> Result<()> {
         let sql = "insert into leases (pipeline, fence, owner, taken) values (?1, ?2, ?3, ?4)
@@ -369,6 +374,7 @@ impl Ledger {
         })
     }
 
+    /// Notes that a pipeline's trigger fired; an earlier instant changes nothing (a clock that goes back never fires
     /// again, delivery 3.10).
     pub fn set_fired(&self, pipeline: &str, instant: Micros) -> Result<()> {
         self.with(|connection| {
@@ -382,15 +388,33 @@ impl Ledger {
     }
 }
 
-fn unusable(path: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::user("R0961", "the ledger cannot be opened")
-        .with("file", path.display())
-        .help("give the user who runs lakehead the right to write there, or change `state` in lakehead.toml")
-        .caused_by(error)
+fn unusable(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let known = disk_error(&error).unwrap_or_else(|| {
+        Error::user("R0961", "the ledger cannot be opened")
+            .help("give the user who runs lakehead the right to write there, or change `state` in lakehead.toml")
+    });
+    known.with("file", path.display()).caused_by(error)
 }
 
-fn failed(error: rusqlite::Error) -> Error {
-    Error::external("R0962", "the ledger did not answer").caused_by(error)
+fn failed(path: &Path, error: rusqlite::Error) -> Error {
+    let known = match disk_error(&error) {
+        Some(known) => known,
+        None if DiskFault::of(&error) == Some(DiskFault::Forbidden) => return unusable(path, error),
+        None => Error::external("R0962", "the ledger did not answer")
+            .help("try again; it can be removed while lakehead is stopped: positions stand in the lake"),
+    };
+    known.with("file", path.display()).caused_by(error)
+}
+
+/// Returns what the disk of the state folder has answered, but for a missing right.
+fn disk_error(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    match DiskFault::of(error)? {
+        DiskFault::Full => Some(
+            Error::incident("R0650", "the disk of the state folder is full")
+                .help("free space there, or change `state` in lakehead.toml; positions stand in the lake: the next run goes on from them"),
+        ),
+        fault => fault.common(),
+    }
 }
 
 #[cfg(test)]

@@ -219,3 +219,77 @@ fn plan_says_how_a_table_is_laid_out_and_what_its_size_suggests() {
         assert!(said.contains(line), "{line}\n{said}");
     }
 }
+
+/// A pipeline that compacts has nothing else to do: a merge or a sweep that fails fails it, in each format.
+#[test]
+fn a_merge_that_was_asked_for_and_fails_is_seen_and_tried_again() {
+    for (kind, point) in
+        [("parquet", "parquet.compact.files"), ("delta", "delta.merge.files"), ("delta", "delta.compact")]
+    {
+        let tables = format!(
+            "connection lake {kind} {{ path = \"lake\" }}\n\npipeline orders {{\n  source orders = generate {{ rows = 50, \
+             columns = {{ id = sequence() }} }}\n  sink lake {{ table = \"orders\", mode = append, compact = {{ enabled = \
+             false }} }}\n}}\n"
+        );
+        let folder = project(&tables);
+        for _ in 0..9 {
+            succeed(folder.path(), &["run", "orders"]);
+        }
+        let upkeep = "pipeline upkeep {\n  source rows = lake { table = \"orders\" }\n  sink lake from rows { table = \
+                      \"orders\", mode = compact }\n  retry { max = RETRIES, backoff = 1ms }\n}\n";
+        let run = |retries: &str, action: &str| {
+            let file = tables.split("pipeline orders").next().unwrap().to_owned() + &upkeep.replace("RETRIES", retries);
+            std::fs::write(folder.path().join("p.lake"), file).unwrap();
+            succeed(folder.path(), &["lock"]);
+            let mut run = command(folder.path());
+            run.args(["run", "upkeep"]).env("LAKEHEAD_FAILPOINTS", format!("{point}={action}")).output().unwrap()
+        };
+        let is_merged = || {
+            let table = folder.path().join("lake/orders");
+            let entries = std::fs::read_dir(table.join("_delta_log")).into_iter().flatten();
+            let mut bodies = entries.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
+            let files = std::fs::read_dir(&table).unwrap();
+            let names = files.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+            let parts = names.filter(|name| name.ends_with(".parquet")).count();
+            parts < 9 || bodies.any(|body| body.contains("\"OPTIMIZE\""))
+        };
+        let failed = run("0", "error");
+        let said = text(&failed.stderr);
+        assert_eq!(failed.status.code(), Some(1), "{point}: {said}");
+        assert!(said.contains("error[R0003]") && said.contains(point), "{said}");
+        let status = succeed(folder.path(), &["status", "upkeep"]);
+        assert!(status.contains("failed") && status.contains("R0003"), "{status}");
+        assert!(!is_merged(), "{point}");
+        // Once: the retry inside the run merges.
+        let tried_again = run("1", "error");
+        assert!(tried_again.status.success(), "{point}: {}", text(&tried_again.stderr));
+        assert!(succeed(folder.path(), &["status", "upkeep"]).contains("ok"));
+        assert!(is_merged(), "{point}");
+    }
+}
+
+/// What a changed file asks of a table is done by the same command, though there is nothing to fill: here what has expired.
+#[test]
+fn a_backfill_of_what_is_done_looks_after_the_table() {
+    let with = |lifecycle: &str| {
+        format!(
+            "connection lake parquet {{ path = \"lake\" }}\n\nlifecycle short {{ expire after 30d }}\n\npipeline hourly {{\n  \
+             trigger cron \"0 * * * *\"\n  source rows = generate {{ rows = 10, columns = {{ id = sequence() }} }}\n  transform {{ \
+             select {{ id, $run_start as at }} }}\n  sink lake {{ table = \"hourly\", mode = overwrite, overwrite_by = run_interval, \
+             partition_by = [day(at)]{lifecycle} }}\n}}\n"
+        )
+    };
+    let folder = project(&with(""));
+    let span = ["backfill", "hourly", "--from", "2020-05-01T00:00:00Z", "--to", "2020-05-01T03:00:00Z"];
+    let rows = || {
+        let status = succeed(folder.path(), &["status", "hourly", "--format", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status[0]["tables"][0]["figures"]["rows"].as_u64().unwrap()
+    };
+    succeed(folder.path(), &span);
+    assert_eq!(rows(), 30);
+    std::fs::write(folder.path().join("p.lake"), with(", lifecycle = short")).unwrap();
+    let again = succeed(folder.path(), &span);
+    assert!(again.contains("0 to do, 3 already done"), "{again}");
+    assert_eq!(rows(), 0);
+}

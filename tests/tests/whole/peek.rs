@@ -128,3 +128,35 @@ fn an_object_may_lie_in_a_bucket() {
         .unwrap();
     assert_eq!(text(&output.stdout), "{\"id\":2,\"note\":\"b\"}\n", "{}", text(&output.stderr));
 }
+
+/// Files that are small and claim to be large, shown by the binary with less memory than they claim: an error with code,
+/// place and cure, no panic, nothing that ends the process from outside (fault F16).
+#[test]
+fn hostile_objects_are_refused_within_a_bound_of_memory() {
+    let folder = project(TABLES);
+    succeed(folder.path(), &["run", "few"]);
+    let orc = std::fs::read(only_file(&folder.path().join("orcs/few"))).unwrap();
+    // A footer that names 2^31 row groups, and one that is longer than the file.
+    let groups = b"PAR1\x15\x02\x19\x1c\x48\x01r\x00\x16\x00\x19\xfc\xff\xff\xff\xff\x07\x00\x12\x00\x00\x00PAR1";
+    let mut stripes = orc.clone();
+    let end = stripes.len();
+    stripes[end - 60..end - 40].fill(0xff);
+    for (name, bytes, code) in [
+        ("groups.parquet", &groups[..], "R0405"),
+        ("footer.parquet", b"PAR1\x00\x00\x00\x80PAR1", "R0405"),
+        ("short.parquet", b"PAR1", "R0405"),
+        ("stripes.orc", &stripes, "R150"),
+        ("cut.orc", &orc[orc.len() / 2..], "R150"),
+        ("short.orc", b"ORC", "R150"),
+    ] {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+        let mut shell = std::process::Command::new("bash");
+        let script = "ulimit -v 6000000; exec \"$0\" peek \"$1\"";
+        let shell = shell.current_dir(folder.path()).args(["-c", script]).arg(super::lakehead::binary()).arg(name);
+        let output = shell.output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        assert!(said.contains(&format!("error[{code}")) && said.contains(name) && said.contains("= help: "), "{said}");
+        assert!(!said.contains("panicked") && !said.contains("allocation"), "{said}");
+    }
+}

@@ -38,9 +38,7 @@ impl DeltaSink {
             Ok(Expired { partitions, files, rows, bytes }) => {
                 tracing::info!(table = %self.location.url(), partitions, files, rows, bytes, "old partitions have expired");
             }
-            Err(error) => {
-                tracing::warn!(table = %self.location.url(), %error, "old partitions could not be taken out");
-            }
+            Err(error) => self.note_trouble("old partitions could not be taken out", error),
         }
     }
 

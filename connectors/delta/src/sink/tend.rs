@@ -1,6 +1,6 @@
 //! Between rounds: what tasks beside them have finished is taken over, and what is worth it is begun.
 
-use lakehead_core::{Patience, Result, TableFigures, WriteMode, failpoint};
+use lakehead_core::{Error, Patience, Result, TableFigures, WriteMode, failpoint};
 use object_store::ObjectStoreExt;
 
 use super::upsert::Keyed;
@@ -45,6 +45,18 @@ impl DeltaSink {
         }
     }
 
+    /// Looks after the table because that is what the pipeline is for, and fails where it could not.
+    pub(super) async fn compact(&mut self) -> Result<()> {
+        self.look_after(Patience::ToEnd).await;
+        self.upkeep.trouble.take().map_or(Ok(()), Err)
+    }
+
+    /// Tells of a trouble that delays no round; the first is kept for who has asked for nothing else.
+    pub(super) fn note_trouble(&mut self, what: &'static str, error: Error) {
+        tracing::warn!(table = %self.location.url(), %error, "{what}");
+        self.upkeep.trouble.get_or_insert(error);
+    }
+
     async fn take_finished(&mut self, patience: Patience) {
         self.take_checkpoints(patience).await;
         loop {
@@ -54,10 +66,10 @@ impl DeltaSink {
             let taken = match joined {
                 Ok(Ok(merged)) => self.take_over(merged).await,
                 Ok(Err(error)) => Err(error),
-                Err(error) => Err(lakehead_core::Error::bug("a merge of files ended early").caused_by(error)),
+                Err(error) => Err(Error::bug("a merge of files ended early").caused_by(error)),
             };
             if let Err(error) = taken {
-                tracing::warn!(table = %self.location.url(), %error, "small files could not be merged");
+                self.note_trouble("small files could not be merged", error);
                 self.upkeep.rest(self.log.live().map_or(0, |live| live.version), self.spec.clock.monotonic());
             }
         }
@@ -76,10 +88,11 @@ impl DeltaSink {
                     "files that no version needs were removed"
                 );
             }
-            Some(Ok(Err(error))) => {
-                tracing::warn!(table = %self.location.url(), %error, "old files could not be removed");
+            Some(Ok(Err(error))) => self.note_trouble("old files could not be removed", error),
+            Some(Err(error)) => {
+                let error = Error::bug("a sweep of files ended early").caused_by(error);
+                self.note_trouble("old files could not be removed", error);
             }
-            Some(Err(error)) => tracing::warn!(table = %self.location.url(), %error, "old files could not be removed"),
         }
     }
 

@@ -32,23 +32,25 @@ pub(crate) fn expired_in<'a>(files: impl Iterator<Item = &'a ManifestFile>) -> E
 }
 
 impl ParquetSink {
-    /// Takes out what has expired, and removes files whose time is over, where it is time to look. A failure is told, and
-    /// looked at again an hour later.
+    /// Takes out what has expired, where it is time to look. A failure is told, and looked at again an hour later.
     pub(super) async fn expire(&mut self, patience: Patience) {
+        if let Err(error) = self.expire_due(patience).await {
+            tracing::warn!(table = %self.location.url(), %error, "old partitions could not be taken out");
+        }
+    }
+
+    /// Takes out what has expired, and removes files whose time is over, where it is time to look.
+    pub(super) async fn expire_due(&mut self, patience: Patience) -> Result<()> {
         let keeps = self.log.known().is_some_and(|newest| !newest.expired.is_empty());
         if (self.retention.expiry.is_none() && !keeps) || !self.upkeep.may_expire(self.spec.clock.monotonic(), patience)
         {
-            return;
+            return Ok(());
         }
-        match self.take_out().await {
-            Ok(Expired { files: 0, .. }) => {}
-            Ok(Expired { partitions, files, rows, bytes }) => {
-                tracing::info!(table = %self.location.url(), partitions, files, rows, bytes, "old partitions have expired");
-            }
-            Err(error) => {
-                tracing::warn!(table = %self.location.url(), %error, "old partitions could not be taken out");
-            }
+        let Expired { partitions, files, rows, bytes } = self.take_out().await?;
+        if files > 0 {
+            tracing::info!(table = %self.location.url(), partitions, files, rows, bytes, "old partitions have expired");
         }
+        Ok(())
     }
 
     /// Writes the version without expired rows over the table as it is by then; a writer that was faster is followed.

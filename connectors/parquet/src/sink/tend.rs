@@ -146,7 +146,7 @@ impl ParquetSink {
 
     /// Merges whatever is small until nothing is, and fails where it cannot: a person has asked for it.
     pub(crate) async fn merge_all(&mut self) -> Result<()> {
-        self.expire(Patience::ToEnd).await;
+        self.expire_due(Patience::ToEnd).await?;
         for _ in 0..STEPS_MAX {
             let newest = self.newest().await?;
             let chosen = choose(&self.readable(&newest.files), self.upkeep.policy.file_bytes, 2);

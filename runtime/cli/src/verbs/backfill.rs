@@ -35,8 +35,10 @@ pub(crate) async fn backfill(arguments: &Backfill, common: &Common) -> Result<En
     let late = late_intervals(&runner, &plan).await?;
     let mut waiting = VecDeque::new();
     let mut done = 0_usize;
+    let mut last = RunContext::default();
     for (start, end) in intervals {
         let run = RunContext { id: format!("backfill {}", format_micros(start)), start, end };
+        last.clone_from(&run);
         if late.contains(&(start, end)) {
             let id = format!("{} again {}", run.id, format_micros(runner.engine.clock.now()));
             waiting.push_back(RunContext { id, ..run });
@@ -63,7 +65,16 @@ pub(crate) async fn backfill(arguments: &Backfill, common: &Common) -> Result<En
         }
         return Ok(Ended::Done);
     }
+    if waiting.is_empty() && done > 0 {
+        return look_after(&runner, &plan, &last).await;
+    }
     run_all(&runner, &plan, waiting, arguments.workers.clamp(1, WORKERS_MAX), common).await
+}
+
+/// There is nothing to fill: the tables are merged, aged and listed as behind any other run.
+async fn look_after(runner: &Runner, plan: &Plan, last: &RunContext) -> Result<Ended> {
+    Box::pin(runner.attempt(&of_worker(plan, 0), last, Until::Tended, stop_on_signal())).await?;
+    Ok(Ended::Done)
 }
 
 /// Returns the intervals that have gained inputs since they were read: done or not, they are made again.

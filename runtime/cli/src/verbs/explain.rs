@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 63] = [
+static PAGES: [Page; 68] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -211,6 +211,15 @@ static PAGES: [Page; 63] = [
         why: "another process took the pipeline over; the table refuses the older one, so nothing is doubled",
         wrong: "two `lakehead serve` over one directory",
         right: "stop one of them",
+    },
+    Page {
+        code: "R0405",
+        title: "a lake file could not be written or read",
+        why: "what a Parquet file claims is held against what is there before room is made for it: a footer of at most 64 MiB, lists \
+              of at most a million entries in it and none longer than its bytes, chunks within the file, pages of at most 1 GiB \
+              unpacked. A file that claims more, was cut short or changed is damaged",
+        wrong: "a file that was copied in part",
+        right: "bring it back as it was written, or have it written anew",
     },
     Page {
         code: "R0420",
@@ -429,6 +438,37 @@ static PAGES: [Page; 63] = [
         why: "its own words and the call are beside the code",
         wrong: "keys without glue:CreateTable",
         right: "allow glue:GetTable, CreateTable, UpdateTable, CreateDatabase, GetPartitions, BatchCreatePartition, BatchDeletePartition",
+    },
+    Page {
+        code: "R0650",
+        title: "the disk of the state folder is full",
+        why: "the ledger, the embedded catalog, the key index and what does not fit in memory lie there; positions stand in the \
+              lake, so that nothing is lost and the next run goes on from the last commit",
+        wrong: "a state folder on a small disk",
+        right: "free space there; or in lakehead.toml    state = \"/var/lib/lakehead\"",
+    },
+    Page {
+        code: "R0651",
+        title: "this process may not write so large a file",
+        why: "a limit on the size of files was reached; the write fails as on a full disk and nothing is committed in part",
+        wrong: "ulimit -f 100000; lakehead run mirror",
+        right: "ulimit -f unlimited        LimitFSIZE=infinity   in a service",
+    },
+    Page {
+        code: "R0652",
+        title: "the disk fails",
+        why: "the system answers a read or a write with an input/output error; the run is tried again, then it ends where its \
+              last commit stands",
+        wrong: "a failing disk, or a network disk that went away",
+        right: "dmesg and the disk's own report say more; start again once it answers",
+    },
+    Page {
+        code: "R0654",
+        title: "a file of deletion vectors is gone",
+        why: "rows of a Delta table go by vectors in files beside the data; a full vacuum by a program that does not know them \
+              (delta-rs 1.6: vacuum(full=True)) removes these files from under the newest version, which no reader can read then",
+        wrong: "table.vacuum(retention_hours=0, full=True, …)",
+        right: "lakehead resync PIPELINE   brings the table back; lakehead removes old files itself (docs/upkeep.md)",
     },
     Page {
         code: "R0640",

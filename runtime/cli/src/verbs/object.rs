@@ -9,7 +9,7 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use lakehead_core::{Clock, Error, Result, RunContext, Settings, SystemClock};
 use lakehead_engine::rows_to_json;
 use lakehead_files::TextObject;
@@ -64,11 +64,16 @@ pub(crate) async fn peek(arguments: &Peek, common: &Common) -> Result<Ended> {
         let Some(wanted) = wanted(&Arc::clone(file.schema()), &text, columns, limit)? else { return Ok(Ended::Errors) };
         from_parquet(file, wanted).await?
     } else if ending.ends_with(".orc") {
-        let batches: Vec<RecordBatch> = read_file(&location, &name, None).await?.try_collect().await?;
-        let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+        let mut batches = read_file(&location, &name, None).await?;
+        let mut first = batches.try_next().await?;
+        let schema = first.as_ref().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
         let Some(wanted) = wanted(&schema, &text, columns, limit)? else { return Ok(Ended::Errors) };
-        let mut batches = batches.into_iter();
-        Found { bytes_read: size, ..from_batches(|| Ok(batches.next()), &wanted)? }
+        // The object is in memory: nothing is waited for, and no more of it is unpacked than is shown.
+        let mut next = || match first.take() {
+            None => batches.try_next().now_or_never().transpose().map(Option::flatten),
+            first => Ok(first),
+        };
+        Found { bytes_read: size, ..from_batches(&mut next, &wanted)? }
     } else {
         let mut object = TextObject::open(&location, &name).await?;
         let Some(wanted) = wanted(&Arc::clone(object.schema()), &text, columns, limit)? else {

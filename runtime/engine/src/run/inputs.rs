@@ -21,7 +21,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The tables hold what they held, in fewer files: no source is read.
+    /// The tables hold what they held, in fewer files: no source is read. What fails ends the run, which is not complete then
+    /// and is tried again.
     pub(super) async fn compact(&mut self) -> Result<Summary> {
         self.cut(true, false).await?;
         self.tend(Patience::ToEnd).await;
