@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use lakehead_core::{Error, Patience, Result, Settings, Value};
-use lakehead_lakefile::Moved;
+use lakehead_lakefile::Moving;
 use tokio::task::JoinSet;
 
 mod checkpoints;
@@ -70,10 +70,9 @@ pub(crate) struct Upkeep {
     pub(crate) vectors: HashMap<String, VectorsWritten>,
     /// The version after which there was nothing to merge, and when that was looked at.
     quiet: Option<(u64, Duration)>,
-    pub(crate) moving: JoinSet<Result<Moved>>,
-    /// When it was looked for rows that expire, and for files that move.
+    pub(crate) moving: Moving,
+    /// When it was looked for rows that expire.
     expiry_looked: Option<Duration>,
-    move_looked: Option<Duration>,
     /// The first thing that went wrong, for who has asked for upkeep alone.
     pub(crate) trouble: Option<Error>,
     /// Bytes read for merging in the hour that began then.
@@ -97,10 +96,9 @@ impl Upkeep {
             merged_bytes: 0,
             vectors: HashMap::new(),
             quiet: None,
-            moving: JoinSet::new(),
+            moving: Moving::default(),
             expiry_looked: None,
             trouble: None,
-            move_looked: None,
             spent: (0, Duration::ZERO),
         }
     }
@@ -130,16 +128,6 @@ impl Upkeep {
         let may = rested || patience == Patience::ToEnd;
         if may {
             self.expiry_looked = Some(now);
-        }
-        may
-    }
-
-    /// Returns whether it is time to look for files that move, and notes the look: each hour, and at the end of a run.
-    pub(crate) fn may_move(&mut self, now: Duration, patience: Patience) -> bool {
-        let rested = self.move_looked.is_none_or(|looked| now.saturating_sub(looked) >= HOUR);
-        let may = rested || patience == Patience::ToEnd;
-        if may {
-            self.move_looked = Some(now);
         }
         may
     }

@@ -28,7 +28,7 @@ pub use gather::read_gathered;
 pub use head::{FileHead, FileOrder, read_head};
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;
-pub use mover::{Aged, Moved, Mover, Settled};
+pub use mover::{Aged, Moved, Mover, Moving, Settled, take_over};
 pub use partition::{
     PartitionValues, decode_partition_value, expired_rows, file_schema, partition_path, partition_texts,
     split_by_partition,

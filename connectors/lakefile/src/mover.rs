@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakehead_core::{Clock, Micros, Result, Settings, StorageClass};
+use lakehead_core::{Clock, Error, Micros, Patience, Result, Settings, SinkSpec, StorageClass};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use crate::location::Location;
 
@@ -89,6 +90,73 @@ impl Memory {
         let written = folder.and_then(|_| std::fs::write(file, serde_json::to_vec(self).unwrap_or_default()));
         if let Err(error) = written {
             tracing::debug!(file = %file.display(), %error, "what was moved was not noted");
+        }
+    }
+}
+
+/// The moves of one table beside its rounds: begun where it is time to look, taken over between two rounds.
+#[derive(Debug, Default)]
+pub struct Moving {
+    under_way: JoinSet<Result<Moved>>,
+    looked: Option<Duration>,
+}
+
+impl Moving {
+    /// Begins to move the files that `aged` gives, each hour and at the end of a run. No round waits for it.
+    pub fn begin(
+        &mut self,
+        spec: &SinkSpec,
+        location: &Location,
+        patience: Patience,
+        aged: impl FnOnce() -> Option<Vec<Aged>>,
+    ) {
+        if !self.under_way.is_empty() || !self.may_look(spec.clock.monotonic(), patience) {
+            return;
+        }
+        let Some(aged) = aged() else { return };
+        let below = format!("{}{}", spec.connection.text("prefix").unwrap_or(""), spec.table.replace('.', "/"));
+        let folders = (spec.root.as_path(), spec.cache.as_path());
+        match Mover::of(location, &spec.connection, &below, folders, &spec.clock) {
+            Ok(Some(mover)) => drop(self.under_way.spawn(mover.work(aged))),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(table = %location.url(), %error, "old files could not be moved"),
+        }
+    }
+
+    fn may_look(&mut self, now: Duration, patience: Patience) -> bool {
+        let rested = self.looked.is_none_or(|looked| now.saturating_sub(looked) >= HOUR);
+        let may = rested || patience == Patience::ToEnd;
+        if may {
+            self.looked = Some(now);
+        }
+        may
+    }
+
+    /// Returns what a move came to that has ended; at the end of a run it is waited for.
+    pub async fn ended(&mut self, patience: Patience) -> Option<Result<Moved>> {
+        let under_way = &mut self.under_way;
+        let joined = if patience == Patience::ToEnd { under_way.join_next().await } else { under_way.try_join_next() };
+        joined.map(|joined| {
+            joined.unwrap_or_else(|error| Err(Error::bug("a move of files ended early").caused_by(error)))
+        })
+    }
+}
+
+/// Takes over what was moved, and tells of it; returns the files that the move may have brought back.
+pub fn take_over(moved: Result<Moved>, location: &Location, is_live: impl Fn(&str) -> bool) -> Vec<String> {
+    match moved.and_then(|moved| moved.settle(is_live)) {
+        Ok(settled) => {
+            if settled.files > 0 {
+                tracing::info!(
+                    table = %location.url(), files = settled.files, bytes = settled.bytes,
+                    "files of old partitions were moved to a colder place"
+                );
+            }
+            settled.needless
+        }
+        Err(error) => {
+            tracing::warn!(table = %location.url(), %error, "old files could not be moved");
+            Vec::new()
         }
     }
 }

@@ -66,7 +66,7 @@ fn harmed(whole: &[u8], dice: &mut Dice, change: u64) -> Vec<u8> {
     let end = bytes.len();
     // Footers are a small part of a file and the larger part of what is believed.
     let near_end = end - 1 - dice.below(end.min(1500));
-    let place = if change % 2 == 0 { near_end } else { dice.below(end) };
+    let place = if change.is_multiple_of(2) { near_end } else { dice.below(end) };
     match change % 6 {
         0 | 1 => bytes[place] ^= 1 << dice.below(8),
         2 => bytes.truncate(place),
@@ -118,7 +118,7 @@ async fn selected(location: &Location, name: &str) -> Result<()> {
     let condition = Condition {
         columns: vec!["id".into()],
         keeps: Box::new(|parts, _| vec![true; parts]),
-        holds: Box::new(|rows| Ok(gt(rows.column(0), &Int64Array::new_scalar(10)).map_err(Error::from)?)),
+        holds: Box::new(|rows| gt(rows.column(0), &Int64Array::new_scalar(10)).map_err(Error::from)),
     };
     file.read(&["name".into(), "list".into()], Some(condition), 500)?.try_collect::<Vec<_>>().await.map(drop)
 }

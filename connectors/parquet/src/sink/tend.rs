@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lakehead_core::{Created, Error, Patience, Result, TableFigures, Value, failpoint};
-use lakehead_lakefile::Moved;
+use lakehead_lakefile::Moving;
 use tokio::task::JoinSet;
 
 use super::ParquetSink;
@@ -23,14 +23,13 @@ pub(crate) struct Upkeep {
     merging: JoinSet<Result<Merged>>,
     /// The version in which there was nothing to merge, and when that was looked at.
     quiet: Option<(u64, Duration)>,
-    pub(super) moving: JoinSet<Result<Moved>>,
-    /// When it was looked for rows that expire, and for files that move.
+    pub(super) moving: Moving,
+    /// When it was looked for rows that expire.
     expiry_looked: Option<Duration>,
-    move_looked: Option<Duration>,
     merged_bytes: u64,
 }
 
-/// Pause between two looks for rows that expire, and for files that move.
+/// Pause between two looks for rows that expire.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
 
 impl Upkeep {
@@ -39,21 +38,10 @@ impl Upkeep {
             policy,
             merging: JoinSet::new(),
             quiet: None,
-            moving: JoinSet::new(),
+            moving: Moving::default(),
             expiry_looked: None,
-            move_looked: None,
             merged_bytes: 0,
         }
-    }
-
-    /// Returns whether it is time to look for files that move, and notes the look: each hour, and at the end of a run.
-    pub(super) fn may_move(&mut self, now: Duration, patience: Patience) -> bool {
-        let rested = self.move_looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK_EVERY);
-        let may = rested || patience == Patience::ToEnd;
-        if may {
-            self.move_looked = Some(now);
-        }
-        may
     }
 
     /// Returns whether it is time to look for rows that expire, and notes the look: each hour, and at the end of a run.
