@@ -4,7 +4,6 @@ use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use lakehead_core::{Error, Result, Settings};
 use lakehead_lakefile::{Location, storage_error};
 use object_store::{GetOptions, ObjectStore as _};
@@ -122,16 +121,13 @@ async fn fetch(location: &Location, entry: &Entry) -> Result<Bytes> {
     };
     let options = GetOptions { if_match: entry.etag.clone(), ..GetOptions::default() };
     let found = location.store().get_opts(&path, options).await.map_err(failed)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(entry.size).unwrap_or(0));
-    let mut parts = found.into_stream();
-    while let Some(part) = parts.next().await {
-        bytes.extend_from_slice(&part.map_err(failed)?);
-    }
+    // All at once: a stream of a local file is made of thousands of small parts, each read by another thread.
+    let bytes = found.bytes().await.map_err(failed)?;
     if bytes.len() as u64 != entry.size {
         return Err(Error::external("R0604", "a file changed or went away between its listing and its reading")
             .with("file", &entry.path));
     }
-    Ok(bytes.into())
+    Ok(bytes)
 }
 
 fn open(packed: Bytes, packing: Packing, format: Format) -> Loaded {

@@ -1,11 +1,12 @@
-//! Lines that are read where they lie: a JSON object whose strings hold no escapes, a CSV row without quotes. Whatever is
-//! less plain, or wrong, is for the readers that know everything; both come to the same values.
+//! Values of JSON that are read where they lie: strings without escapes, numbers without exponents. Whatever is less plain,
+//! or wrong, is for the reader that knows everything; both come to the same values.
 
 use arrow::datatypes::DataType;
 use serde_json::Value;
 
 use crate::cell::{Cell, from_json, from_text};
 use crate::rows::Column;
+use crate::scan::string_end;
 
 /// A JSON value, as far as it need not be copied.
 #[derive(Debug)]
@@ -19,69 +20,15 @@ pub(crate) enum Plain<'a> {
     Nested(Value),
 }
 
-/// Reads the declared members of one object; `None` where another reader is to look at the line. `found` has a place for each
-/// of `columns`, and is emptied first.
-pub(crate) fn object<'a>(line: &'a str, columns: &[&Column], found: &mut Vec<Option<Plain<'a>>>) -> Option<()> {
-    found.clear();
-    found.resize_with(columns.len(), || None);
-    let bytes = line.as_bytes();
-    let mut at = expect(bytes, space(bytes, 0), b'{')?;
-    at = space(bytes, at);
-    // Members mostly come in the order of the columns.
-    let mut next = 0;
-    while *bytes.get(at)? != b'}' {
-        let (name, behind) = text(line, at)?;
-        at = space(bytes, expect(bytes, space(bytes, behind), b':')?);
-        let is = |place: usize| columns.get(place).is_some_and(|column| column.field.name() == name);
-        let place = if is(next) { Some(next) } else { (0..columns.len()).find(|place| is(*place)) };
-        let (read, behind) = value(line, at)?;
-        if let Some(place) = place {
-            next = place + 1;
-            // Of two members of one name the last counts: not looked for here.
-            if found[place].replace(read).is_some() {
-                return None;
-            }
-        }
-        at = space(bytes, behind);
-        match bytes.get(at)? {
-            b',' => {
-                at = space(bytes, at + 1);
-                if *bytes.get(at)? != b'"' {
-                    return None;
-                }
-            }
-            b'}' => {}
-            _ => return None,
-        }
-    }
-    (space(bytes, at + 1) == bytes.len()).then_some(())
-}
-
-fn space(bytes: &[u8], mut at: usize) -> usize {
-    while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-        at += 1;
-    }
-    at
-}
-
-fn expect(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
-    (*bytes.get(at)? == byte).then_some(at + 1)
-}
-
-/// Reads a string without escapes; returns it and where it ends.
-fn text(line: &str, at: usize) -> Option<(&str, usize)> {
-    let bytes = line.as_bytes();
-    let from = expect(bytes, at, b'"')?;
-    let length = bytes[from..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-    let end = expect(bytes, from + length, b'"')?;
-    Some((&line[from..end - 1], end))
-}
-
-fn value(line: &str, at: usize) -> Option<(Plain<'_>, usize)> {
+/// Reads the value that begins at `at`, and returns where it ends; `None` where another reader is to look at it.
+pub(crate) fn value(line: &str, at: usize) -> Option<(Plain<'_>, usize)> {
     let bytes = line.as_bytes();
     let word = |word: &str, plain| bytes[at..].starts_with(word.as_bytes()).then_some((plain, at + word.len()));
     match bytes.get(at)? {
-        b'"' => text(line, at).map(|(text, end)| (Plain::Text(text), end)),
+        b'"' => {
+            let end = string_end(bytes, at + 1);
+            (bytes.get(end) == Some(&b'"')).then(|| (Plain::Text(&line[at + 1..end]), end + 1))
+        }
         b't' => word("true", Plain::Bool(true)),
         b'f' => word("false", Plain::Bool(false)),
         b'n' => word("null", Plain::Null),
@@ -141,66 +88,16 @@ pub(crate) fn from_plain<'a>(column: &Column, found: Option<Plain<'a>>) -> Optio
     }
 }
 
-/// Rows of a CSV text without quotes, where every line is a row.
-#[derive(Debug)]
-pub(crate) struct PlainRows {
-    text: String,
-    at: usize,
-    line: u64,
-    delimiter: u8,
-}
-
-impl PlainRows {
-    /// Takes a text whose rows begin at `at`; gives it back where its rows are not plain.
-    pub(crate) fn new(text: String, at: usize, delimiter: u8) -> Result<Self, String> {
-        if text.contains(['"', '\r']) || !delimiter.is_ascii() {
-            return Err(text);
-        }
-        let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() as u64;
-        Ok(Self { text, at, line, delimiter })
-    }
-
-    /// Reads the next row that is not empty: puts the place of each cell into `places`, and returns the row's line and its
-    /// size. `None` at the end.
-    pub(crate) fn next(&mut self, places: &mut Vec<(usize, usize)>) -> Option<(u64, usize)> {
-        places.clear();
-        let bytes = self.text.as_bytes();
-        while bytes.get(self.at) == Some(&b'\n') {
-            self.at += 1;
-            self.line += 1;
-        }
-        if self.at >= bytes.len() {
-            return None;
-        }
-        let (from, delimiter) = (self.at, self.delimiter);
-        let (mut begun, mut end) = (from, bytes.len());
-        for (length, byte) in bytes[from..].iter().enumerate() {
-            if *byte == delimiter {
-                places.push((begun, from + length));
-                begun = from + length + 1;
-            } else if *byte == b'\n' {
-                end = from + length;
-                break;
-            }
-        }
-        places.push((begun, end));
-        self.at = end + 1;
-        self.line += 1;
-        Some((self.line, end - from + 1))
-    }
-
-    /// Returns a cell by its place.
-    pub(crate) fn cell(&self, (from, to): (usize, usize)) -> &str {
-        &self.text[from..to]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use arrow::array::Array;
     use arrow::datatypes::Field;
     use lakehead_core::parse_column_type;
+
+    use crate::columns::Columns;
+    use crate::members::Members;
 
     use super::*;
 
@@ -304,28 +201,23 @@ mod tests {
                 lines.push(format!("{{\"note\":\"n\",\"{}\":{value}}}", column.field.name()));
             }
         }
-        let (mut plain, mut found) = (0, Vec::new());
+        let types = || columns.iter().map(|column| column.field.data_type());
+        let (mut plain, mut members) = (0, Members::new());
         for line in &lines {
-            let Some(()) = object(line, &places, &mut found) else { continue };
+            // What a line does not hold is what the line before it left.
+            let mut filled = Columns::new(types(), 1);
+            members.read("{\"id\":1,\"note\":null,\"rate\":2.5}", &places, &mut filled).unwrap();
+            let Some(()) = members.read(line, &places, &mut filled) else {
+                assert_eq!(filled.finish().unwrap()[0].len(), 1, "{line}");
+                continue;
+            };
             plain += 1;
-            let row: Option<Vec<Cell<'_>>> =
-                places.iter().zip(found.drain(..)).map(|(column, found)| from_plain(column, found)).collect();
-            assert_eq!(Some(row), by_the_long_way(line, &columns), "{line}");
+            let mut expected = Columns::new(types(), 1);
+            expected.push(&mut by_the_long_way(line, &columns).unwrap().expect(line));
+            for (found, expected) in filled.finish().unwrap().iter().zip(expected.finish().unwrap()) {
+                assert_eq!(&found.slice(1, 1), &expected, "{line}");
+            }
         }
-        assert!(plain > 150, "{plain} of {} are plain", lines.len());
-    }
-
-    #[test]
-    fn plain_rows_are_lines() {
-        assert!(
-            PlainRows::new("a\n\"b\"".into(), 0, b',').is_err() && PlainRows::new("a\r\nb".into(), 0, b',').is_err()
-        );
-        let mut rows = PlainRows::new("h\n\n1,é,\n,\n\nlast".into(), 2, b',').unwrap();
-        let (mut places, mut found) = (Vec::new(), Vec::new());
-        while let Some((line, _)) = rows.next(&mut places) {
-            found.push((line, places.iter().map(|place| rows.cell(*place).to_owned()).collect::<Vec<_>>()));
-        }
-        let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
-        assert_eq!(found, [(3, row(&["1", "é", ""])), (4, row(&["", ""])), (6, row(&["last"]))]);
+        assert!(plain > 100, "{plain} of {} are plain", lines.len());
     }
 }

@@ -1,11 +1,11 @@
 //! Rows of one file, in batches; rows that do not fit, beside them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
-use csv::{ReaderBuilder, StringRecord};
 use lakehead_core::{BatchBudget, FILE, Result, column_type_name, reserved_field};
 use lakehead_lakefile::{cast_exactly, whole_times};
 use parquet::arrow::arrow_reader::{
@@ -18,7 +18,8 @@ use crate::columns::Columns;
 use crate::json::Values;
 use crate::listing::Entry;
 use crate::load::{Contents, Format};
-use crate::plain::{PlainRows, from_plain, object};
+use crate::members::Members;
+use crate::records::{Records, cells, row_start};
 
 /// Rows of a batch read from a Parquet file.
 const BATCH_ROWS: usize = 8192;
@@ -71,30 +72,54 @@ pub(crate) struct RowReader {
     path: String,
     stars: Vec<String>,
     input: Input,
+    /// Rows that the next batch may have.
+    rows_expected: usize,
 }
 
 #[derive(Debug)]
 enum Input {
-    Csv(CsvInput),
-    PlainCsv { rows: PlainRows, names: Vec<String>, cells: Vec<Option<usize>> },
-    Lines { text: String, at: usize, line: u64 },
+    Csv { text: Text, records: Records },
+    Lines { text: Text, members: Members },
     Array { text: String, values: Values },
     Parquet { reader: ParquetRecordBatchReader, rest: Option<RecordBatch> },
 }
 
+/// A text that is read from its beginning on.
 #[derive(Debug)]
-struct CsvInput {
-    reader: csv::Reader<std::io::Cursor<String>>,
-    record: StringRecord,
-    names: Vec<String>,
-    /// The cell of each data column; `None` where the file has none.
-    cells: Vec<Option<usize>>,
+struct Text {
+    text: String,
+    at: usize,
+    /// Line ends before `at`.
+    lines: u64,
+}
+
+impl Text {
+    fn new(text: String) -> Self {
+        Self { text, at: 0, lines: 0 }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.at >= self.text.len()
+    }
+
+    /// Goes on to `at`, counting lines.
+    fn pass(&mut self, at: usize) {
+        let passed = &self.text.as_bytes()[self.at..at];
+        self.lines += memchr::memchr_iter(b'\n', passed).count() as u64;
+        self.at = at;
+    }
 }
 
 /// One row, read or refused.
 enum Row {
+    /// It is in the columns.
+    Read,
     Fits(Vec<Cell<'static>>),
-    Misfit { raw: String, reason: String, line: u64 },
+    Misfit {
+        raw: String,
+        reason: String,
+        line: u64,
+    },
 }
 
 impl RowReader {
@@ -113,9 +138,10 @@ impl RowReader {
             Contents::Text(Format::Json, text) if text.trim_start().starts_with('[') => {
                 Values::check(&text).map(|()| Input::Array { values: Values::default(), text })
             }
-            Contents::Text(_, text) => Ok(Input::Lines { text, at: 0, line: 0 }),
+            Contents::Text(_, text) => Ok(Input::Lines { text: Text::new(text), members: Members::new() }),
         };
-        Ok(input.map(|input| Self { layout, path: entry.path.clone(), stars: entry.stars.clone(), input }))
+        let (path, stars) = (entry.path.clone(), entry.stars.clone());
+        Ok(input.map(|input| Self { layout, path, stars, input, rows_expected: BATCH_ROWS }))
     }
 
     /// Returns the next rows; `None` at the end of the file.
@@ -136,70 +162,51 @@ impl RowReader {
             let rows = self.finish(data, rows)?;
             return Ok(Some(Chunk { rows: Some(rows), misfits: Vec::new() }));
         }
-        let mut columns = Columns::new(self.layout.data_columns().map(|column| column.field.data_type()));
-        let mut chunk = Chunk::default();
-        if self.fill(&mut columns, &mut chunk.misfits, budget)? == 0 {
+        let layout = Arc::clone(&self.layout);
+        let data: Vec<&Column> = layout.data_columns().collect();
+        let types = data.iter().map(|column| column.field.data_type());
+        let mut columns = Columns::new(types, budget.rows_max.min(self.rows_expected));
+        let mut misfits = Vec::new();
+        if self.fill(&data, &mut columns, &mut misfits, budget)? == 0 {
             return Ok(None);
         }
         let rows = columns.rows();
-        if rows > 0 {
-            chunk.rows = Some(self.finish(columns.finish()?, rows)?);
-        }
-        Ok(Some(chunk))
+        self.rows_expected = rows + rows / 8;
+        let rows = if rows > 0 { Some(self.finish(columns.finish()?, rows)?) } else { None };
+        Ok(Some(Chunk { rows, misfits }))
     }
 
     /// Reads rows into columns until the budget is spent or the file ends; returns how many were read, those that do not fit
     /// among them.
     fn fill(
         &mut self,
+        data: &[&Column],
         columns: &mut Columns,
         misfits: &mut Vec<(String, String, String)>,
         budget: BatchBudget,
     ) -> Result<usize> {
         let (mut read, mut bytes) = (0, 0);
-        let layout = Arc::clone(&self.layout);
-        let data: Vec<&Column> = layout.data_columns().collect();
-        let mut places = Vec::new();
         while read < budget.rows_max.max(1) && bytes < budget.bytes_max.max(1) {
             let taken = match &mut self.input {
-                Input::PlainCsv { rows, names, cells } => plain_row(rows, names, cells, &layout, &mut places, columns),
-                Input::Lines { text, at, line } => {
-                    let Some(json) = next_line(text, at, line) else { break };
-                    // A line that is not plain, or holds a value that does not fit, is read and told the long way.
-                    let row = match plain_line(json, &data) {
-                        Some(mut row) => {
-                            columns.push(&mut row);
-                            None
-                        }
-                        None => Some(json_line(json, &layout, *line)),
-                    };
-                    Some((row, json.len()))
+                Input::Csv { text, records } => csv_row(text, records, data, columns),
+                Input::Lines { text, members } => line(text, members, data, columns),
+                Input::Array { text, values } => {
+                    let from = values.at();
+                    let value = values.next(text);
+                    value.map(|value| (json_row(&value, data, values.line(), || value.to_string()), values.at() - from))
                 }
-                _ => self.next_row()?.map(|(row, size)| (Some(row), size)),
+                Input::Parquet { .. } => None,
             };
             let Some((row, size)) = taken else { break };
             read += 1;
             bytes += size;
             match row {
-                None => {}
-                Some(Row::Fits(mut values)) => columns.push(&mut values),
-                Some(Row::Misfit { raw, reason, line }) => misfits.push((raw, reason, format!("{}:{line}", self.path))),
+                Row::Read => {}
+                Row::Fits(mut values) => columns.push(&mut values),
+                Row::Misfit { raw, reason, line } => misfits.push((raw, reason, format!("{}:{line}", self.path))),
             }
         }
         Ok(read)
-    }
-
-    fn next_row(&mut self) -> Result<Option<(Row, usize)>> {
-        match &mut self.input {
-            Input::Csv(csv) => csv.next(&self.layout),
-            Input::Array { text, values } => {
-                let from = values.at();
-                let Some(value) = values.next(text) else { return Ok(None) };
-                let row = json_row(&value, &self.layout, values.line(), || value.to_string());
-                Ok(Some((row, values.at() - from)))
-            }
-            Input::Lines { .. } | Input::PlainCsv { .. } | Input::Parquet { .. } => Ok(None),
-        }
     }
 
     /// Adds the columns that come from the path, and `_file`. `data` are the data columns, in their order.
@@ -227,23 +234,27 @@ fn misfit_reason(column: &Column) -> String {
 }
 
 fn open_csv(text: String, delimiter: u8, layout: &Layout) -> std::result::Result<Input, String> {
-    if text.contains('"')
-        && let Some(line) = open_quote(text.as_bytes(), delimiter)
-    {
+    if let Some(line) = open_quote(text.as_bytes(), delimiter) {
         return Err(format!("the quote that begins in line {line} never ends"));
     }
-    let mut reader = ReaderBuilder::new()
-        .delimiter(delimiter)
-        .has_headers(layout.header)
-        .flexible(true)
-        .from_reader(std::io::Cursor::new(text));
-    if !layout.header {
+    let mut text = Text::new(text);
+    let (names, found) = if layout.header {
+        let start = row_start(text.text.as_bytes(), 0);
+        let (header, end) = cells(&text.text, start, delimiter);
+        let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+        let found = header_cells(&names, layout)?;
+        text.pass(end);
+        (names, found)
+    } else {
         let names: Vec<String> = layout.data_columns().map(|column| column.field.name().clone()).collect();
-        let cells = (0..names.len()).map(Some).collect();
-        return Ok(csv_input(reader, delimiter, names, cells));
-    }
-    let header = reader.headers().map_err(|error| format!("its header cannot be read: {error}"))?;
-    let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+        let found = (0..names.len()).map(Some).collect();
+        (names, found)
+    };
+    Ok(Input::Csv { text, records: Records::new(delimiter, layout.null.clone(), names, found) })
+}
+
+/// Returns the cell of each column, by the names of a header.
+fn header_cells(names: &[String], layout: &Layout) -> std::result::Result<Vec<Option<usize>>, String> {
     if names.iter().all(String::is_empty) {
         return Err("it has no header".into());
     }
@@ -255,144 +266,102 @@ fn open_csv(text: String, delimiter: u8, layout: &Layout) -> std::result::Result
         _ if !cells.is_empty() && cells.iter().all(Option::is_none) => {
             Err("its header names no declared column".into())
         }
-        _ => Ok(csv_input(reader, delimiter, names, cells)),
+        _ => Ok(cells),
     }
 }
 
-/// Goes on behind the header, in the short way where the text allows for it.
-fn csv_input(
-    reader: csv::Reader<std::io::Cursor<String>>,
-    delimiter: u8,
-    names: Vec<String>,
-    cells: Vec<Option<usize>>,
-) -> Input {
-    let at = usize::try_from(reader.position().byte()).unwrap_or(usize::MAX);
-    let has_headers = reader.has_headers();
-    let text = reader.into_inner().into_inner();
-    match PlainRows::new(text, at, delimiter) {
-        Ok(rows) => Input::PlainCsv { rows, names, cells },
-        Err(text) => {
-            let mut reader = ReaderBuilder::new();
-            let reader = reader.delimiter(delimiter).has_headers(has_headers).flexible(true);
-            let reader = reader.from_reader(std::io::Cursor::new(text));
-            Input::Csv(CsvInput { reader, record: StringRecord::new(), names, cells })
+/// Reads the next line that is not empty; returns its size with it.
+fn line(text: &mut Text, members: &mut Members, data: &[&Column], columns: &mut Columns) -> Option<(Row, usize)> {
+    while !text.is_at_end() {
+        let bytes = text.text.as_bytes();
+        let end = memchr::memchr(b'\n', &bytes[text.at..]).map_or(bytes.len(), |length| text.at + length);
+        let found = &text.text[text.at..end];
+        text.at = end + 1;
+        text.lines += 1;
+        if members.read(found, data, columns).is_some() {
+            return Some((Row::Read, found.len()));
         }
-    }
-}
-
-/// Returns the next line that is not empty, without the blanks around it.
-fn next_line<'a>(text: &'a str, at: &mut usize, line: &mut u64) -> Option<&'a str> {
-    while *at < text.len() {
-        let end = text[*at..].find('\n').map_or(text.len(), |n| *at + n);
-        let found = text[*at..end].trim();
-        *at = end + 1;
-        *line += 1;
+        // A line that is not plain, or holds a value that does not fit, is read and told the long way.
+        let found = found.trim();
         if !found.is_empty() {
-            return Some(found);
+            return Some((json_line(found, data, text.lines), found.len()));
         }
     }
     None
 }
 
-/// Reads a row of a plain text into the columns, or returns why it does not fit; its size is beside it.
-fn plain_row(
-    rows: &mut PlainRows,
-    names: &[String],
-    cells: &[Option<usize>],
-    layout: &Layout,
-    places: &mut Vec<(usize, usize)>,
-    columns: &mut Columns,
-) -> Option<(Option<Row>, usize)> {
-    let (line, size) = rows.next(places)?;
-    let raw = || csv_raw(names, places.iter().map(|place| rows.cell(*place)));
-    if places.len() != names.len() {
-        let reason = format!("the row has {} cells instead of {}", places.len(), names.len());
-        return Some((Some(Row::Misfit { raw: raw(), reason, line }), size));
+/// Reads the next CSV row; returns its size with it.
+fn csv_row(text: &mut Text, records: &Records, data: &[&Column], columns: &mut Columns) -> Option<(Row, usize)> {
+    text.pass(row_start(text.text.as_bytes(), text.at));
+    if text.is_at_end() {
+        return None;
     }
-    let mut row = Vec::with_capacity(cells.len());
-    for (column, cell) in layout.data_columns().zip(cells) {
-        let text = cell.and_then(|n| places.get(n)).map(|place| rows.cell(*place)).filter(|text| *text != layout.null);
+    let (from, line) = (text.at, text.lines + 1);
+    if let Some(end) = records.read(&text.text, from, data, columns) {
+        text.pass(end);
+        return Some((Row::Read, end - from));
+    }
+    let (cells, end) = cells(&text.text, from, records.delimiter());
+    let row = csv_misfit(records, data, &cells, line);
+    text.pass(end);
+    Some((row, end - from))
+}
+
+/// Says why a row does not fit.
+fn csv_misfit(records: &Records, data: &[&Column], cells: &[Cow<'_, str>], line: u64) -> Row {
+    let raw = csv_raw(records.names(), cells);
+    if cells.len() != records.names().len() {
+        let reason = format!("the row has {} cells instead of {}", cells.len(), records.names().len());
+        return Row::Misfit { raw, reason, line };
+    }
+    let mut values = Vec::with_capacity(data.len());
+    for (column, cell) in data.iter().zip(records.cells()) {
+        let text = cell.and_then(|n| cells.get(n)).filter(|text| **text != *records.null());
         let Some(value) = text.map_or(Some(Cell::Null), |text| from_text(column.field.data_type(), text)) else {
-            return Some((Some(Row::Misfit { raw: raw(), reason: misfit_reason(column), line }), size));
+            return Row::Misfit { raw, reason: misfit_reason(column), line };
         };
-        row.push(value);
+        values.push(value.into_owned());
     }
-    columns.push(&mut row);
-    Some((None, size))
+    Row::Fits(values)
 }
 
-/// Reads a row of a plain line; `None` where another reader is to look at it.
-fn plain_line<'a>(line: &'a str, columns: &[&Column]) -> Option<Vec<Cell<'a>>> {
-    let mut found = Vec::with_capacity(columns.len());
-    object(line, columns, &mut found)?;
-    columns.iter().zip(found).map(|(column, found)| from_plain(column, found)).collect()
-}
-
-fn csv_raw<'a>(names: &[String], cells: impl Iterator<Item = &'a str>) -> String {
+fn csv_raw(names: &[String], cells: &[Cow<'_, str>]) -> String {
     let mut raw = Map::new();
-    for (n, text) in cells.enumerate() {
+    for (n, text) in cells.iter().enumerate() {
         let name = names.get(n).cloned().unwrap_or_else(|| format!("_{}", n + 1));
-        raw.insert(name, Value::String(text.to_owned()));
+        raw.insert(name, Value::String(text.clone().into_owned()));
     }
     Value::Object(raw).to_string()
 }
 
 /// Returns the line of a quote that is still open at the end of a text: all that follows it would be one cell.
 fn open_quote(text: &[u8], delimiter: u8) -> Option<usize> {
-    let (mut line, mut began) = (1, 1);
-    let (mut at_start, mut quoted) = (true, false);
-    let mut bytes = text.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        line += usize::from(byte == b'\n');
-        if quoted {
-            // Two quotes are one; anything else behind a quote ends the quoted part.
-            if byte == b'"' && bytes.next_if_eq(&b'"').is_none() {
-                quoted = false;
-            }
+    let mut at = 0;
+    let next = |at: usize| memchr::memchr(b'"', &text[at.min(text.len())..]).map(|length| at + length);
+    while let Some(quote) = next(at) {
+        at = quote + 1;
+        // Any other quote is a part of its cell.
+        if quote > 0 && ![delimiter, b'\n', b'\r'].contains(&text[quote - 1]) {
             continue;
         }
-        if at_start && byte == b'"' {
-            (quoted, began) = (true, line);
-        }
-        at_start = byte == delimiter || byte == b'\n' || byte == b'\r';
-    }
-    quoted.then_some(began)
-}
-
-impl CsvInput {
-    fn next(&mut self, layout: &Layout) -> Result<Option<(Row, usize)>> {
-        let found = self.reader.read_record(&mut self.record);
-        let record = &self.record;
-        let line = record.position().map_or(0, csv::Position::line);
-        match found {
-            Ok(false) => return Ok(None),
-            Ok(true) => {}
-            Err(error) => {
-                return Err(lakehead_core::Error::bug("a text that was checked is no CSV").caused_by(error));
+        loop {
+            let Some(end) = next(at) else {
+                return Some(1 + memchr::memchr_iter(b'\n', &text[..quote]).count());
+            };
+            at = end + 2;
+            // Two quotes are one; anything else behind a quote ends the quoted part.
+            if text.get(end + 1) != Some(&b'"') {
+                at = end + 1;
+                break;
             }
         }
-        let size = record.as_slice().len() + record.len();
-        if record.len() != self.names.len() {
-            let reason = format!("the row has {} cells instead of {}", record.len(), self.names.len());
-            return Ok(Some((Row::Misfit { raw: csv_raw(&self.names, record.iter()), reason, line }, size)));
-        }
-        let mut values = Vec::with_capacity(self.cells.len());
-        for (column, cell) in layout.data_columns().zip(&self.cells) {
-            let text = cell.and_then(|n| record.get(n)).filter(|text| *text != layout.null);
-            let value = text.map_or(Some(Cell::Null), |text| from_text(column.field.data_type(), text));
-            let Some(value) = value else {
-                let raw = csv_raw(&self.names, record.iter());
-                return Ok(Some((Row::Misfit { raw, reason: misfit_reason(column), line }, size)));
-            };
-            values.push(value.into_owned());
-        }
-        Ok(Some((Row::Fits(values), size)))
     }
+    None
 }
 
-fn json_line(text: &str, layout: &Layout, line: u64) -> Row {
+fn json_line(text: &str, data: &[&Column], line: u64) -> Row {
     match serde_json::from_str::<Value>(text) {
-        Ok(value) => json_row(&value, layout, line, || text.to_owned()),
+        Ok(value) => json_row(&value, data, line, || text.to_owned()),
         Err(_) => {
             let raw = Value::Object(Map::from_iter([("_line".to_owned(), Value::String(text.to_owned()))]));
             Row::Misfit { raw: raw.to_string(), reason: "the line is not JSON".into(), line }
@@ -400,13 +369,13 @@ fn json_line(text: &str, layout: &Layout, line: u64) -> Row {
     }
 }
 
-fn json_row(value: &Value, layout: &Layout, line: u64, raw: impl Fn() -> String) -> Row {
+fn json_row(value: &Value, data: &[&Column], line: u64, raw: impl Fn() -> String) -> Row {
     let Value::Object(object) = value else {
         let raw = Value::Object(Map::from_iter([("_line".to_owned(), Value::String(raw()))])).to_string();
         return Row::Misfit { raw, reason: "the row is no JSON object".into(), line };
     };
-    let mut values = Vec::with_capacity(layout.columns.len());
-    for column in layout.data_columns() {
+    let mut values = Vec::with_capacity(data.len());
+    for column in data {
         let value = object.get(column.field.name()).unwrap_or(&Value::Null);
         let cell = match value {
             Value::String(_) if column.json => Some(Cell::Text(value.to_string().into())),
