@@ -19,8 +19,16 @@ use crate::scan::{self, POWERS};
 pub(crate) struct Columns {
     list: Vec<Filling>,
     rows: usize,
+    /// The row, counted from one, for which each column last got a value.
+    rows_of: Vec<usize>,
     /// Columns of the row under way that have their value.
     filled: usize,
+}
+
+impl std::fmt::Debug for Columns {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Columns").field("rows", &self.rows).finish_non_exhaustive()
+    }
 }
 
 /// A column under way: its values, and which of them are none.
@@ -52,7 +60,8 @@ struct Digits {
 impl Columns {
     /// Begins columns of these types, with room for so many rows.
     pub(crate) fn new<'a>(types: impl Iterator<Item = &'a DataType>, rows: usize) -> Self {
-        Self { list: types.map(|data_type| Filling::new(data_type, rows)).collect(), rows: 0, filled: 0 }
+        let list: Vec<Filling> = types.map(|data_type| Filling::new(data_type, rows)).collect();
+        Self { rows_of: vec![0; list.len()], list, rows: 0, filled: 0 }
     }
 
     /// Adds a row that was read for the types, and empties `row`.
@@ -67,7 +76,7 @@ impl Columns {
     #[inline]
     pub(crate) fn put(&mut self, column: usize, cell: Cell<'_>) -> Option<()> {
         self.open(column)?.push(cell);
-        self.filled += 1;
+        self.note(column);
         Some(())
     }
 
@@ -76,7 +85,7 @@ impl Columns {
     pub(crate) fn put_text(&mut self, column: usize, text: &[u8]) -> Option<()> {
         let Filling::Text(texts) = self.open(column)? else { return None };
         texts.push(text);
-        self.filled += 1;
+        self.note(column);
         Some(())
     }
 
@@ -90,46 +99,57 @@ impl Columns {
         at: usize,
         is_end: impl Fn(u8) -> bool,
     ) -> Option<usize> {
-        let column = self.open(column)?;
-        let ends = |end: usize| bytes.get(end).is_none_or(|byte| is_end(*byte));
-        let end = match column {
-            Filling::Timestamp(values, DataType::Timestamp(_, Some(_))) => {
-                let (micros, end) = scan::timestamp(bytes, at)?;
-                if !ends(end) {
-                    return None;
-                }
-                values.push(micros);
-                end
-            }
-            Filling::Short(_)
-            | Filling::Int(_)
-            | Filling::Long(_)
-            | Filling::Float(_)
-            | Filling::Double(_)
-            | Filling::Decimal(..) => {
-                let (number, end) = scan::number(bytes, at)?;
-                if !ends(end) {
-                    return None;
-                }
-                column.push_number(number)?;
-                end
-            }
-            _ => return None,
+        let Filling::Timestamp(values, DataType::Timestamp(_, Some(_))) = self.open(column)? else {
+            return self.read_number(column, bytes, at, is_end);
         };
-        self.filled += 1;
+        let (micros, end) = scan::timestamp(bytes, at)?;
+        if bytes.get(end).is_some_and(|byte| !is_end(*byte)) {
+            return None;
+        }
+        values.push(micros);
+        self.note(column);
         Some(end)
     }
 
+    /// The same for numbers alone.
+    #[inline]
+    pub(crate) fn read_number(
+        &mut self,
+        column: usize,
+        bytes: &[u8],
+        at: usize,
+        is_end: impl Fn(u8) -> bool,
+    ) -> Option<usize> {
+        let filling = self.open(column)?;
+        if !filling.is_numeric() {
+            return None;
+        }
+        let (number, end) = scan::number(bytes, at)?;
+        if bytes.get(end).is_some_and(|byte| !is_end(*byte)) {
+            return None;
+        }
+        filling.push_number(number)?;
+        self.note(column);
+        Some(end)
+    }
+
+    /// Returns a column that the row under way has no value of.
+    #[inline]
     fn open(&mut self, column: usize) -> Option<&mut Filling> {
-        let column = self.list.get_mut(column)?;
-        (column.len() == self.rows).then_some(column)
+        if *self.rows_of.get(column)? > self.rows { None } else { self.list.get_mut(column) }
+    }
+
+    #[inline]
+    fn note(&mut self, column: usize) {
+        self.rows_of[column] = self.rows + 1;
+        self.filled += 1;
     }
 
     /// Ends the row under way: columns that got no value are NULL.
     #[inline]
     pub(crate) fn end_row(&mut self) {
         if self.filled < self.list.len() {
-            for column in self.list.iter_mut().filter(|column| column.len() == self.rows) {
+            for (column, _) in self.list.iter_mut().zip(&self.rows_of).filter(|(_, row)| **row <= self.rows) {
                 column.push(Cell::Null);
             }
         }
@@ -139,8 +159,9 @@ impl Columns {
 
     /// Takes back what the row under way has got.
     pub(crate) fn drop_row(&mut self) {
-        for column in &mut self.list {
+        for (column, row) in self.list.iter_mut().zip(&mut self.rows_of) {
             column.truncate(self.rows);
+            *row = (*row).min(self.rows);
         }
         self.filled = 0;
     }
@@ -175,6 +196,13 @@ impl Filling {
             DataType::Binary => Self::Bytes(Texts::new(rows)),
             other => Self::Cells(Vec::new(), other.clone()),
         }
+    }
+
+    fn is_numeric(&self) -> bool {
+        matches!(
+            self,
+            Self::Short(_) | Self::Int(_) | Self::Long(_) | Self::Float(_) | Self::Double(_) | Self::Decimal(..)
+        )
     }
 
     /// Adds a number that the type holds exactly; `None` where nothing was added.
@@ -223,20 +251,6 @@ impl Filling {
                 _ => texts.push_null(),
             },
             Self::Cells(cells, _) => cells.push(cell.into_owned()),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Bool(values) => values.list.len(),
-            Self::Short(values) => values.list.len(),
-            Self::Int(values) | Self::Date(values) => values.list.len(),
-            Self::Long(values) | Self::Time(values) | Self::Timestamp(values, _) => values.list.len(),
-            Self::Float(values) => values.list.len(),
-            Self::Double(values) => values.list.len(),
-            Self::Decimal(values, _) => values.list.len(),
-            Self::Text(texts) | Self::Bytes(texts) => texts.ends.len() - 1,
-            Self::Cells(cells, _) => cells.len(),
         }
     }
 

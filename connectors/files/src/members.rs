@@ -59,7 +59,7 @@ impl Members {
         }
         loop {
             let expected = &self.known[self.known[member].next];
-            let column = if expected.written.len() > 1 && bytes[at..].starts_with(&expected.written) {
+            let column = if expected.written.len() > 1 && begins_with(&bytes[at..], &expected.written) {
                 at += expected.written.len();
                 member = self.known[member].next;
                 expected.column
@@ -104,6 +104,16 @@ impl Members {
     }
 }
 
+/// Compares word by word: names are short, and a call would cost more than it does.
+#[inline]
+fn begins_with(bytes: &[u8], name: &[u8]) -> bool {
+    let Some(found) = bytes.get(..name.len()) else { return false };
+    let (words, rest) = name.as_chunks::<8>();
+    let (found_words, found_rest) = found.as_chunks::<8>();
+    words.iter().zip(found_words).all(|(word, found)| u64::from_le_bytes(*word) == u64::from_le_bytes(*found))
+        && rest.iter().zip(found_rest).all(|(byte, found)| byte == found)
+}
+
 fn place(columns: &[&Column], name: &str) -> Option<usize> {
     columns.iter().position(|column| column.field.name() == name)
 }
@@ -123,7 +133,7 @@ fn cell(line: &str, at: usize, place: usize, column: &Column, filling: &mut Colu
             }
             let text = if column.json { at..end + 1 } else { at + 1..end };
             if filling.put_text(place, &bytes[text]).is_none() {
-                filling.put(place, from_plain(column, Some(Plain::Text(&line[at + 1..end])))?)?;
+                filling.put(place, from_plain(column, Plain::Text(&line[at + 1..end]))?)?;
             }
             return Some(end + 1);
         }
@@ -132,14 +142,14 @@ fn cell(line: &str, at: usize, place: usize, column: &Column, filling: &mut Colu
         b'-' if bytes.get(at + 1) == Some(&b'0') => {}
         b'0'..=b'9' | b'-' => {
             let is_end = |byte| matches!(byte, b',' | b'}' | b' ' | b'\t' | b'\r');
-            if let Some(end) = filling.read(place, bytes, at, is_end) {
+            if let Some(end) = filling.read_number(place, bytes, at, is_end) {
                 return Some(end);
             }
         }
         _ => {}
     }
     let (found, end) = value(line, at)?;
-    filling.put(place, from_plain(column, Some(found))?)?;
+    filling.put(place, from_plain(column, found)?)?;
     Some(end)
 }
 

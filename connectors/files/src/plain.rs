@@ -8,6 +8,11 @@ use crate::cell::{Cell, from_json, from_text};
 use crate::rows::Column;
 use crate::scan::string_end;
 
+/// Names of nested objects that are looked through for one like another.
+const NAMES_MAX: usize = 32;
+/// How deep a value is nested that is read where it lies.
+const DEPTH_MAX: usize = 16;
+
 /// A JSON value, as far as it need not be copied.
 #[derive(Debug)]
 pub(crate) enum Plain<'a> {
@@ -16,7 +21,9 @@ pub(crate) enum Plain<'a> {
     /// Digits without an exponent.
     Number(&'a str),
     Text(&'a str),
-    /// A list or an object.
+    /// A list or an object, written as every reader would write it anew: no spaces, no name twice.
+    Compact(&'a str),
+    /// Another list or object.
     Nested(Value),
 }
 
@@ -25,25 +32,24 @@ pub(crate) fn value(line: &str, at: usize) -> Option<(Plain<'_>, usize)> {
     let bytes = line.as_bytes();
     let word = |word: &str, plain| bytes[at..].starts_with(word.as_bytes()).then_some((plain, at + word.len()));
     match bytes.get(at)? {
-        b'"' => {
-            let end = string_end(bytes, at + 1);
-            (bytes.get(end) == Some(&b'"')).then(|| (Plain::Text(&line[at + 1..end]), end + 1))
-        }
+        b'"' => expect_quote(bytes, string_end(bytes, at + 1)).map(|end| (Plain::Text(&line[at + 1..end - 1]), end)),
         b't' => word("true", Plain::Bool(true)),
         b'f' => word("false", Plain::Bool(false)),
         b'n' => word("null", Plain::Null),
         b'[' | b'{' => {
+            if let Some(end) = compact(bytes, at, 0, &mut Names::default()) {
+                return Some((Plain::Compact(&line[at..end]), end));
+            }
             let mut values = serde_json::Deserializer::from_str(&line[at..]).into_iter::<Value>();
             let value = values.next()?.ok()?;
             Some((Plain::Nested(value), at + values.byte_offset()))
         }
-        _ => number(line, at),
+        _ => number_end(bytes, at).map(|end| (Plain::Number(&line[at..end]), end)),
     }
 }
 
-/// Reads a number of JSON without an exponent.
-fn number(line: &str, at: usize) -> Option<(Plain<'_>, usize)> {
-    let bytes = line.as_bytes();
+/// Returns where the number of JSON at `at` ends; `None` where there is none, or one with an exponent.
+fn number_end(bytes: &[u8], at: usize) -> Option<usize> {
     let digits = |from: usize| from + bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     let from = at + usize::from(bytes.get(at) == Some(&b'-'));
     let mut end = digits(from);
@@ -57,21 +63,85 @@ fn number(line: &str, at: usize) -> Option<(Plain<'_>, usize)> {
             return None;
         }
     }
-    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+    (!matches!(bytes.get(end), Some(b'e' | b'E'))).then_some(end)
+}
+
+/// The names of the objects around a place, those of the innermost last.
+#[derive(Default)]
+struct Names {
+    places: [(usize, usize); NAMES_MAX],
+    count: usize,
+}
+
+/// Returns where the compact value at `at` ends; `None` where it is not compact, or no value.
+fn compact(bytes: &[u8], at: usize, depth: usize, names: &mut Names) -> Option<usize> {
+    match bytes.get(at)? {
+        b'"' => expect_quote(bytes, string_end(bytes, at + 1)),
+        b't' => bytes[at..].starts_with(b"true").then_some(at + 4),
+        b'f' => bytes[at..].starts_with(b"false").then_some(at + 5),
+        b'n' => bytes[at..].starts_with(b"null").then_some(at + 4),
+        b'[' if bytes.get(at + 1) == Some(&b']') => Some(at + 2),
+        b'{' if bytes.get(at + 1) == Some(&b'}') => Some(at + 2),
+        open @ (b'[' | b'{') if depth < DEPTH_MAX => {
+            let (mut at, outer) = (at, names.count);
+            loop {
+                at += 1;
+                if *open == b'{' {
+                    at = name(bytes, at, outer, names)?;
+                }
+                at = compact(bytes, at, depth + 1, names)?;
+                match (open, bytes.get(at)?) {
+                    (_, b',') => {}
+                    (b'[', b']') | (b'{', b'}') => {
+                        names.count = outer;
+                        return Some(at + 1);
+                    }
+                    _ => return None,
+                }
+            }
+        }
+        _ => number_end(bytes, at),
+    }
+}
+
+/// Passes over the name at `at` and its colon, where the object has none like it; its names begin at `first`.
+fn name(bytes: &[u8], at: usize, first: usize, names: &mut Names) -> Option<usize> {
+    if bytes.get(at) != Some(&b'"') {
         return None;
     }
-    Some((Plain::Number(&line[at..end]), end))
+    let end = expect_quote(bytes, string_end(bytes, at + 1))?;
+    let found = &bytes[at..end];
+    if names.places[first..names.count].iter().any(|(from, to)| bytes[*from..*to] == *found) {
+        return None;
+    }
+    *names.places.get_mut(names.count)? = (at, end);
+    names.count += 1;
+    (bytes.get(end) == Some(&b':')).then_some(end + 1)
+}
+
+fn expect_quote(bytes: &[u8], at: usize) -> Option<usize> {
+    (bytes.get(at) == Some(&b'"')).then_some(at + 1)
 }
 
 /// Returns the value of a column, as [`from_json`] does; `None` where it is none of the type.
-pub(crate) fn from_plain<'a>(column: &Column, found: Option<Plain<'a>>) -> Option<Cell<'a>> {
-    let data_type = column.field.data_type();
-    match (data_type, found.unwrap_or(Plain::Null)) {
+pub(crate) fn from_plain<'a>(column: &Column, found: Plain<'a>) -> Option<Cell<'a>> {
+    match found {
+        Plain::Text(text) if column.json && *column.field.data_type() == DataType::Utf8 => {
+            Some(Cell::Text(format!("\"{text}\"").into()))
+        }
+        found => of_type(column.field.data_type(), found),
+    }
+}
+
+fn of_type<'a>(data_type: &DataType, found: Plain<'a>) -> Option<Cell<'a>> {
+    match (data_type, found) {
         (_, Plain::Null) => Some(Cell::Null),
-        (DataType::Utf8, Plain::Text(text)) if column.json => Some(Cell::Text(format!("\"{text}\"").into())),
-        (DataType::Utf8, Plain::Text(text) | Plain::Number(text)) => Some(Cell::Text(text.into())),
+        (DataType::Utf8, Plain::Text(text) | Plain::Number(text) | Plain::Compact(text)) => {
+            Some(Cell::Text(text.into()))
+        }
         (DataType::Utf8, Plain::Bool(value)) => Some(Cell::Text(if value { "true" } else { "false" }.into())),
         (_, Plain::Nested(value)) => from_json(data_type, &value).map(Cell::into_owned),
+        (DataType::List(item), Plain::Compact(text)) => list(item.data_type(), text).map(Cell::List),
         (DataType::Boolean, Plain::Bool(value)) => Some(Cell::Bool(value)),
         (DataType::Boolean | DataType::List(_), _) => None,
         (_, Plain::Text(text)) if !text.is_empty() || *data_type == DataType::Binary => from_text(data_type, text),
@@ -86,6 +156,18 @@ pub(crate) fn from_plain<'a>(column: &Column, found: Option<Plain<'a>>) -> Optio
         ) => from_text(data_type, digits),
         _ => None,
     }
+}
+
+/// Reads the values of a compact list.
+fn list<'a>(item: &DataType, text: &'a str) -> Option<Vec<Cell<'a>>> {
+    let mut cells = Vec::new();
+    let mut at = usize::from(text.strip_prefix('[')? == "]") + 1;
+    while at < text.len() - 1 {
+        let (found, end) = value(text, at)?;
+        cells.push(of_type(item, found)?);
+        at = end + 1;
+    }
+    Some(cells)
 }
 
 #[cfg(test)]
@@ -132,7 +214,7 @@ mod tests {
     }
 
     /// Right and wrong, plain and not.
-    const VALUES: [&str; 35] = [
+    const VALUES: [&str; 47] = [
         "1",
         "-1",
         "0",
@@ -168,6 +250,18 @@ mod tests {
         "-",
         "--1",
         "[[[[]]]]",
+        "[\"a\",null,\"b\"]",
+        "[]",
+        "[\"a\\\"\",1]",
+        "{\"a\":{\"a\":1,\"b\":[{\"a\":-0.50},{}]}}",
+        "{\"a\":1,\"b\":{\"c\":2},\"a\":3}",
+        "{\"a\":1,}",
+        "{\"a\":1e2}",
+        "{\"a\":01}",
+        "[true,false,nul]",
+        "{1:2}",
+        "[1}",
+        "{\"a\":1]",
     ];
 
     #[test]

@@ -68,13 +68,13 @@ pub(crate) async fn peek(arguments: &Peek, common: &Common) -> Result<Ended> {
         let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
         let Some(wanted) = wanted(&schema, &text, columns, limit)? else { return Ok(Ended::Errors) };
         let mut batches = batches.into_iter();
-        Found { bytes_read: size, ..from_batches(|| Ok(batches.next()), &wanted)? }
+        Found { bytes_read: size, ..from_batches(async || Ok(batches.next()), &wanted).await? }
     } else {
         let mut object = TextObject::open(&location, &name).await?;
         let Some(wanted) = wanted(&Arc::clone(object.schema()), &text, columns, limit)? else {
             return Ok(Ended::Errors);
         };
-        let found = from_batches(|| object.next_rows(), &wanted)?;
+        let found = from_batches(async || object.next_rows().await, &wanted).await?;
         Found { bytes_read: object.bytes, misfits: object.misfits, ..found }
     };
     show(&found, size, common)?;
@@ -173,11 +173,11 @@ async fn from_parquet(file: SelectiveFile, wanted: Wanted) -> Result<Found> {
     Ok(Found { rows, bytes_read: bytes.load(Ordering::Relaxed), misfits: 0 })
 }
 
-fn from_batches(mut next: impl FnMut() -> Result<Option<RecordBatch>>, wanted: &Wanted) -> Result<Found> {
+async fn from_batches(mut next: impl AsyncFnMut() -> Result<Option<RecordBatch>>, wanted: &Wanted) -> Result<Found> {
     let mut found = Found::default();
     let mut left = wanted.limit;
     while left > 0 {
-        let Some(mut rows) = next()? else { break };
+        let Some(mut rows) = next().await? else { break };
         if let Some(Compiled { schema, predicate }) = &wanted.condition {
             let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
             let holds = predicate.evaluate(&picked(&rows, &names)?)?;
