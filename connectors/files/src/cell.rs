@@ -55,11 +55,11 @@ pub(crate) fn from_text<'a>(data_type: &DataType, text: &'a str) -> Option<Cell<
             Some(hex) => hex_bytes(hex).map(Cell::Bytes),
             None => Some(Cell::Bytes(text.as_bytes().to_vec())),
         },
-        DataType::Boolean => match trimmed.to_ascii_lowercase().as_str() {
-            "true" | "t" | "1" => Some(Cell::Bool(true)),
-            "false" | "f" | "0" => Some(Cell::Bool(false)),
-            _ => None,
-        },
+        DataType::Boolean => {
+            let is = |words: [&str; 3]| words.iter().any(|word| trimmed.eq_ignore_ascii_case(word));
+            let found = if is(["true", "t", "1"]) { Some(true) } else { is(["false", "f", "0"]).then_some(false) };
+            found.map(Cell::Bool)
+        }
         DataType::Int16 => whole(trimmed, i16::MIN.into(), i16::MAX.into()),
         DataType::Int32 => whole(trimmed, i32::MIN.into(), i32::MAX.into()),
         DataType::Int64 => whole(trimmed, i64::MIN.into(), i64::MAX.into()),

@@ -104,6 +104,32 @@ impl Members {
     }
 }
 
+/// Returns the first of `columns` whose value in a line is none of its type; `None` where all are, or the line is not plain.
+pub(crate) fn misfit<'c>(line: &str, columns: &[&'c Column]) -> Option<&'c Column> {
+    let mut found: Vec<Option<Plain<'_>>> = columns.iter().map(|_| None).collect();
+    let bytes = line.as_bytes();
+    let mut at = space(bytes, expect(bytes, space(bytes, 0), b'{')?);
+    loop {
+        let (name, behind) = text(line, at)?;
+        at = space(bytes, expect(bytes, space(bytes, behind), b':')?);
+        let (read, behind) = value(line, at)?;
+        if let Some(place) = place(columns, name)
+            && found[place].replace(read).is_some()
+        {
+            return None;
+        }
+        at = space(bytes, behind);
+        match bytes.get(at)? {
+            b',' => at = space(bytes, at + 1),
+            b'}' if space(bytes, at + 1) == bytes.len() => break,
+            _ => return None,
+        }
+    }
+    let fits =
+        |column: &Column, found: Option<Plain<'_>>| found.is_none_or(|found| from_plain(column, found).is_some());
+    columns.iter().zip(found).find_map(|(column, found)| (!fits(column, found)).then_some(*column))
+}
+
 /// Compares word by word: names are short, and a call would cost more than it does.
 #[inline]
 fn begins_with(bytes: &[u8], name: &[u8]) -> bool {

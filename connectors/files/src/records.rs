@@ -2,11 +2,14 @@
 //! `\r` or both, empty lines are none, and a cell that begins with a quote ends behind the next one that is not doubled.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
 
 use crate::cell::{Cell, from_text};
 use crate::columns::Columns;
 use crate::rows::Column;
-use crate::scan::cell_end;
+use crate::scan::{cell_end, string_end};
 
 /// The form of a file's rows.
 #[derive(Debug)]
@@ -14,8 +17,9 @@ pub(crate) struct Records {
     delimiter: u8,
     /// The text that means NULL.
     null: String,
-    /// The names of the cells.
+    /// The names of the cells, and each as JSON with its colon, where no two are the same.
     names: Vec<String>,
+    keys: Option<Vec<String>>,
     /// The column that each cell goes to, where there is one.
     places: Vec<Option<usize>>,
     /// The cell of each column, where the file has one.
@@ -26,7 +30,10 @@ impl Records {
     /// Takes the names of a file's cells, and the cell of each column.
     pub(crate) fn new(delimiter: u8, null: String, names: Vec<String>, cells: Vec<Option<usize>>) -> Self {
         let place = |cell: usize| cells.iter().position(|found| *found == Some(cell));
-        Self { delimiter, null, places: (0..names.len()).map(place).collect(), names, cells }
+        let distinct: HashSet<&String> = names.iter().collect();
+        let key = |name: &String| format!("{}:", Value::from(name.as_str()));
+        let keys = (distinct.len() == names.len()).then(|| names.iter().map(key).collect());
+        Self { delimiter, null, places: (0..names.len()).map(place).collect(), keys, names, cells }
     }
 
     pub(crate) fn delimiter(&self) -> u8 {
@@ -44,6 +51,17 @@ impl Records {
 
     pub(crate) fn null(&self) -> &str {
         &self.null
+    }
+
+    /// Returns a row as a JSON object.
+    pub(crate) fn raw(&self, cells: &[Cow<'_, str>]) -> String {
+        if let Some(keys) = self.keys.as_ref().filter(|keys| cells.len() <= keys.len()) {
+            let members = keys.iter().zip(cells).map(|(key, text)| format!("{key}{}", json_text(text)));
+            return format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+        }
+        let name = |n: usize| self.names.get(n).cloned().unwrap_or_else(|| format!("_{}", n + 1));
+        let members = cells.iter().enumerate().map(|(n, text)| (name(n), Value::from(text.as_ref())));
+        Value::Object(Map::from_iter(members)).to_string()
     }
 
     /// Reads the row that begins at `at` into a new row of `filling`, whose columns are `columns`; returns where it ends, with
@@ -112,6 +130,12 @@ impl Records {
         }
         Some(end)
     }
+}
+
+/// Writes a text as JSON.
+fn json_text(text: &str) -> String {
+    let bytes = text.as_bytes();
+    if string_end(bytes, 0) == bytes.len() { format!("\"{text}\"") } else { Value::from(text).to_string() }
 }
 
 /// Returns where the first row from `at` on begins, behind line ends; the end of the text where there is none.

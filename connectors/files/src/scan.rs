@@ -43,19 +43,35 @@ impl Number {
     }
 }
 
-fn digit(bytes: &[u8], at: usize) -> Option<i64> {
-    let digit = bytes.get(at)?.wrapping_sub(b'0');
-    (digit < 10).then_some(i64::from(digit))
-}
-
 /// Reads digits from `at` on; returns `number` with them behind it, and where they end.
 #[inline]
 fn digits(bytes: &[u8], mut at: usize, mut number: i64) -> (i64, usize) {
-    while let Some(digit) = digit(bytes, at) {
-        number = number.wrapping_mul(10).wrapping_add(digit);
+    // Eight at once: where a number ends is then no branch that is guessed wrong.
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let word = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'0'));
+        let others = (word.wrapping_add(ONES * 0x76) | word) & HIGHS;
+        let count = others.trailing_zeros() / 8;
+        if count == 0 {
+            return (number, at);
+        }
+        number = number.wrapping_mul(POWERS[count as usize]).wrapping_add(eight_digits(word << (64 - 8 * count)));
+        at += count as usize;
+        if count < 8 {
+            return (number, at);
+        }
+    }
+    while let Some(digit) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+        number = number.wrapping_mul(10).wrapping_add(i64::from(digit));
         at += 1;
     }
     (number, at)
+}
+
+/// Returns the number of eight digits, the first in the lowest byte: pairs are joined to pairs.
+fn eight_digits(word: u64) -> i64 {
+    let pairs = word.wrapping_mul(2561) >> 8;
+    let fours = (pairs & 0x00FF_00FF_00FF_00FF).wrapping_mul(6_553_601) >> 16;
+    ((fours & 0x0000_FFFF_0000_FFFF).wrapping_mul(42_949_672_960_001) >> 32).cast_signed()
 }
 
 /// Reads `-12.50`: digits, before the point and behind it; returns where they end. `None` where there are too many.
@@ -179,6 +195,22 @@ mod tests {
             let cell = text[from..].iter().position(|byte| matches!(byte, b',' | b'\n' | b'\r'));
             assert_eq!(cell_end(&text, from, b','), cell.map_or(text.len(), |n| from + n));
         }
+    }
+
+    #[test]
+    fn digits_are_read_as_one_by_one() {
+        for digits in 1..=20 {
+            for (sign, behind) in
+                [("", ""), ("-", ","), ("", "/23456789"), ("-", ":"), ("", "\u{e9}1234567"), ("", " 1")]
+            {
+                let text = format!("{sign}{}{behind}", &"98765432101234567890"[..digits]);
+                let end = text.len() - behind.len();
+                let expected = (digits <= DIGITS_MAX).then(|| (text[..end].parse::<i64>().unwrap(), end));
+                assert_eq!(number(text.as_bytes(), 0).map(|(found, end)| (found.digits, end)), expected, "{text}");
+            }
+        }
+        let (found, end) = number(b"0012345678.0123456,", 0).unwrap();
+        assert_eq!((found.digits, found.behind, found.padded, end), (123_456_780_123_456, 7, true, 18));
     }
 
     #[test]

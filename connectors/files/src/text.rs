@@ -11,7 +11,7 @@ use crate::cell::{Cell, from_json, from_text};
 use crate::columns::Columns;
 use crate::feed::Feed;
 use crate::json::Values;
-use crate::members::Members;
+use crate::members::{Members, misfit};
 use crate::records::{Records, cells, row_start};
 use crate::rows::{Column, Layout};
 
@@ -59,8 +59,10 @@ struct Batch {
 struct Text {
     text: String,
     at: usize,
-    /// Line ends before `at`, those of the blocks before counted.
+    /// Line ends before `counted`, those of the blocks before too.
     lines: u64,
+    /// Lines are counted when one has to be told, and where a block ends.
+    counted: usize,
 }
 
 impl Text {
@@ -70,21 +72,22 @@ impl Text {
 
     /// Goes on to the next block; returns the one before.
     fn go_on(&mut self, next: String) -> String {
-        self.at = 0;
+        self.line_of(self.text.len());
+        (self.at, self.counted) = (0, 0);
         std::mem::replace(&mut self.text, next)
     }
 
     /// Goes on to the next CSV row; returns whether there is none.
     fn skip_empty_lines(&mut self) -> bool {
-        self.pass(row_start(self.text.as_bytes(), self.at));
+        self.at = row_start(self.text.as_bytes(), self.at);
         self.is_at_end()
     }
 
-    /// Goes on to `at`, counting lines.
-    fn pass(&mut self, at: usize) {
-        let passed = &self.text.as_bytes()[self.at..at];
-        self.lines += memchr::memchr_iter(b'\n', passed).count() as u64;
-        self.at = at;
+    /// Returns the number of the line of a place behind those that were asked for before.
+    fn line_of(&mut self, at: usize) -> u64 {
+        self.lines += memchr::memchr_iter(b'\n', &self.text.as_bytes()[self.counted..at]).count() as u64;
+        self.counted = at;
+        self.lines + 1
     }
 }
 
@@ -185,7 +188,7 @@ fn open_rows(text: &mut Text, delimiter: u8, layout: &Layout) -> std::result::Re
         let (header, end) = cells(&text.text, text.at, delimiter);
         let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
         let found = header_cells(&names, layout)?;
-        text.pass(end);
+        text.at = end;
         (names, found)
     } else {
         let names: Vec<String> = layout.data_columns().map(|column| column.field.name().clone()).collect();
@@ -228,16 +231,16 @@ fn line(text: &mut Text, members: &mut Members, data: &[&Column], columns: &mut 
     while !text.is_at_end() {
         let bytes = text.text.as_bytes();
         let end = memchr::memchr(b'\n', &bytes[text.at..]).map_or(bytes.len(), |length| text.at + length);
-        let found = &text.text[text.at..end];
-        text.at = end + 1;
-        text.lines += 1;
+        let begin = std::mem::replace(&mut text.at, end + 1);
+        let found = &text.text[begin..end];
         if members.read(found, data, columns).is_some() {
             return Some((Row::Read, found.len()));
         }
         // A line that is not plain, or holds a value that does not fit, is read and told the long way.
-        let found = found.trim();
-        if !found.is_empty() {
-            return Some((json_line(found, data, text.lines), found.len()));
+        if !found.trim().is_empty() {
+            let line = text.line_of(begin);
+            let found = text.text[begin..end].trim();
+            return Some((json_line(found, data, line), found.len()));
         }
     }
     None
@@ -248,45 +251,40 @@ fn csv_row(text: &mut Text, records: &Records, data: &[&Column], columns: &mut C
     if text.skip_empty_lines() {
         return None;
     }
-    let (from, line) = (text.at, text.lines + 1);
+    let from = text.at;
     if let Some(end) = records.read(&text.text, from, data, columns) {
-        text.pass(end);
+        text.at = end;
         return Some((Row::Read, end - from));
     }
+    let line = text.line_of(from);
     let (cells, end) = cells(&text.text, from, records.delimiter());
     let row = csv_misfit(records, data, &cells, line);
-    text.pass(end);
+    text.at = end;
     Some((row, end - from))
 }
 
 /// Says why a row does not fit.
 fn csv_misfit(records: &Records, data: &[&Column], cells: &[Cow<'_, str>], line: u64) -> Row {
-    let raw = csv_raw(records.names(), cells);
+    let raw = || records.raw(cells);
     if cells.len() != records.names().len() {
         let reason = format!("the row has {} cells instead of {}", cells.len(), records.names().len());
-        return Row::Misfit { raw, reason, line };
+        return Row::Misfit { raw: raw(), reason, line };
     }
     let mut values = Vec::with_capacity(data.len());
     for (column, cell) in data.iter().zip(records.cells()) {
         let text = cell.and_then(|n| cells.get(n)).filter(|text| **text != *records.null());
         let Some(value) = text.map_or(Some(Cell::Null), |text| from_text(column.field.data_type(), text)) else {
-            return Row::Misfit { raw, reason: misfit_reason(column), line };
+            return Row::Misfit { raw: raw(), reason: misfit_reason(column), line };
         };
         values.push(value.into_owned());
     }
     Row::Fits(values)
 }
 
-fn csv_raw(names: &[String], cells: &[Cow<'_, str>]) -> String {
-    let mut raw = Map::new();
-    for (n, text) in cells.iter().enumerate() {
-        let name = names.get(n).cloned().unwrap_or_else(|| format!("_{}", n + 1));
-        raw.insert(name, Value::String(text.clone().into_owned()));
-    }
-    Value::Object(raw).to_string()
-}
-
 fn json_line(text: &str, data: &[&Column], line: u64) -> Row {
+    if let Some(column) = misfit(text, data) {
+        return Row::Misfit { raw: text.to_owned(), reason: misfit_reason(column), line };
+    }
     match serde_json::from_str::<Value>(text) {
         Ok(value) => json_row(&value, data, line, || text.to_owned()),
         Err(_) => {
