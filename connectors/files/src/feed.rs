@@ -36,12 +36,15 @@ pub(crate) struct Origin {
     pub(crate) delimiter: u8,
 }
 
+/// A reader, with the block that it has read.
+type ReadBlock = (Blocks, std::result::Result<Option<String>, Fault>);
+
 /// Blocks on their way.
 #[derive(Debug)]
 pub(crate) struct Feed {
     held: VecDeque<String>,
     /// Reads the next block meanwhile.
-    reading: Option<JoinHandle<(Blocks, std::result::Result<Option<String>, Fault>)>>,
+    reading: Option<JoinHandle<ReadBlock>>,
     spare: Option<String>,
     origin: String,
 }
