@@ -55,11 +55,11 @@ pub(crate) fn from_text<'a>(data_type: &DataType, text: &'a str) -> Option<Cell<
             Some(hex) => hex_bytes(hex).map(Cell::Bytes),
             None => Some(Cell::Bytes(text.as_bytes().to_vec())),
         },
-        DataType::Boolean => match trimmed.to_ascii_lowercase().as_str() {
-            "true" | "t" | "1" => Some(Cell::Bool(true)),
-            "false" | "f" | "0" => Some(Cell::Bool(false)),
-            _ => None,
-        },
+        DataType::Boolean => {
+            let is = |words: [&str; 3]| words.iter().any(|word| trimmed.eq_ignore_ascii_case(word));
+            let found = if is(["true", "t", "1"]) { Some(true) } else { is(["false", "f", "0"]).then_some(false) };
+            found.map(Cell::Bool)
+        }
         DataType::Int16 => whole(trimmed, i16::MIN.into(), i16::MAX.into()),
         DataType::Int32 => whole(trimmed, i32::MIN.into(), i32::MAX.into()),
         DataType::Int64 => whole(trimmed, i64::MIN.into(), i64::MAX.into()),
@@ -179,38 +179,9 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
     (number < bound).then_some(if negative { -number } else { number })
 }
 
-/// Reads the usual form of a time of UTC, `2026-01-31T23:59:59[.999999]Z`, as [`timestamp`] does; `None` where that is to be
-/// asked.
+/// Reads the usual form of a time of UTC as [`timestamp`] does; `None` where that is to be asked.
 fn usual_timestamp(text: &str) -> Option<i64> {
-    let bytes = text.as_bytes();
-    let number = |from: usize, to: usize| {
-        let digits = bytes.get(from..to)?;
-        digits.iter().try_fold(0_i64, |n, byte| byte.is_ascii_digit().then(|| n * 10 + i64::from(byte - b'0')))
-    };
-    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if bytes.len() < 20 || bytes.last() != Some(&b'Z') || separators.iter().any(|(at, byte)| bytes[*at] != *byte) {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let month_days = [31, 28 + i64::from(leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let last = *month_days.get(usize::try_from(month).ok()?.checked_sub(1)?)?;
-    if !(1..=last).contains(&day) || year < 1 || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let micros = match bytes.len().saturating_sub(21) {
-        0 if bytes.len() == 20 => 0,
-        digits @ 1..=6 if bytes[19] == b'.' => {
-            number(20, bytes.len() - 1)? * 10_i64.pow(6 - u32::try_from(digits).ok()?)
-        }
-        _ => return None,
-    };
-    // Days since 1970-01-01 of the Gregorian calendar, years taken to begin in March.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let (era, of_era) = (y / 400, y % 400);
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * m + 2) / 5 + day - 1 - 719_468;
-    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + micros)
+    crate::scan::timestamp(text.as_bytes(), 0).filter(|(_, end)| *end == text.len()).map(|(micros, _)| micros)
 }
 
 fn date(text: &str) -> Option<i32> {

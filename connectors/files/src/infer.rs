@@ -52,10 +52,9 @@ impl Inference {
                 self.add_csv(text, limit, delimiter.unwrap_or(fallback), header)
             }
             Contents::Text(Format::Json, text) if text.trim_start().starts_with('[') => {
-                Values::check(text)?;
                 let mut values = Values::default();
                 while self.rows < limit
-                    && let Some(value) = values.next(text)
+                    && let Some(value) = values.step(text)?
                 {
                     self.add_json(&value);
                 }

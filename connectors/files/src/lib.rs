@@ -1,20 +1,28 @@
 //! Files in a folder or bucket: CSV, JSON and Parquet, each read once; and files written for others to read.
 
+mod blocks;
 mod cell;
 mod chain;
 mod columns;
 mod encode;
+mod feed;
 mod infer;
 mod json;
 mod listing;
 mod load;
+mod members;
 mod object;
 mod pattern;
 mod plain;
+#[cfg(test)]
+mod property;
+mod records;
 mod retire;
 mod rows;
+mod scan;
 mod sink;
 mod source;
+mod text;
 mod windows;
 
 use std::sync::Arc;

@@ -1,19 +1,23 @@
-//! One whole file into memory: fetched, unpacked and known to be readable before a row of it is handed on.
+//! A file is opened: its format and its packing found, and all of it known to be readable before a row of it is handed on.
 
 use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use lakehead_core::{Error, Result, Settings};
-use lakehead_lakefile::{Location, storage_error};
+use lakehead_lakefile::Location;
 use object_store::{GetOptions, ObjectStore as _};
 
+use crate::feed::{Feed, Origin, changed, fetch_error, sample};
 use crate::listing::Entry;
 use crate::rows::{Layout, RowReader};
 
-/// Bytes that one file may have, packed or unpacked: it is held in memory, and a small archive can unpack to anything.
-pub(crate) const FILE_BYTES_MAX: u64 = 1 << 30;
+/// Bytes that a Parquet file may have: it is held in memory.
+const PARQUET_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of a text for each row of a sample: more than most rows have.
+const SAMPLE_ROW_BYTES: usize = 4096;
+/// Bytes of a sample, for it is held in memory.
+const SAMPLE_BYTES_MAX: usize = 1 << 30;
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,17 +31,21 @@ pub(crate) enum Format {
     Parquet,
 }
 
+/// How a file is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
+pub(crate) enum Packing {
     None,
     Gzip,
     Zstd,
 }
 
+/// What is said of a file whose format is unknown.
+const NAMELESS: &str = "its name does not say its format; set `format`";
+
 /// A file's contents, or why it cannot be read.
 pub(crate) type Loaded = std::result::Result<Contents, String>;
 
-/// Contents of a file.
+/// Contents of a file, or their beginning.
 #[derive(Debug)]
 pub(crate) enum Contents {
     Text(Format, String),
@@ -74,95 +82,90 @@ fn unpacked_name(name: &str) -> &str {
     if packing(name) == Packing::None { name } else { name.rsplit_once('.').map_or(name, |(name, _)| name) }
 }
 
-/// Fetches and unpacks a file, and sees to it that all of it can be read.
+/// Opens a file whose rows are read, and sees to it that all of it can be read.
 pub(crate) async fn load_rows(
     location: &Location,
     entry: &Entry,
     settings: &Settings,
     layout: &Arc<Layout>,
 ) -> Result<std::result::Result<RowReader, String>> {
-    let contents = match load(location, entry, settings).await? {
-        Ok(contents) => contents,
+    let Some(format) = Format::of(&entry.path, settings) else { return Ok(Err(NAMELESS.into())) };
+    let layout = Arc::clone(layout);
+    if format != Format::Parquet {
+        let origin = origin(location, entry, format, layout.delimiter);
+        return match Feed::open(&origin).await? {
+            Ok((feed, cut)) => RowReader::open_text(feed, cut, origin.delimiter, layout, entry).await,
+            Err(reason) => Ok(Err(reason)),
+        };
+    }
+    let bytes = match fetch(location, entry).await? {
+        Ok(bytes) => bytes,
         Err(reason) => return Ok(Err(reason)),
     };
-    let (layout, entry) = (Arc::clone(layout), entry.clone());
-    let opened = tokio::task::spawn_blocking(move || RowReader::open(contents, layout, &entry));
-    match opened.await {
-        Ok(opened) => opened,
+    let entry = entry.clone();
+    match tokio::task::spawn_blocking(move || RowReader::open_parquet(&bytes, layout, &entry)).await {
+        Ok(opened) => Ok(opened),
         // Broken data may make a decoder panic: that is the file's fault, and the others are still to be read.
         Err(error) if error.is_panic() => Ok(Err("its data make the decoder fail".into())),
         Err(error) => Err(Error::bug("reading a file was cut short").caused_by(error)),
     }
 }
 
-/// Fetches and unpacks a file. An error is the store's, and may pass; what is wrong with the file itself is a reason.
-pub(crate) async fn load(location: &Location, entry: &Entry, settings: &Settings) -> Result<Loaded> {
-    let Some(format) = Format::of(&entry.path, settings) else {
-        return Ok(Err("its name does not say its format; set `format`".into()));
-    };
-    if entry.size > FILE_BYTES_MAX {
-        return Ok(Err(format!("it is larger than {FILE_BYTES_MAX} bytes")));
-    }
-    let packed = fetch(location, entry).await?;
-    let packing = packing(&entry.path);
-    let unpacked = tokio::task::spawn_blocking(move || open(packed, packing, format));
-    unpacked.await.map_err(|error| Error::bug("unpacking a file panicked").caused_by(error))
-}
-
-/// Fetches exactly the version that was listed.
-async fn fetch(location: &Location, entry: &Entry) -> Result<Bytes> {
-    let path = location.path(&entry.path);
-    let failed = |error: object_store::Error| match error {
-        object_store::Error::Precondition { .. } | object_store::Error::NotFound { .. } => {
-            Error::external("R0604", "a file changed or went away between its listing and its reading")
-                .with("file", &entry.path)
-                .caused_by(error)
-        }
-        error => storage_error(error, &entry.path),
-    };
-    let options = GetOptions { if_match: entry.etag.clone(), ..GetOptions::default() };
-    let found = location.store().get_opts(&path, options).await.map_err(failed)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(entry.size).unwrap_or(0));
-    let mut parts = found.into_stream();
-    while let Some(part) = parts.next().await {
-        bytes.extend_from_slice(&part.map_err(failed)?);
-    }
-    if bytes.len() as u64 != entry.size {
-        return Err(Error::external("R0604", "a file changed or went away between its listing and its reading")
-            .with("file", &entry.path));
-    }
-    Ok(bytes.into())
-}
-
-fn open(packed: Bytes, packing: Packing, format: Format) -> Loaded {
-    let bytes = match packing {
-        Packing::None => packed,
-        Packing::Gzip => unpack(flate2::read::MultiGzDecoder::new(packed.as_ref()), "gzip")?.into(),
-        Packing::Zstd => {
-            let decoder = zstd::stream::read::Decoder::new(packed.as_ref());
-            unpack(decoder.map_err(|error| format!("its zstd data are broken: {error}"))?, "zstd")?.into()
-        }
-    };
+/// Reads as much of a file as shows so many rows. An error is the store's, and may pass; what is wrong with the file itself is
+/// a reason.
+pub(crate) async fn load_sample(
+    location: &Location,
+    entry: &Entry,
+    settings: &Settings,
+    delimiter: Option<u8>,
+    rows: usize,
+) -> Result<Loaded> {
+    let Some(format) = Format::of(&entry.path, settings) else { return Ok(Err(NAMELESS.into())) };
     if format == Format::Parquet {
-        return Ok(Contents::Binary(bytes));
+        return Ok(fetch(location, entry).await?.map(Contents::Binary));
     }
-    let start = if bytes.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
-    match String::from_utf8(Vec::from(bytes.slice(start..))) {
-        Ok(text) => Ok(Contents::Text(format, text)),
-        Err(error) => Err(format!("it is not UTF-8 at byte {}", start + error.utf8_error().valid_up_to())),
-    }
+    let bytes = rows.saturating_mul(SAMPLE_ROW_BYTES).min(SAMPLE_BYTES_MAX);
+    let text = sample(&origin(location, entry, format, delimiter), bytes).await?;
+    Ok(text.map(|text| Contents::Text(format, text)))
 }
 
-fn unpack(decoder: impl Read, kind: &str) -> std::result::Result<Vec<u8>, String> {
+fn origin(location: &Location, entry: &Entry, format: Format, delimiter: Option<u8>) -> Origin {
+    let delimiter = delimiter.unwrap_or(if format == Format::Tsv { b'\t' } else { b',' });
+    Origin { location: location.clone(), entry: entry.clone(), format, packing: packing(&entry.path), delimiter }
+}
+
+/// Fetches a Parquet file: exactly the version that was listed.
+async fn fetch(location: &Location, entry: &Entry) -> Result<std::result::Result<Bytes, String>> {
+    if entry.size > PARQUET_BYTES_MAX {
+        return Ok(Err(format!("it is larger than {PARQUET_BYTES_MAX} bytes")));
+    }
+    let failed = |error| fetch_error(error, &entry.path);
+    let options = GetOptions { if_match: entry.etag.clone(), ..GetOptions::default() };
+    let found = location.store().get_opts(&location.path(&entry.path), options).await.map_err(failed)?;
+    let bytes = found.bytes().await.map_err(failed)?;
+    if bytes.len() as u64 != entry.size {
+        return Err(changed(&entry.path));
+    }
+    Ok(match packing(&entry.path) {
+        Packing::None => Ok(bytes),
+        Packing::Gzip => unpack(flate2::read::MultiGzDecoder::new(bytes.as_ref()), "gzip"),
+        Packing::Zstd => match zstd::stream::read::Decoder::new(bytes.as_ref()) {
+            Ok(decoder) => unpack(decoder, "zstd"),
+            Err(error) => Err(format!("its zstd data are broken: {error}")),
+        },
+    })
+}
+
+fn unpack(decoder: impl Read, kind: &str) -> std::result::Result<Bytes, String> {
     let mut bytes = Vec::new();
     decoder
-        .take(FILE_BYTES_MAX + 1)
+        .take(PARQUET_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("its {kind} data are broken: {error}"))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("it unpacks to more than {FILE_BYTES_MAX} bytes"));
+    if bytes.len() as u64 > PARQUET_BYTES_MAX {
+        return Err(format!("it unpacks to more than {PARQUET_BYTES_MAX} bytes"));
     }
-    Ok(bytes)
+    Ok(bytes.into())
 }
 
 #[cfg(test)]
@@ -185,14 +188,5 @@ mod tests {
         }
         let json = Settings::new([("format".into(), Value::Name("json".into()))]);
         assert_eq!(Format::of("a/b.log", &json), Some(Format::Json));
-    }
-
-    #[test]
-    fn a_broken_file_has_a_reason_and_no_rows() {
-        let read = |bytes: &[u8], packing| open(Bytes::copy_from_slice(bytes), packing, Format::Lines);
-        assert!(read(b"not gzip", Packing::Gzip).unwrap_err().contains("gzip"));
-        assert!(read(b"not zstd", Packing::Zstd).unwrap_err().contains("zstd"));
-        assert!(read(b"{}\n\xff", Packing::None).unwrap_err().contains("byte 3"));
-        assert!(matches!(read(b"\xEF\xBB\xBF{}", Packing::None).unwrap(), Contents::Text(_, text) if text == "{}"));
     }
 }

@@ -10,7 +10,7 @@ use object_store::ObjectStoreExt;
 
 use crate::infer::Inference;
 use crate::listing::Entry;
-use crate::load::{load, load_rows};
+use crate::load::{load_rows, load_sample};
 use crate::rows::{Column, Layout, RowReader};
 
 /// A CSV or JSON object, packed or not.
@@ -40,7 +40,7 @@ impl TextObject {
                 .with("reason", reason)
                 .help("names end with .parquet, .orc, .csv, .tsv, .json, .ndjson, the texts with .gz or .zst too")
         };
-        let contents = load(location, &entry, &settings).await?.map_err(unreadable)?;
+        let contents = load_sample(location, &entry, &settings, None, usize::MAX).await?.map_err(unreadable)?;
         let mut inference = Inference::default();
         inference.add(&contents, usize::MAX, None, true).map_err(unreadable)?;
         let schema = inference.schema();
@@ -66,8 +66,8 @@ impl TextObject {
     ///
     /// # Errors
     /// Where the text breaks off.
-    pub fn next_rows(&mut self) -> Result<Option<RecordBatch>> {
-        while let Some(chunk) = self.reader.next_chunk(BatchBudget::default())? {
+    pub async fn next_rows(&mut self) -> Result<Option<RecordBatch>> {
+        while let Some(chunk) = self.reader.next_chunk(BatchBudget::default()).await? {
             self.misfits += chunk.misfits.len();
             if let Some(rows) = chunk.rows {
                 let columns: Vec<usize> = (0..data_fields(&rows.schema()).fields().len()).collect();

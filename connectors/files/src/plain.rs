@@ -1,11 +1,17 @@
-//! Lines that are read where they lie: a JSON object whose strings hold no escapes, a CSV row without quotes. Whatever is
-//! less plain, or wrong, is for the readers that know everything; both come to the same values.
+//! Values of JSON that are read where they lie: strings without escapes, numbers without exponents. Whatever is less plain,
+//! or wrong, is for the reader that knows everything; both come to the same values.
 
 use arrow::datatypes::DataType;
 use serde_json::Value;
 
 use crate::cell::{Cell, from_json, from_text};
 use crate::rows::Column;
+use crate::scan::string_end;
+
+/// Names of nested objects that are looked through for one like another.
+const NAMES_MAX: usize = 32;
+/// How deep a value is nested that is read where it lies.
+const DEPTH_MAX: usize = 16;
 
 /// A JSON value, as far as it need not be copied.
 #[derive(Debug)]
@@ -15,88 +21,35 @@ pub(crate) enum Plain<'a> {
     /// Digits without an exponent.
     Number(&'a str),
     Text(&'a str),
-    /// A list or an object.
+    /// A list or an object, written as every reader would write it anew: no spaces, no name twice.
+    Compact(&'a str),
+    /// Another list or object.
     Nested(Value),
 }
 
-/// Reads the declared members of one object; `None` where another reader is to look at the line. `found` has a place for each
-/// of `columns`, and is emptied first.
-pub(crate) fn object<'a>(line: &'a str, columns: &[&Column], found: &mut Vec<Option<Plain<'a>>>) -> Option<()> {
-    found.clear();
-    found.resize_with(columns.len(), || None);
-    let bytes = line.as_bytes();
-    let mut at = expect(bytes, space(bytes, 0), b'{')?;
-    at = space(bytes, at);
-    // Members mostly come in the order of the columns.
-    let mut next = 0;
-    while *bytes.get(at)? != b'}' {
-        let (name, behind) = text(line, at)?;
-        at = space(bytes, expect(bytes, space(bytes, behind), b':')?);
-        let is = |place: usize| columns.get(place).is_some_and(|column| column.field.name() == name);
-        let place = if is(next) { Some(next) } else { (0..columns.len()).find(|place| is(*place)) };
-        let (read, behind) = value(line, at)?;
-        if let Some(place) = place {
-            next = place + 1;
-            // Of two members of one name the last counts: not looked for here.
-            if found[place].replace(read).is_some() {
-                return None;
-            }
-        }
-        at = space(bytes, behind);
-        match bytes.get(at)? {
-            b',' => {
-                at = space(bytes, at + 1);
-                if *bytes.get(at)? != b'"' {
-                    return None;
-                }
-            }
-            b'}' => {}
-            _ => return None,
-        }
-    }
-    (space(bytes, at + 1) == bytes.len()).then_some(())
-}
-
-fn space(bytes: &[u8], mut at: usize) -> usize {
-    while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
-        at += 1;
-    }
-    at
-}
-
-fn expect(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
-    (*bytes.get(at)? == byte).then_some(at + 1)
-}
-
-/// Reads a string without escapes; returns it and where it ends.
-fn text(line: &str, at: usize) -> Option<(&str, usize)> {
-    let bytes = line.as_bytes();
-    let from = expect(bytes, at, b'"')?;
-    let length = bytes[from..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-    let end = expect(bytes, from + length, b'"')?;
-    Some((&line[from..end - 1], end))
-}
-
-fn value(line: &str, at: usize) -> Option<(Plain<'_>, usize)> {
+/// Reads the value that begins at `at`, and returns where it ends; `None` where another reader is to look at it.
+pub(crate) fn value(line: &str, at: usize) -> Option<(Plain<'_>, usize)> {
     let bytes = line.as_bytes();
     let word = |word: &str, plain| bytes[at..].starts_with(word.as_bytes()).then_some((plain, at + word.len()));
     match bytes.get(at)? {
-        b'"' => text(line, at).map(|(text, end)| (Plain::Text(text), end)),
+        b'"' => expect_quote(bytes, string_end(bytes, at + 1)).map(|end| (Plain::Text(&line[at + 1..end - 1]), end)),
         b't' => word("true", Plain::Bool(true)),
         b'f' => word("false", Plain::Bool(false)),
         b'n' => word("null", Plain::Null),
         b'[' | b'{' => {
+            if let Some(end) = compact(bytes, at, 0, &mut Names::default()) {
+                return Some((Plain::Compact(&line[at..end]), end));
+            }
             let mut values = serde_json::Deserializer::from_str(&line[at..]).into_iter::<Value>();
             let value = values.next()?.ok()?;
             Some((Plain::Nested(value), at + values.byte_offset()))
         }
-        _ => number(line, at),
+        _ => number_end(bytes, at).map(|end| (Plain::Number(&line[at..end]), end)),
     }
 }
 
-/// Reads a number of JSON without an exponent.
-fn number(line: &str, at: usize) -> Option<(Plain<'_>, usize)> {
-    let bytes = line.as_bytes();
+/// Returns where the number of JSON at `at` ends; `None` where there is none, or one with an exponent.
+fn number_end(bytes: &[u8], at: usize) -> Option<usize> {
     let digits = |from: usize| from + bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     let from = at + usize::from(bytes.get(at) == Some(&b'-'));
     let mut end = digits(from);
@@ -110,21 +63,85 @@ fn number(line: &str, at: usize) -> Option<(Plain<'_>, usize)> {
             return None;
         }
     }
-    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+    (!matches!(bytes.get(end), Some(b'e' | b'E'))).then_some(end)
+}
+
+/// The names of the objects around a place, those of the innermost last.
+#[derive(Default)]
+struct Names {
+    places: [(usize, usize); NAMES_MAX],
+    count: usize,
+}
+
+/// Returns where the compact value at `at` ends; `None` where it is not compact, or no value.
+fn compact(bytes: &[u8], at: usize, depth: usize, names: &mut Names) -> Option<usize> {
+    match bytes.get(at)? {
+        b'"' => expect_quote(bytes, string_end(bytes, at + 1)),
+        b't' => bytes[at..].starts_with(b"true").then_some(at + 4),
+        b'f' => bytes[at..].starts_with(b"false").then_some(at + 5),
+        b'n' => bytes[at..].starts_with(b"null").then_some(at + 4),
+        b'[' if bytes.get(at + 1) == Some(&b']') => Some(at + 2),
+        b'{' if bytes.get(at + 1) == Some(&b'}') => Some(at + 2),
+        open @ (b'[' | b'{') if depth < DEPTH_MAX => {
+            let (mut at, outer) = (at, names.count);
+            loop {
+                at += 1;
+                if *open == b'{' {
+                    at = name(bytes, at, outer, names)?;
+                }
+                at = compact(bytes, at, depth + 1, names)?;
+                match (open, bytes.get(at)?) {
+                    (_, b',') => {}
+                    (b'[', b']') | (b'{', b'}') => {
+                        names.count = outer;
+                        return Some(at + 1);
+                    }
+                    _ => return None,
+                }
+            }
+        }
+        _ => number_end(bytes, at),
+    }
+}
+
+/// Passes over the name at `at` and its colon, where the object has none like it; its names begin at `first`.
+fn name(bytes: &[u8], at: usize, first: usize, names: &mut Names) -> Option<usize> {
+    if bytes.get(at) != Some(&b'"') {
         return None;
     }
-    Some((Plain::Number(&line[at..end]), end))
+    let end = expect_quote(bytes, string_end(bytes, at + 1))?;
+    let found = &bytes[at..end];
+    if names.places[first..names.count].iter().any(|(from, to)| bytes[*from..*to] == *found) {
+        return None;
+    }
+    *names.places.get_mut(names.count)? = (at, end);
+    names.count += 1;
+    (bytes.get(end) == Some(&b':')).then_some(end + 1)
+}
+
+fn expect_quote(bytes: &[u8], at: usize) -> Option<usize> {
+    (bytes.get(at) == Some(&b'"')).then_some(at + 1)
 }
 
 /// Returns the value of a column, as [`from_json`] does; `None` where it is none of the type.
-pub(crate) fn from_plain<'a>(column: &Column, found: Option<Plain<'a>>) -> Option<Cell<'a>> {
-    let data_type = column.field.data_type();
-    match (data_type, found.unwrap_or(Plain::Null)) {
+pub(crate) fn from_plain<'a>(column: &Column, found: Plain<'a>) -> Option<Cell<'a>> {
+    match found {
+        Plain::Text(text) if column.json && *column.field.data_type() == DataType::Utf8 => {
+            Some(Cell::Text(format!("\"{text}\"").into()))
+        }
+        found => of_type(column.field.data_type(), found),
+    }
+}
+
+fn of_type<'a>(data_type: &DataType, found: Plain<'a>) -> Option<Cell<'a>> {
+    match (data_type, found) {
         (_, Plain::Null) => Some(Cell::Null),
-        (DataType::Utf8, Plain::Text(text)) if column.json => Some(Cell::Text(format!("\"{text}\"").into())),
-        (DataType::Utf8, Plain::Text(text) | Plain::Number(text)) => Some(Cell::Text(text.into())),
+        (DataType::Utf8, Plain::Text(text) | Plain::Number(text) | Plain::Compact(text)) => {
+            Some(Cell::Text(text.into()))
+        }
         (DataType::Utf8, Plain::Bool(value)) => Some(Cell::Text(if value { "true" } else { "false" }.into())),
         (_, Plain::Nested(value)) => from_json(data_type, &value).map(Cell::into_owned),
+        (DataType::List(item), Plain::Compact(text)) => list(item.data_type(), text).map(Cell::List),
         (DataType::Boolean, Plain::Bool(value)) => Some(Cell::Bool(value)),
         (DataType::Boolean | DataType::List(_), _) => None,
         (_, Plain::Text(text)) if !text.is_empty() || *data_type == DataType::Binary => from_text(data_type, text),
@@ -141,66 +158,28 @@ pub(crate) fn from_plain<'a>(column: &Column, found: Option<Plain<'a>>) -> Optio
     }
 }
 
-/// Rows of a CSV text without quotes, where every line is a row.
-#[derive(Debug)]
-pub(crate) struct PlainRows {
-    text: String,
-    at: usize,
-    line: u64,
-    delimiter: u8,
-}
-
-impl PlainRows {
-    /// Takes a text whose rows begin at `at`; gives it back where its rows are not plain.
-    pub(crate) fn new(text: String, at: usize, delimiter: u8) -> Result<Self, String> {
-        if text.contains(['"', '\r']) || !delimiter.is_ascii() {
-            return Err(text);
-        }
-        let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() as u64;
-        Ok(Self { text, at, line, delimiter })
+/// Reads the values of a compact list.
+fn list<'a>(item: &DataType, text: &'a str) -> Option<Vec<Cell<'a>>> {
+    let mut cells = Vec::new();
+    let mut at = usize::from(text.strip_prefix('[')? == "]") + 1;
+    while at < text.len() - 1 {
+        let (found, end) = value(text, at)?;
+        cells.push(of_type(item, found)?);
+        at = end + 1;
     }
-
-    /// Reads the next row that is not empty: puts the place of each cell into `places`, and returns the row's line and its
-    /// size. `None` at the end.
-    pub(crate) fn next(&mut self, places: &mut Vec<(usize, usize)>) -> Option<(u64, usize)> {
-        places.clear();
-        let bytes = self.text.as_bytes();
-        while bytes.get(self.at) == Some(&b'\n') {
-            self.at += 1;
-            self.line += 1;
-        }
-        if self.at >= bytes.len() {
-            return None;
-        }
-        let (from, delimiter) = (self.at, self.delimiter);
-        let (mut begun, mut end) = (from, bytes.len());
-        for (length, byte) in bytes[from..].iter().enumerate() {
-            if *byte == delimiter {
-                places.push((begun, from + length));
-                begun = from + length + 1;
-            } else if *byte == b'\n' {
-                end = from + length;
-                break;
-            }
-        }
-        places.push((begun, end));
-        self.at = end + 1;
-        self.line += 1;
-        Some((self.line, end - from + 1))
-    }
-
-    /// Returns a cell by its place.
-    pub(crate) fn cell(&self, (from, to): (usize, usize)) -> &str {
-        &self.text[from..to]
-    }
+    Some(cells)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use arrow::array::Array;
     use arrow::datatypes::Field;
     use lakehead_core::parse_column_type;
+
+    use crate::columns::Columns;
+    use crate::members::Members;
 
     use super::*;
 
@@ -235,7 +214,7 @@ mod tests {
     }
 
     /// Right and wrong, plain and not.
-    const VALUES: [&str; 35] = [
+    const VALUES: [&str; 47] = [
         "1",
         "-1",
         "0",
@@ -271,6 +250,18 @@ mod tests {
         "-",
         "--1",
         "[[[[]]]]",
+        "[\"a\",null,\"b\"]",
+        "[]",
+        "[\"a\\\"\",1]",
+        "{\"a\":{\"a\":1,\"b\":[{\"a\":-0.50},{}]}}",
+        "{\"a\":1,\"b\":{\"c\":2},\"a\":3}",
+        "{\"a\":1,}",
+        "{\"a\":1e2}",
+        "{\"a\":01}",
+        "[true,false,nul]",
+        "{1:2}",
+        "[1}",
+        "{\"a\":1]",
     ];
 
     #[test]
@@ -304,28 +295,23 @@ mod tests {
                 lines.push(format!("{{\"note\":\"n\",\"{}\":{value}}}", column.field.name()));
             }
         }
-        let (mut plain, mut found) = (0, Vec::new());
+        let types = || columns.iter().map(|column| column.field.data_type());
+        let (mut plain, mut members) = (0, Members::new());
         for line in &lines {
-            let Some(()) = object(line, &places, &mut found) else { continue };
+            // What a line does not hold is what the line before it left.
+            let mut filled = Columns::new(types(), 1);
+            members.read("{\"id\":1,\"note\":null,\"rate\":2.5}", &places, &mut filled).unwrap();
+            let Some(()) = members.read(line, &places, &mut filled) else {
+                assert_eq!(filled.finish().unwrap()[0].len(), 1, "{line}");
+                continue;
+            };
             plain += 1;
-            let row: Option<Vec<Cell<'_>>> =
-                places.iter().zip(found.drain(..)).map(|(column, found)| from_plain(column, found)).collect();
-            assert_eq!(Some(row), by_the_long_way(line, &columns), "{line}");
+            let mut expected = Columns::new(types(), 1);
+            expected.push(&mut by_the_long_way(line, &columns).unwrap().expect(line));
+            for (found, expected) in filled.finish().unwrap().iter().zip(expected.finish().unwrap()) {
+                assert_eq!(&found.slice(1, 1), &expected, "{line}");
+            }
         }
-        assert!(plain > 150, "{plain} of {} are plain", lines.len());
-    }
-
-    #[test]
-    fn plain_rows_are_lines() {
-        assert!(
-            PlainRows::new("a\n\"b\"".into(), 0, b',').is_err() && PlainRows::new("a\r\nb".into(), 0, b',').is_err()
-        );
-        let mut rows = PlainRows::new("h\n\n1,é,\n,\n\nlast".into(), 2, b',').unwrap();
-        let (mut places, mut found) = (Vec::new(), Vec::new());
-        while let Some((line, _)) = rows.next(&mut places) {
-            found.push((line, places.iter().map(|place| rows.cell(*place).to_owned()).collect::<Vec<_>>()));
-        }
-        let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
-        assert_eq!(found, [(3, row(&["1", "é", ""])), (4, row(&["", ""])), (6, row(&["last"]))]);
+        assert!(plain > 100, "{plain} of {} are plain", lines.len());
     }
 }

@@ -14,7 +14,7 @@ use lakehead_lakefile::{Location, load_metadata};
 
 use crate::infer::Inference;
 use crate::listing::{Entry, Ledger, excluded, list};
-use crate::load::{Contents, load, load_rows};
+use crate::load::{Contents, load_rows, load_sample};
 use crate::pattern::Pattern;
 use crate::retire::{Retirement, copy_below};
 use crate::rows::{Chunk, Column, Layout, RowReader, check_types};
@@ -185,7 +185,7 @@ impl Source for FilesSource {
                 return Ok(event);
             }
             if let Some((_, reader)) = self.open.as_mut() {
-                if let Some(chunk) = reader.next_chunk(budget)? {
+                if let Some(chunk) = reader.next_chunk(budget).await? {
                     self.take(chunk);
                 } else if let Some((entry, _)) = self.open.take() {
                     self.finish(entry);
@@ -343,7 +343,7 @@ pub(crate) async fn discover(discovery: &Discovery) -> Result<Vec<TableSpec>> {
     let mut inference = Inference::default();
     let mut reasons = Vec::new();
     for entry in entries.iter().take(SAMPLE_FILES_MAX) {
-        let found = match load(&location, entry, settings).await? {
+        let found = match load_sample(&location, entry, settings, delimiter(settings)?, sample).await? {
             Ok(Contents::Binary(bytes)) => match load_metadata(&bytes) {
                 Ok(metadata) => {
                     let schema = readable(metadata.schema());

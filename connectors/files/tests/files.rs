@@ -15,6 +15,8 @@ use lakehead_core::{
 };
 use lakehead_files::CONNECTOR;
 
+#[path = "files/corrupt.rs"]
+mod corrupt;
 #[path = "files/windows.rs"]
 mod windows;
 

@@ -7,13 +7,15 @@ use arrow::row::{RowConverter, SortField};
 use lakehead_core::Result;
 use parquet::schema::types::ColumnPath;
 
-/// Rows that are looked at.
+/// Rows that are looked at, at least where there are as many: a small file is not worth more.
 const SAMPLE_ROWS: usize = 512;
+/// Rows that are looked at in a large first batch, a quarter of it: among so many, some thousand words repeat themselves.
+const SAMPLE_ROWS_MAX: usize = 16_384;
 
 /// Returns the columns for which a dictionary would not pay: more than half of the first values differ. Each value would be
 /// hashed, and stand in the dictionary and as a number beside it, until the encoder gave up at a megabyte.
 pub(crate) fn without_dictionary(rows: &RecordBatch) -> Result<Vec<ColumnPath>> {
-    let sample = rows.slice(0, rows.num_rows().min(SAMPLE_ROWS));
+    let sample = rows.slice(0, rows.num_rows().min((rows.num_rows() / 4).clamp(SAMPLE_ROWS, SAMPLE_ROWS_MAX)));
     let mut columns = Vec::new();
     for (field, column) in sample.schema_ref().fields().iter().zip(sample.columns()) {
         // The leaves of a nested column keep theirs.
@@ -50,5 +52,10 @@ mod tests {
         assert_eq!(names(&rows), ["numbers"]);
         assert!(names(&rows.slice(0, 0)).is_empty(), "nothing is known of no rows");
         assert_eq!(names(&rows.slice(0, 1)).len(), 3, "one row needs none");
+        let many: ArrayRef =
+            Arc::new((0..50_000_u64).map(|n| Some((n * 7919 % 5003).to_string())).collect::<StringArray>());
+        let rows = RecordBatch::try_from_iter([("many", many)]).unwrap();
+        assert!(names(&rows).is_empty(), "ten times each");
+        assert_eq!(names(&rows.slice(0, 2000)), ["many"], "few of them");
     }
 }

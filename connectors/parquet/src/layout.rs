@@ -103,6 +103,17 @@ impl Slots {
         self.slots.get(number as usize)
     }
 
+    /// Returns the slot of all rows, where the layout has one alone.
+    pub(crate) fn only(&mut self) -> Option<u32> {
+        if !self.layout.partition_by.is_empty() || self.layout.buckets.is_some() {
+            return None;
+        }
+        if self.slots.is_empty() {
+            self.slots.push(Slot { partition: Vec::new(), bucket: None });
+        }
+        Some(0)
+    }
+
     /// Returns the number of every row's slot.
     pub(crate) fn number(&mut self, rows: &RecordBatch) -> Result<UInt32Array> {
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.layout.partition_by.len() + 1);
@@ -116,11 +127,8 @@ impl Slots {
             let rule = buckets.rule().ok_or_else(|| Error::bug("a bucket hash is unknown"))?;
             columns.push(Arc::new(UInt32Array::from(rule.numbers(rows, &buckets.columns, buckets.count)?)));
         }
-        if columns.is_empty() {
-            if self.slots.is_empty() {
-                self.slots.push(Slot { partition: Vec::new(), bucket: None });
-            }
-            return Ok(UInt32Array::from(vec![0; rows.num_rows()]));
+        if let Some(slot) = self.only() {
+            return Ok(UInt32Array::from(vec![slot; rows.num_rows()]));
         }
         let keys = self.converter.convert_columns(&columns)?;
         let mut numbers = Vec::with_capacity(rows.num_rows());

@@ -80,6 +80,12 @@ impl StageWriters {
 
     /// Adds rows that have the table's columns.
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        if !self.ordered
+            && let Some(slot) = self.slots.only()
+            && self.is_open(slot)?
+        {
+            return self.write_open(slot, rows).await;
+        }
         let slots = self.slots.number(rows)?;
         let data = self.without_partition_columns(rows)?;
         if self.ordered {

@@ -9,7 +9,7 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
-use futures::{FutureExt, TryStreamExt};
+use futures::TryStreamExt;
 use lakehead_core::{Clock, Error, Result, RunContext, Settings, SystemClock};
 use lakehead_engine::rows_to_json;
 use lakehead_files::TextObject;
@@ -68,18 +68,18 @@ pub(crate) async fn peek(arguments: &Peek, common: &Common) -> Result<Ended> {
         let mut first = batches.try_next().await?;
         let schema = first.as_ref().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
         let Some(wanted) = wanted(&schema, &text, columns, limit)? else { return Ok(Ended::Errors) };
-        // The object is in memory: nothing is waited for, and no more of it is unpacked than is shown.
-        let mut next = || match first.take() {
-            None => batches.try_next().now_or_never().transpose().map(Option::flatten),
+        // No more of the object is unpacked than is shown.
+        let next = async || match first.take() {
+            None => batches.try_next().await,
             first => Ok(first),
         };
-        Found { bytes_read: size, ..from_batches(&mut next, &wanted)? }
+        Found { bytes_read: size, ..from_batches(next, &wanted).await? }
     } else {
         let mut object = TextObject::open(&location, &name).await?;
         let Some(wanted) = wanted(&Arc::clone(object.schema()), &text, columns, limit)? else {
             return Ok(Ended::Errors);
         };
-        let found = from_batches(|| object.next_rows(), &wanted)?;
+        let found = from_batches(async || object.next_rows().await, &wanted).await?;
         Found { bytes_read: object.bytes, misfits: object.misfits, ..found }
     };
     show(&found, size, common)?;
@@ -178,11 +178,11 @@ async fn from_parquet(file: SelectiveFile, wanted: Wanted) -> Result<Found> {
     Ok(Found { rows, bytes_read: bytes.load(Ordering::Relaxed), misfits: 0 })
 }
 
-fn from_batches(mut next: impl FnMut() -> Result<Option<RecordBatch>>, wanted: &Wanted) -> Result<Found> {
+async fn from_batches(mut next: impl AsyncFnMut() -> Result<Option<RecordBatch>>, wanted: &Wanted) -> Result<Found> {
     let mut found = Found::default();
     let mut left = wanted.limit;
     while left > 0 {
-        let Some(mut rows) = next()? else { break };
+        let Some(mut rows) = next().await? else { break };
         if let Some(Compiled { schema, predicate }) = &wanted.condition {
             let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
             let holds = predicate.evaluate(&picked(&rows, &names)?)?;

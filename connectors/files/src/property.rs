@@ -1,0 +1,317 @@
+//! The rows of any text are those that a reader of whole texts finds, wherever the text is cut.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::concat;
+use arrow::datatypes::Field;
+use futures::executor::block_on;
+use lakehead_core::{BatchBudget, column_type_name, parse_column_type};
+use serde_json::{Map, Value};
+
+use crate::cell::{Cell, from_json, from_text, to_array};
+use crate::feed::Feed;
+use crate::load::Format;
+use crate::rows::{Column, Layout};
+use crate::text::TextReader;
+
+/// Columns, and the rows that do not fit: what they are, why, and their lines.
+type Read = (Vec<ArrayRef>, Vec<(String, String, u64)>);
+
+/// Numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+}
+
+const COLUMNS: [(&str, &str); 6] = [
+    ("id", "bigint"),
+    ("note", "varchar"),
+    ("amount", "decimal(12, 2)"),
+    ("at", "timestamptz"),
+    ("rate", "double"),
+    ("raw", "varchar"),
+];
+
+/// Right and wrong, short and long, of one form and of another.
+const VALUES: [&str; 20] = [
+    "1",
+    "-2",
+    "007",
+    "1.50",
+    "-0",
+    "0.5",
+    "1e2",
+    "12345678901234567890",
+    "abc",
+    "a longer text",
+    "\u{e9}",
+    " 3 ",
+    "",
+    "2026-01-31T23:59:59.5Z",
+    "2026-01-31 23:59:59+02:00",
+    "true",
+    "null",
+    "99999999999.99",
+    "3.141592",
+    "x",
+];
+
+/// A value of JSON for each column.
+const GOOD: [&str; 6] = ["17", "\"text\"", "-12.50", "\"2026-01-31T23:59:59.5Z\"", "0.25", "{\"a\":[1, \"x\"]}"];
+
+fn layout(null: &str) -> Layout {
+    let column = |(name, of): (&str, &str)| Column {
+        field: Arc::new(Field::new(name, parse_column_type(of).unwrap(), true)),
+        star: None,
+        json: name == "raw",
+    };
+    Layout {
+        columns: COLUMNS.into_iter().map(column).collect(),
+        header: true,
+        delimiter: None,
+        null: null.into(),
+        may_lack: true,
+    }
+}
+
+/// Reads a text in blocks of some size and batches of another.
+fn found(format: Format, text: &str, layout: &Layout, dice: &mut Dice) -> Result<Read, String> {
+    let (feed, cut) = Feed::of_text(text, format, b',', 1 + dice.below(80))?;
+    let mut reader = block_on(TextReader::open(feed, cut, b',', layout)).unwrap()?;
+    let budget = BatchBudget { rows_max: 1 + dice.below(9), ..BatchBudget::default() };
+    let (mut parts, mut misfits) = (vec![Vec::new(); COLUMNS.len()], Vec::new());
+    while let Some(rows) = block_on(reader.next_rows(layout, budget)).unwrap() {
+        for (part, column) in parts.iter_mut().zip(rows.columns) {
+            assert_eq!(column.len(), rows.rows);
+            part.push(column);
+        }
+        misfits.extend(rows.misfits);
+    }
+    let columns = parts.iter().zip(&layout.columns).map(|(parts, column)| {
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        if parts.is_empty() { to_array(column.field.data_type(), vec![]).unwrap() } else { concat(&parts).unwrap() }
+    });
+    Ok((columns.collect(), misfits))
+}
+
+/// Makes columns of rows, each of which fits or does not.
+fn columns(layout: &Layout, rows: Vec<Result<Vec<Cell<'static>>, (String, String, u64)>>) -> Read {
+    let (mut cells, mut misfits) = (vec![Vec::new(); COLUMNS.len()], Vec::new());
+    for row in rows {
+        match row {
+            Ok(row) => row.into_iter().zip(&mut cells).for_each(|(cell, column)| column.push(cell)),
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    let arrays = cells.into_iter().zip(&layout.columns).map(|(cells, c)| to_array(c.field.data_type(), cells).unwrap());
+    (arrays.collect(), misfits)
+}
+
+fn reason(column: &Column) -> String {
+    format!("column `{}` holds no {}", column.field.name(), column_type_name(column.field.data_type()))
+}
+
+fn object_row(
+    value: &Value,
+    raw: &str,
+    line: u64,
+    layout: &Layout,
+) -> Result<Vec<Cell<'static>>, (String, String, u64)> {
+    let Value::Object(object) = value else {
+        let raw = Value::Object(Map::from_iter([("_line".to_owned(), raw.into())]));
+        return Err((raw.to_string(), "the row is no JSON object".into(), line));
+    };
+    let cell = |column: &Column| {
+        let cell = match object.get(column.field.name()).unwrap_or(&Value::Null) {
+            text @ Value::String(_) if column.json => Some(Cell::Text(text.to_string().into())),
+            value => from_json(column.field.data_type(), value).map(Cell::into_owned),
+        };
+        cell.ok_or_else(|| (raw.to_owned(), reason(column), line))
+    };
+    layout.columns.iter().map(cell).collect()
+}
+
+fn expected_lines(text: &str, layout: &Layout) -> Read {
+    let row = |(line, text): (usize, &str)| {
+        let line = line as u64 + 1;
+        match serde_json::from_str::<Value>(text) {
+            Ok(value) => object_row(&value, text, line, layout),
+            Err(_) => {
+                let raw = Value::Object(Map::from_iter([("_line".to_owned(), text.into())]));
+                Err((raw.to_string(), "the line is not JSON".into(), line))
+            }
+        }
+    };
+    let lines = text.split('\n').map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
+    columns(layout, lines.map(row).collect())
+}
+
+fn expected_csv(text: &str, layout: &Layout) -> Read {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+    let names: Vec<String> = reader.headers().unwrap().iter().map(|name| name.trim().to_owned()).collect();
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.unwrap();
+        let from = record.position().unwrap().byte() as usize;
+        let start = from + text[from..].bytes().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+        let line = 1 + text[..start].matches('\n').count() as u64;
+        let name = |n: usize| names.get(n).cloned().unwrap_or_else(|| format!("_{}", n + 1));
+        let raw = Map::from_iter(record.iter().enumerate().map(|(n, cell)| (name(n), cell.into())));
+        let misfit = |reason| (Value::Object(raw.clone()).to_string(), reason, line);
+        if record.len() != names.len() {
+            rows.push(Err(misfit(format!("the row has {} cells instead of {}", record.len(), names.len()))));
+            continue;
+        }
+        let cell = |column: &Column| {
+            let place = names.iter().position(|name| name == column.field.name());
+            match place.and_then(|place| record.get(place)).filter(|text| *text != layout.null) {
+                None => Ok(Cell::Null),
+                Some(text) => from_text(column.field.data_type(), text)
+                    .map(Cell::into_owned)
+                    .ok_or_else(|| misfit(reason(column))),
+            }
+        };
+        rows.push(layout.columns.iter().map(cell).collect());
+    }
+    columns(layout, rows)
+}
+
+fn expected_array(text: &str, layout: &Layout) -> Option<Read> {
+    let Value::Array(values) = serde_json::from_str(text).ok()? else { return None };
+    // Where each value begins is for the other forms to show.
+    let row = |value: &Value| object_row(value, &value.to_string(), 0, layout);
+    Some(columns(layout, values.iter().map(row).collect()))
+}
+
+/// Returns whether a quoted cell is open at the end, by a look at every byte.
+fn is_open(text: &str) -> bool {
+    let (mut at_start, mut quoted) = (true, false);
+    let mut bytes = text.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        if quoted {
+            quoted = byte != b'"' || bytes.next_if_eq(&b'"').is_some();
+            continue;
+        }
+        quoted = at_start && byte == b'"';
+        at_start = matches!(byte, b',' | b'\n' | b'\r');
+    }
+    quoted
+}
+
+fn json_value(dice: &mut Dice) -> String {
+    match dice.below(12) {
+        0..=3 => dice.pick(&VALUES).to_owned(),
+        4..=7 => format!("\"{}\"", dice.pick(&VALUES)),
+        8 => dice.pick(&["\"a\\nb\"", "\"\\u00e9\\\"\"", "\"\\ud800\"", "\"\t\""]).to_owned(),
+        9 => dice.pick(&["[1, 2]", "{\"a\":{\"b\":[]}}", "[\"],[\"]", "{\"a\":1,\"a\":2}", "[1,]", "{ }"]).to_owned(),
+        _ => dice.below(1_000_000).to_string(),
+    }
+}
+
+fn json_object(dice: &mut Dice) -> String {
+    let space = |dice: &mut Dice| dice.pick(&["", "", "", " ", "\t"]).to_owned();
+    let mut members = Vec::new();
+    for ((name, _), good) in COLUMNS.into_iter().zip(GOOD) {
+        let name = if dice.below(9) == 0 { dice.pick(&["other", "id", "n\u{e9}", "r\\u0061w"]) } else { name };
+        if dice.below(7) > 0 {
+            let value = if dice.below(4) > 0 { good.to_owned() } else { json_value(dice) };
+            members.push(format!("\"{name}\"{}:{}{value}", space(dice), space(dice)));
+        }
+    }
+    if dice.below(3) == 0 {
+        members.reverse();
+    }
+    format!("{}{{{}}}{}", space(dice), members.join(dice.pick(&[",", ",", ", ", " ,"])), space(dice))
+}
+
+#[test]
+fn lines_of_json_have_the_rows_that_a_reader_of_whole_lines_finds() {
+    let (mut dice, layout, mut fits) = (Dice(1), layout(""), 0);
+    for _ in 0..1000 {
+        let mut text = String::new();
+        for _ in 0..dice.below(7) {
+            let line = if dice.below(20) == 0 { json_value(&mut dice) } else { json_object(&mut dice) };
+            text += &line;
+            text += dice.pick(&["\n", "\n", "\r\n", "\n\n", "\n \n"]);
+        }
+        if dice.below(2) == 0 {
+            text += &json_object(&mut dice);
+        }
+        let expected = expected_lines(&text, &layout);
+        fits += expected.0[0].len();
+        assert_eq!(found(Format::Lines, &text, &layout, &mut dice).unwrap(), expected, "{text}");
+        // A mark of the encoding is no part of the text.
+        assert_eq!(found(Format::Lines, &format!("\u{feff}{text}"), &layout, &mut dice).unwrap(), expected, "{text}");
+    }
+    assert!(fits > 300, "{fits}");
+}
+
+#[test]
+fn csv_rows_are_those_of_the_csv_crate() {
+    let (mut dice, mut fits, mut open) = (Dice(2), 0, 0);
+    for round in 0..1500 {
+        let layout = layout(dice.pick(&["", "", "", "null", "1"]));
+        let mut text =
+            dice.pick(&["id,note,amount,at,rate,raw\n", "raw,x,id,note\r\n", "\n\"note\", id \r"]).to_owned();
+        let cells = text.matches(',').count() + 1;
+        for _ in 0..dice.below(8) {
+            let length = if dice.below(9) == 0 { dice.below(9) } else { cells };
+            let row = (0..length).map(|_| match dice.below(14) {
+                0 => "\"a \"\"quote\"\", and\r\nlines\"".to_owned(),
+                1 => format!("\"{}\"", dice.pick(&VALUES)),
+                2 if round % 3 == 0 => dice.pick(&["\"", "a\"b", "\"a\"b\"", "\"\"\"\"", "\"\"x"]).to_owned(),
+                3..=6 => dice.below(1_000_000).to_string(),
+                _ => dice.pick(&VALUES).to_owned(),
+            });
+            text += &row.collect::<Vec<_>>().join(",");
+            text += dice.pick(&["\n", "\n", "\r\n", "\r", "\n\n", "\r\n\r\n"]);
+        }
+        if dice.below(2) == 0 {
+            text.truncate(text.trim_end_matches(['\n', '\r']).len());
+        }
+        let found = found(Format::Csv, &text, &layout, &mut dice);
+        if is_open(&text) {
+            open += 1;
+            assert!(found.unwrap_err().ends_with("never ends"), "{text:?}");
+            continue;
+        }
+        let expected = expected_csv(&text, &layout);
+        fits += expected.0[0].len();
+        assert_eq!(found.unwrap(), expected, "{text:?}");
+    }
+    assert!(fits > 500 && open > 10, "{fits} {open}");
+}
+
+#[test]
+fn an_array_is_cut_between_its_values() {
+    let (mut dice, layout, mut whole) = (Dice(3), layout(""), 0);
+    for _ in 0..1000 {
+        let values: Vec<String> = (0..dice.below(6)).map(|_| json_object(&mut dice)).collect();
+        let mut text = format!(" [{}]\n", values.join(dice.pick(&[",", ",\n", " , "])));
+        if dice.below(8) == 0 {
+            text.insert(1 + dice.below(2), dice.pick(&["]", "[", ",", "\""]).chars().next().unwrap());
+        }
+        let found = found(Format::Json, &text, &layout, &mut dice);
+        match expected_array(&text, &layout) {
+            Some((columns, misfits)) if text.starts_with(" [") => {
+                whole += 1;
+                let (found, told) = found.expect(&text);
+                assert_eq!(found, columns, "{text}");
+                let told: Vec<_> = told.into_iter().map(|(raw, reason, _)| (raw, reason, 0)).collect();
+                assert_eq!(told, misfits, "{text}");
+            }
+            _ if text.trim_start().starts_with('[') => assert!(found.is_err(), "{text}"),
+            _ => {}
+        }
+    }
+    assert!(whole > 200, "{whole}");
+}
