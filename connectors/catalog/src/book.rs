@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lakehead_core::{DiskFault, Error, ListedPartition, Micros, Result};
+use lakehead_core::{Error, ListedPartition, Micros, Result, state_disk_error};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +79,7 @@ impl Book {
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut connection).map_err(|error| {
-            let known = disk_error(&error)
+            let known = state_disk_error(&error)
                 .unwrap_or_else(|| Error::external("R0622", "the embedded catalog did not answer").help(ANEW));
             known.with("file", self.path.display()).caused_by(error)
         })
@@ -265,22 +265,11 @@ fn differences(found: &Definition, wanted: &Definition) -> Result<Vec<Difference
 }
 
 fn unusable(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let known = disk_error(&error).unwrap_or_else(|| {
+    let known = state_disk_error(&error).unwrap_or_else(|| {
         Error::user("R0621", "the embedded catalog cannot be opened")
             .help("give the user who runs lakehead the right to write there, or change `state` in lakehead.toml")
     });
     known.with("file", path.display()).caused_by(error)
-}
-
-/// Returns what the disk of the state folder has answered, but for a missing right.
-fn disk_error(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
-    match DiskFault::of(error)? {
-        DiskFault::Full => Some(
-            Error::incident("R0650", "the disk of the state folder is full")
-                .help("free space there, or change `state` in lakehead.toml; the lake's tables are whole without it"),
-        ),
-        fault => fault.common(),
-    }
 }
 
 fn as_json(value: &impl Serialize) -> Result<String> {

@@ -58,6 +58,18 @@ impl DiskFault {
     }
 }
 
+/// Returns what the disk of the state folder has answered, but for a missing right.
+pub fn state_disk_error(error: &(dyn StdError + 'static)) -> Option<Error> {
+    match DiskFault::of(error)? {
+        DiskFault::Full => {
+            Some(Error::incident("R0650", "the disk of the state folder is full").help(
+                "free space there, or change `state` in lakehead.toml; positions stand in the lake: the next run goes on from them",
+            ))
+        }
+        fault => fault.common(),
+    }
+}
+
 /// Returns the text of an error and of its causes, outermost first.
 pub fn chain_text(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();

@@ -31,7 +31,7 @@ pub use connector::{
     OptionSpec, PastAge, RECORDED, Records, Replicate, RunContext, SinkRole, SinkSpec, SourceRole, SourceSpec,
     TableSpec, WriteMode,
 };
-pub use disk::{DiskFault, chain_text};
+pub use disk::{DiskFault, chain_text, state_disk_error};
 pub use error::{Blame, Error, Result, Retry};
 pub use lifecycle::{LIFECYCLE_TAG, Lifecycle, Replica, StorageClass, Transition};
 pub use record::{Created, RecordStore};

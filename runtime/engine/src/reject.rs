@@ -31,6 +31,34 @@ pub struct Rejected {
     pub raw: String,
 }
 
+/// Dead letters that are held at most: a file may hold nothing but rows that do not fit.
+const LETTERS_MAX: usize = 8192;
+/// Bytes of their rows that are held at most.
+const LETTER_BYTES_MAX: usize = 4 << 20;
+
+/// Dead letters that wait for their table.
+#[derive(Debug, Default)]
+pub(crate) struct Letters {
+    list: Vec<Rejected>,
+    bytes: usize,
+}
+
+impl Letters {
+    pub(crate) fn extend(&mut self, letters: Vec<Rejected>) {
+        self.bytes += letters.iter().map(|letter| letter.raw.len()).sum::<usize>();
+        self.list.extend(letters);
+    }
+
+    /// Returns whether they are to be handed on before the round ends.
+    pub(crate) fn are_many(&self) -> bool {
+        self.list.len() >= LETTERS_MAX || self.bytes >= LETTER_BYTES_MAX
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Rejected> {
+        std::mem::take(self).list
+    }
+}
+
 /// Makes a dead letter of every row.
 pub(crate) fn reject(
     rows: &RecordBatch,
@@ -78,4 +106,32 @@ pub(crate) fn to_batch(rejected: &[Rejected], pipeline: &str, now: Micros) -> Re
         column(&|row| Some(row.raw.clone())),
     ];
     Ok(RecordBatch::try_new(dead_letter_schema(), columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_many_by_their_number_or_by_their_bytes() {
+        let letter = |bytes: usize| Rejected {
+            node: "rows".into(),
+            reason: "misfit",
+            expectation: None,
+            error: None,
+            source: None,
+            position: None,
+            op: None,
+            raw: "x".repeat(bytes),
+        };
+        for (letters, bytes) in [(LETTERS_MAX, 1), (4, LETTER_BYTES_MAX / 4)] {
+            let mut held = Letters::default();
+            held.extend(vec![letter(bytes); letters - 1]);
+            assert!(!held.are_many());
+            held.extend(vec![letter(bytes)]);
+            assert!(held.are_many());
+            assert_eq!(held.take().len(), letters);
+            assert!(!held.are_many(), "what was taken is not held");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use crate::chain::Progress;
 use crate::event::{Event, Observer};
 use crate::fate::rejected_as_deletes;
 use crate::flow::{Flow, Output};
-use crate::reject::Rejected;
+use crate::reject::{Letters, Rejected};
 use crate::source_task::{SourceTask, gone};
 use held::Held;
 use pace::Pace;
@@ -144,7 +144,7 @@ struct Run<'a> {
     collect: bool,
     /// Rows that wait to be ordered by `sequence_by`, by sink.
     unordered: HashMap<usize, Vec<RecordBatch>>,
-    rejected: Vec<Rejected>,
+    rejected: Letters,
     rows: u64,
     bytes: u64,
     held: Held,
@@ -279,7 +279,7 @@ impl<'a> Run<'a> {
             collected: Vec::new(),
             collect,
             unordered: HashMap::new(),
-            rejected: Vec::new(),
+            rejected: Letters::default(),
             rows: 0,
             bytes: 0,
             held: Held::default(),
@@ -467,7 +467,10 @@ impl<'a> Run<'a> {
             SourceEvent::Schema { table, schema } => self.evolve(number, &table, &schema).await,
             SourceEvent::Rejected { origin, reason } => self.input_rejected(number, origin, reason),
             SourceEvent::WindowClosed { origin, interval } => self.window_closed(number, origin, interval),
-            SourceEvent::Misfits { rows, .. } => self.misfits(number, rows),
+            SourceEvent::Misfits { rows, .. } => {
+                self.misfits(number, rows)?;
+                self.stage_many_dead_letters().await
+            }
         }
     }
 
@@ -505,7 +508,7 @@ impl<'a> Run<'a> {
         for (node, rows) in sinks {
             self.stage(node, rows).await?;
         }
-        Ok(())
+        self.stage_many_dead_letters().await
     }
 
     async fn stage(&mut self, node: usize, rows: RecordBatch) -> Result<()> {

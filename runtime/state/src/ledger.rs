@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use lakehead_core::{DiskFault, Error, Micros, Result, TableFigures};
+use lakehead_core::{DiskFault, Error, Micros, Result, TableFigures, state_disk_error};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
@@ -389,7 +389,7 @@ impl Ledger {
 }
 
 fn unusable(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let known = disk_error(&error).unwrap_or_else(|| {
+    let known = state_disk_error(&error).unwrap_or_else(|| {
         Error::user("R0961", "the ledger cannot be opened")
             .help("give the user who runs lakehead the right to write there, or change `state` in lakehead.toml")
     });
@@ -397,24 +397,13 @@ fn unusable(path: &Path, error: impl std::error::Error + Send + Sync + 'static) 
 }
 
 fn failed(path: &Path, error: rusqlite::Error) -> Error {
-    let known = match disk_error(&error) {
+    let known = match state_disk_error(&error) {
         Some(known) => known,
         None if DiskFault::of(&error) == Some(DiskFault::Forbidden) => return unusable(path, error),
         None => Error::external("R0962", "the ledger did not answer")
             .help("try again; it can be removed while lakehead is stopped: positions stand in the lake"),
     };
     known.with("file", path.display()).caused_by(error)
-}
-
-/// Returns what the disk of the state folder has answered, but for a missing right.
-fn disk_error(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
-    match DiskFault::of(error)? {
-        DiskFault::Full => Some(
-            Error::incident("R0650", "the disk of the state folder is full")
-                .help("free space there, or change `state` in lakehead.toml; positions stand in the lake: the next run goes on from them"),
-        ),
-        fault => fault.common(),
-    }
 }
 
 #[cfg(test)]

@@ -139,3 +139,30 @@ fn a_step_over_whole_inputs_counts_no_refused_row() {
     let said = fail(folder.path(), &["check"], 1);
     assert!(said.starts_with("error[E0514]: `on_reject` says nothing in `mode = append`\n"), "{said}");
 }
+
+/// A file that holds little but broken rows: they are handed on in parts, and committed with the one that fits.
+#[test]
+fn letters_of_one_file_that_are_many_come_in_one_commit() {
+    let folder = project(
+        "connection drops files { path = \"in\" }\nconnection lake delta { path = \"lake\" }\n\
+         pipeline p {\n  source rows = drops { path = \"*.csv\", columns = { id = bigint }, on_misfit = dead_letter }\n\
+         sink lake { table = \"t\", mode = append }\n  dead_letter lake { table = \"rejects\" }\n}\n",
+    );
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    let broken: String = (0..30_000).map(|n| format!("x{n}\n")).collect();
+    std::fs::write(folder.path().join("in/a.csv"), format!("id\n7\n{broken}")).unwrap();
+    let said = succeed(folder.path(), &["run", "p"]);
+    assert!(said.contains("30,000 rows set aside") && said.contains("1 written"), "{said}");
+    let log = std::fs::read_dir(folder.path().join("lake/rejects/_delta_log")).unwrap();
+    let entries = log.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap_or_default());
+    let rows: Vec<usize> = entries.map(|entry| counted(&entry)).filter(|rows| *rows > 0).collect();
+    assert_eq!(rows, [30_000]);
+}
+
+/// Returns the rows of the files that an entry of a log adds.
+fn counted(entry: &str) -> usize {
+    let added = entry.lines().filter(|line| line.contains("\"add\""));
+    let rows =
+        added.filter_map(|line| line.split("numRecords\\\":").nth(1)?.split([',', '}']).next()?.parse::<usize>().ok());
+    rows.sum()
+}

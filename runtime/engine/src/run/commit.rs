@@ -63,8 +63,13 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Hands dead letters on to their table before they are many; the round commits them with the others.
+    pub(super) async fn stage_many_dead_letters(&mut self) -> Result<()> {
+        if self.rejected.are_many() { self.stage_dead_letters().await } else { Ok(()) }
+    }
+
     async fn stage_dead_letters(&mut self) -> Result<()> {
-        let rejected = std::mem::take(&mut self.rejected);
+        let rejected = self.rejected.take();
         if rejected.is_empty() {
             return Ok(());
         }
