@@ -31,3 +31,4 @@ mod stories;
 mod tidy;
 mod unity;
 mod unsound;
+mod verified;

@@ -1,12 +1,14 @@
 //! `lakehead verify`: counts and order-free checksums per key range, source against lake.
 
+mod newest;
+mod sums;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use lakehead_core::{
     BatchBudget, Checkpoint, Error, IS_CURRENT, IS_DELETED, Lifecycle, Micros, Result, RunContext, Settings,
     SourceEvent, Value, WriteMode,
@@ -17,6 +19,8 @@ use lakehead_plan::{NodeKind, Plan, SinkPlan};
 use lakehead_sql::{Parameters, Sql};
 use serde_json::json;
 
+use self::newest::Newest;
+use self::sums::{RANGE_KEYS, Ranges};
 use super::peek::table_source;
 use super::run::Runner;
 use super::{Ended, find_plan};
@@ -25,22 +29,12 @@ use crate::parts::Building;
 use crate::project::load;
 use crate::show::grouped;
 
-/// Keys of one range, where the first key column is a whole number.
-const RANGE_KEYS: i64 = 1_000_000;
-
-/// Rows of one range: how many, and a sum of their hashes that does not depend on their order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
-    rows: u64,
-    hash: u128,
-}
-
-type Ranges = BTreeMap<Option<i64>, Sum>;
-
 /// Rows of one side.
 #[derive(Debug, Default)]
 struct Side {
     ranges: Ranges,
+    /// Takes the rows instead, where a key may come again, until all are there.
+    newest: Option<Newest>,
     /// Rows past the age at which they expire: the lake may still hold them, or not, and rightly so.
     expired: u64,
 }
@@ -52,7 +46,7 @@ pub(crate) async fn verify(arguments: &Verify, common: &Common) -> Result<Ended>
     let Some(mut plan) = find_plan(&loaded, &arguments.pipeline, common)? else { return Ok(Ended::Errors) };
     crate::environment::fill_secrets(&mut plan, &loaded.planned.secrets)?;
     let runner = Runner::new(&loaded, sql, Arc::new(Silent))?;
-    let mut expected: BTreeMap<usize, (Side, SchemaRef)> = BTreeMap::new();
+    let mut expected: BTreeMap<usize, Side> = BTreeMap::new();
     // One moment for both sides: what expires while they are read would be on one alone.
     let now = runner.engine.clock.now();
     let rejected = read_source(&runner, &plan, arguments.table.as_deref(), now, &mut expected).await?;
@@ -69,9 +63,11 @@ pub(crate) async fn verify(arguments: &Verify, common: &Common) -> Result<Ended>
             not_compared(sink, common);
             continue;
         }
-        let (source, _) = expected.remove(&number).unwrap_or_else(|| (Side::default(), source_columns(sink)));
+        let mut source = expected.remove(&number).unwrap_or_default();
+        let older = source.settle()?;
         let lake = read_lake(&runner, &plan, sink, now).await?;
         differs += compare(sink, &source.ranges, &lake.ranges, common);
+        say_older(sink, older, common);
         say_expired(sink, &source, &lake, common);
     }
     match common.format {
@@ -91,6 +87,17 @@ fn not_compared(sink: &SinkPlan, common: &Common) {
     match common.format {
         Format::Json => println!("{}", json!({ "table": sink.table, "mode": mode, "compared": false })),
         Format::Text => eprintln!("{}: `mode = {mode}` holds more than the source does; not compared", sink.table),
+    }
+}
+
+/// Says why the source has fewer rows here than it was read to have.
+fn say_older(sink: &SinkPlan, older: u64, common: &Common) {
+    match common.format {
+        Format::Json if older > 0 => println!("{}", json!({ "table": sink.table, "source_rows_older": older })),
+        Format::Text if older > 0 => {
+            println!(" not compared: {} rows of the source that have a newer one of their key", grouped(older));
+        }
+        _ => {}
     }
 }
 
@@ -118,7 +125,7 @@ async fn read_source(
     plan: &Plan,
     only: Option<&str>,
     now: Micros,
-    expected: &mut BTreeMap<usize, (Side, SchemaRef)>,
+    expected: &mut BTreeMap<usize, Side>,
 ) -> Result<u64> {
     let run = RunContext { id: "verify".into(), start: now, end: now };
     let parameters = Parameters::new(&plan.parameters, &run, "", now);
@@ -161,7 +168,10 @@ async fn read_source(
                     let output = flow.push(vec![(stream, rows)]).await?;
                     rejected += output.rejected.len() as u64;
                     for (number, rows) in output.sinks {
-                        add(plan, number, &rows, now, expected)?;
+                        let NodeKind::Sink(sink) = &plan.nodes[number].kind else { continue };
+                        let side = expected.entry(number).or_insert_with(|| Side::of_source(plan, sink, &runner.state));
+                        let rows = unexpired(&rows, sink, now, side)?;
+                        side.add(&rows, sink)?;
                     }
                 }
                 SourceEvent::Misfits { rows, .. } => rejected += rows.len() as u64,
@@ -192,28 +202,42 @@ fn snapshot_settings(settings: &Settings) -> Settings {
     snapshot
 }
 
-fn add(
-    plan: &Plan,
-    number: usize,
-    rows: &RecordBatch,
-    now: Micros,
-    expected: &mut BTreeMap<usize, (Side, SchemaRef)>,
-) -> Result<()> {
-    let NodeKind::Sink(sink) = &plan.nodes[number].kind else { return Ok(()) };
-    let (side, schema) = expected.entry(number).or_insert_with(|| (Side::default(), source_columns(sink)));
-    let schema = Arc::clone(schema);
-    let rows = unexpired(rows, sink, now, side)?;
-    sum(&rows, &schema, &sink.key, &mut side.ranges)
+impl Side {
+    /// Of a database each row comes once; files and tables may say a key again, and its newest row is what the lake holds.
+    fn of_source(plan: &Plan, sink: &SinkPlan, state: &Path) -> Self {
+        let snapshots = plan.nodes.iter().all(|node| match &node.kind {
+            NodeKind::Source(source) => source.changes,
+            _ => true,
+        });
+        let keeps_one = matches!(sink.mode, WriteMode::Upsert | WriteMode::Scd2) && !sink.key.is_empty();
+        Self { newest: (keeps_one && !snapshots).then(|| Newest::new(state)), ..Self::default() }
+    }
+
+    fn add(&mut self, rows: &RecordBatch, sink: &SinkPlan) -> Result<()> {
+        let columns = source_columns(sink);
+        match &mut self.newest {
+            Some(newest) => newest.add(rows, &columns, &sink.key, sink.sequence_by.as_deref()),
+            None => sums::add(rows, &columns, &sink.key, &mut self.ranges),
+        }
+    }
+
+    /// Takes the newest row of each key; returns how many others there were.
+    fn settle(&mut self) -> Result<u64> {
+        let Some(newest) = self.newest.take() else { return Ok(0) };
+        let (ranges, older) = newest.finish()?;
+        self.ranges = ranges;
+        Ok(older)
+    }
 }
 
 async fn read_lake(runner: &Runner, plan: &Plan, sink: &SinkPlan, now: Micros) -> Result<Side> {
     let mut source = table_source(runner, plan, sink).await?;
-    let (mut side, columns) = (Side::default(), source_columns(sink));
+    let mut side = Side::default();
     loop {
         match source.next(BatchBudget::default()).await? {
             SourceEvent::Changes(batch) => {
                 let rows = unexpired(&standing(&batch.rows, sink)?, sink, now, &mut side)?;
-                sum(&rows, &columns, &sink.key, &mut side.ranges)?;
+                side.add(&rows, sink)?;
             }
             SourceEvent::End => return Ok(side),
             _ => {}
@@ -230,10 +254,9 @@ fn unexpired(rows: &RecordBatch, sink: &SinkPlan, now: Micros, side: &mut Side) 
 }
 
 /// The columns that the source has too.
-fn source_columns(sink: &SinkPlan) -> SchemaRef {
+fn source_columns(sink: &SinkPlan) -> Vec<String> {
     let own = sink.added_columns();
-    let fields = sink.schema.fields().iter().filter(|field| !own.contains(&field.name().as_str())).cloned();
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    sink.schema.fields().iter().map(|field| field.name().clone()).filter(|name| !own.contains(&name.as_str())).collect()
 }
 
 /// Leaves out what the source no longer holds: versions that are closed, rows that say that they are deleted.
@@ -250,41 +273,6 @@ fn standing(rows: &RecordBatch, sink: &SinkPlan) -> Result<RecordBatch> {
         Some(stands) => Ok(filter_record_batch(rows, &stands)?),
         None => Ok(rows.clone()),
     }
-}
-
-/// Adds each row's hash over the columns of `schema` to its range; values are hashed as texts, so that a type that the
-/// lake holds otherwise (time as text) hashes the same.
-fn sum(rows: &RecordBatch, schema: &SchemaRef, key: &[String], ranges: &mut Ranges) -> Result<()> {
-    let options = FormatOptions::default();
-    let mut formatters = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        if let Some(column) = rows.column_by_name(field.name()) {
-            formatters.push((field.name(), column, ArrayFormatter::try_new(column, &options)?));
-        }
-    }
-    let numbers = match key.first().and_then(|column| rows.column_by_name(column)) {
-        Some(column) if column.data_type().is_integer() => {
-            let wide = arrow::compute::cast(column, &DataType::Int64)?;
-            wide.as_any().downcast_ref::<Int64Array>().cloned()
-        }
-        _ => None,
-    };
-    for row in 0..rows.num_rows() {
-        let mut hasher = twox_hash::xxhash3_128::Hasher::new();
-        for (name, column, formatter) in &formatters {
-            if column.is_valid(row) {
-                hasher.write(name.as_bytes());
-                hasher.write(b"=");
-                hasher.write(formatter.value(row).to_string().as_bytes());
-                hasher.write(b"\0");
-            }
-        }
-        let range = numbers.as_ref().map(|numbers| numbers.value(row).div_euclid(RANGE_KEYS));
-        let sum = ranges.entry(range).or_default();
-        sum.rows += 1;
-        sum.hash = sum.hash.wrapping_add(hasher.finish_128());
-    }
-    Ok(())
 }
 
 fn compare(sink: &SinkPlan, source: &Ranges, lake: &Ranges, common: &Common) -> usize {
