@@ -35,6 +35,9 @@ const FOLLOWED: Duration = Duration::from_secs(15 * 60);
 /// Entries that are looked at behind the last round at most: others may write into the table too.
 const LOOKED_BACK: u64 = 1000;
 
+/// Looks for a table that is there and not listed, before the listing is said to lag.
+const LOOKS_FOR_A_TABLE: u32 = 3;
+
 /// What the latest version says.
 #[derive(Clone, Debug)]
 pub(crate) struct TableState {
@@ -140,8 +143,8 @@ impl TableLog {
     async fn load(&mut self) -> Result<Option<LiveTable>> {
         self.loaded = self.clock.monotonic();
         self.table = DeltaTable::new(Arc::clone(&self.store));
-        if !self.store.is_delta_table_location().await.map_err(|e| self.failed(e))? {
-            return if self.is_there_after_all().await? { Err(self.lags()) } else { Ok(None) };
+        if !self.is_there().await? {
+            return Ok(None);
         }
         self.table.load().await.map_err(|e| self.failed(e))?;
         let snapshot = self.table.snapshot().map_err(|e| self.failed(e))?;
@@ -179,8 +182,22 @@ impl TableLog {
         Ok(Some(live))
     }
 
+    /// Returns whether there is a table. One that is not listed and yet there was made between the two looks, and the
+    /// next listing has it; or else the store's listings lag, and such a table is neither gone nor to be made.
+    async fn is_there(&self) -> Result<bool> {
+        for _ in 0..LOOKS_FOR_A_TABLE {
+            if self.store.is_delta_table_location().await.map_err(|e| self.failed(e))? {
+                return Ok(true);
+            }
+            if !self.is_there_after_all().await? {
+                return Ok(false);
+            }
+        }
+        Err(self.lags())
+    }
+
     /// Asks for what every table has, its first entry or a checkpoint, by name: a listing that lags does not know what was
-    /// just written, and a table that is there is neither gone nor to be made.
+    /// just written.
     async fn is_there_after_all(&self) -> Result<bool> {
         if self.store.read_commit_entry(0).await.map_err(|e| self.failed(e))?.is_some() {
             return Ok(true);

@@ -146,8 +146,12 @@ impl ManifestLog {
                 Entry::Superseded => self.newest = None,
             }
         }
-        Err(Error::external("R0701", "the manifests of a table move on faster than they can be read")
-            .with("table", self.location.url()))
+        Err(self.moves_on())
+    }
+
+    fn moves_on(&self) -> Error {
+        Error::external("R0701", "the manifests of a table move on faster than they can be read")
+            .with("table", self.location.url())
     }
 
     /// Follows the chain from `manifest` to its end.
@@ -171,24 +175,24 @@ impl ManifestLog {
         {
             return Ok(Some(*found));
         }
-        let names = self.records.list(FOLDER).await?;
-        let Some(version) = names.iter().filter_map(|name| version_of(name)).max() else {
+        let mut listed = None;
+        for _ in 0..READ_ATTEMPTS_MAX {
+            let names = self.records.list(FOLDER).await?;
+            listed = names.iter().filter_map(|name| version_of(name)).max();
             // The first manifest keeps its name for ever: a table is not made anew because a listing lags.
-            return match self.entry(1).await? {
-                Entry::Missing => Ok(None),
-                Entry::Whole(first) => Ok(Some(*first)),
-                Entry::Superseded => {
-                    Err(Error::external("R0642", "the store's listing does not know a table that is there")
-                        .with("table", self.location.url())
-                        .help("nothing to do: it is tried again, and by then the store lists what it holds"))
-                }
-            };
-        };
-        match self.entry(version).await? {
-            Entry::Whole(found) => Ok(Some(*found)),
-            _ => Err(Error::external("R0701", "the manifests of a table move on faster than they can be read")
-                .with("table", self.location.url())),
+            match self.entry(listed.unwrap_or(1)).await? {
+                Entry::Whole(found) => return Ok(Some(*found)),
+                Entry::Missing if listed.is_none() => return Ok(None),
+                // It was made, or moved on, between the two looks: the next listing has it.
+                Entry::Missing | Entry::Superseded => {}
+            }
         }
+        if listed.is_some() {
+            return Err(self.moves_on());
+        }
+        Err(Error::external("R0642", "the store's listing does not know a table that is there")
+            .with("table", self.location.url())
+            .help("nothing to do: it is tried again, and by then the store lists what it holds"))
     }
 
     async fn entry(&self, version: u64) -> Result<Entry> {
