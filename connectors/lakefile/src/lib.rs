@@ -44,6 +44,7 @@ pub use wary::{calmly, is_calm, load_metadata};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 
 use lakehead_core::{DiskFault, Error, chain_text};
+use url::Url;
 
 /// Turns an error of the object store into one of ours: what is full, forbidden or not there is the user's to mend.
 pub fn storage_error(error: object_store::Error, location: &str) -> Error {
@@ -52,18 +53,44 @@ pub fn storage_error(error: object_store::Error, location: &str) -> Error {
         return archived().with("location", location).caused_by(error);
     }
     let known = disk_error(&error).unwrap_or_else(|| match &error {
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            Error::user("R0402", "the lake's location refuses these credentials")
-                .help("check the credentials in the environment and the bucket's policy")
-        }
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => refused(),
+        object_store::Error::NotFound { .. } if is_no_bucket(&text) => no_bucket(),
         object_store::Error::NotFound { .. } => Error::incident("R0403", "an object that must be there is gone"),
         _ if ["(os error 2)", "(os error 20)"].iter().any(|part| text.contains(part)) => {
             Error::user("R0402", "the lake's location cannot be written")
                 .help("make the folder, or change `path` of the connection")
         }
+        // Listings do not come with a kind of their own.
+        _ if is_no_bucket(&text) => no_bucket(),
+        _ if ["status code: 401", "status code: 403"].iter().any(|part| text.contains(part)) => refused(),
         _ => Error::external("R0404", "the object store failed"),
     });
     known.with("location", location).caused_by(error)
+}
+
+/// Returns whether Azure or S3 said that it has no such container or bucket.
+fn is_no_bucket(text: &str) -> bool {
+    text.contains("ContainerNotFound") || text.contains("NoSuchBucket")
+}
+
+/// The error of a bucket or container that is not there.
+pub(crate) fn no_bucket() -> Error {
+    Error::user("R0645", "the bucket or container is not there")
+        .help("make it, or correct `path` of the connection: lakehead makes tables, and no buckets")
+}
+
+fn refused() -> Error {
+    Error::user("R0402", "the lake's location refuses these credentials")
+        .help("check the credentials in the environment and the bucket's policy")
+}
+
+/// Turns what a client of a store says when it is made, before it has asked anybody, into an error of ours: trying again would
+/// not help. `help` names what the store takes from the environment.
+pub fn unopened(error: object_store::Error, url: &Url, help: &str) -> Error {
+    Error::user("R0644", "the store cannot be opened with what is set")
+        .with("location", url)
+        .help(help)
+        .caused_by(error)
 }
 
 /// Returns what the lake's own disk has answered, where an error comes from it.

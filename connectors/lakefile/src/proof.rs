@@ -20,7 +20,8 @@ const ATTEMPTS_MAX: usize = 8;
 static PROVED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 impl Location {
-    /// Fails where the store does not refuse to create an object that is there. Asked once a process and connection; the
+    /// Fails where the store does not refuse to create an object that is there (R0643), and where it has no such bucket
+    /// (R0645). Asked once a process and connection; the
     /// local disk is not asked.
     pub async fn prove_create(&self) -> Result<()> {
         let key = self.root_url();
@@ -47,6 +48,9 @@ impl Location {
                     error
                 }
                 Err(error) if is_unknown(&error) => return Err(self.overwrites().caused_by(error)),
+                Err(error @ object_store::Error::NotFound { .. }) => {
+                    return Err(crate::no_bucket().with("location", self.root_url()).caused_by(error));
+                }
                 Err(error) => {
                     last = Some(error);
                     continue;

@@ -5,7 +5,7 @@ mod signed;
 use std::sync::Arc;
 
 use lakehead_core::{Error, Result, Settings};
-use lakehead_lakefile::{StoreKind, storage_error};
+use lakehead_lakefile::{StoreKind, unopened};
 use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use url::Url;
@@ -14,6 +14,8 @@ use url::Url;
 /// container's or the machine's role, in this order, unless the connection names secrets.
 pub static STORE: StoreKind = StoreKind { name: "s3", open, signed: Some(signed::open) };
 
+const HELP: &str = "say `region` and, for a store that is not Amazon's, `endpoint` in the connection (docs/stores.md)";
+
 fn open(url: &Url, settings: &Settings) -> Result<Arc<dyn ObjectStore>> {
     let mut builder = builder(url, settings);
     for (name, value) in encryption(settings)? {
@@ -21,7 +23,7 @@ fn open(url: &Url, settings: &Settings) -> Result<Arc<dyn ObjectStore>> {
             name.parse().map_err(|error| Error::bug("a setting of S3 has no such name").caused_by(error))?;
         builder = builder.with_config(setting, value);
     }
-    Ok(Arc::new(builder.build().map_err(|error| storage_error(error, url.as_str()))?))
+    Ok(Arc::new(builder.build().map_err(|error| unopened(error, url, HELP))?))
 }
 
 /// Returns what a connection says of its bucket, over what the environment says.

@@ -5,6 +5,7 @@
 mod acceptance;
 mod applying;
 mod arrows;
+mod azure;
 mod buckets;
 mod catalogs;
 mod colder;

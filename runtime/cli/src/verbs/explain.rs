@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 68] = [
+static PAGES: [Page; 70] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -501,6 +501,21 @@ static PAGES: [Page; 68] = [
               later of two writers win loses rounds. It is asked once a start, at `_lakehead/_created_once` of the connection",
         wrong: "a gateway that drops the header, or an old S3-compatible server",
         right: "a store with conditional writes: S3, Azure, GCS, R2, MinIO, versitygw, …",
+    },
+    Page {
+        code: "R0644",
+        title: "the store cannot be opened with what is set",
+        why: "before anybody is asked, the client of a store wants to know its account, region or key, and something of it is missing \
+              or cannot be read; the cause is printed below the error",
+        wrong: "connection lake delta { path = \"az://container/lake\" }     lakehead run orders",
+        right: "export AZURE_STORAGE_ACCOUNT_NAME=…     lakehead run orders",
+    },
+    Page {
+        code: "R0645",
+        title: "the bucket or container is not there",
+        why: "lakehead makes tables and folders, and never a bucket: whose it is, where it lies and who may read it are not its to decide",
+        wrong: "connection lake delta { path = \"s3://bukcet/lake\" }",
+        right: "aws s3 mb s3://bucket     connection lake delta { path = \"s3://bucket/lake\" }",
     },
 ];
 
