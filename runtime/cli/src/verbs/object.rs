@@ -24,6 +24,8 @@ use crate::show::grouped;
 
 /// Rows that are shown at most: they are held for the width of their columns.
 const ROWS_MAX: usize = 100_000;
+/// Rows of a text that a condition is asked for at once.
+const CONDITION_ROWS: usize = 1024;
 
 /// What was asked for.
 struct Wanted {
@@ -79,8 +81,10 @@ pub(crate) async fn peek(arguments: &Peek, common: &Common) -> Result<Ended> {
         let Some(wanted) = wanted(&Arc::clone(object.schema()), &text, columns, limit)? else {
             return Ok(Ended::Errors);
         };
-        let found = from_batches(async || object.next_rows().await, &wanted).await?;
-        Found { bytes_read: object.bytes, misfits: object.misfits, ..found }
+        // Where all rows are shown, no more of them is read; a condition is not asked row by row.
+        let rows = if wanted.condition.is_some() { CONDITION_ROWS } else { wanted.limit };
+        let found = from_batches(async || object.next_rows(rows).await, &wanted).await?;
+        Found { bytes_read: object.bytes_read(), misfits: object.misfits, ..found }
     };
     show(&found, size, common)?;
     Ok(Ended::Done)
