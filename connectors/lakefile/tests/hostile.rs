@@ -102,8 +102,8 @@ async fn read_every_way(location: &Location, name: &str, bytes: &[u8]) -> usize 
     let some =
         async { read_file(location, name, Some(&["name".into()])).await?.try_collect::<Vec<_>>().await.map(drop) };
     look(some.await);
+    look(selected(location, name).await);
     if name.ends_with(".parquet") {
-        look(selected(location, name).await);
         let _ = in_memory(bytes.to_vec().into());
     }
     failed
