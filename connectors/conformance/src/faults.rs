@@ -120,6 +120,7 @@ struct State {
     late: Vec<(u64, Late)>,
     made: HashMap<Path, u64>,
     met: BTreeMap<&'static str, u64>,
+    bytes_asked: u64,
 }
 
 /// The store. Clones of its `Arc` are one store.
@@ -165,6 +166,7 @@ impl FaultStore {
             late: Vec::new(),
             made: HashMap::new(),
             met: BTreeMap::new(),
+            bytes_asked: 0,
         };
         let store = Arc::new(Self { objects: Arc::new(InMemory::new()), state: Mutex::new(state) });
         locked(&MOUNTED).insert(name.to_owned(), Arc::clone(&store));
@@ -211,6 +213,11 @@ impl FaultStore {
     /// Returns how often each fault was met.
     pub fn met(&self) -> BTreeMap<&'static str, u64> {
         locked(&self.state).met.clone()
+    }
+
+    /// Returns the bytes that readers asked for so far.
+    pub fn bytes_asked(&self) -> u64 {
+        locked(&self.state).bytes_asked
     }
 
     /// Returns the objects themselves, without faults.
@@ -396,9 +403,11 @@ impl ObjectStore for FaultStore {
         if let Some(error) = self.read_fault() {
             return Err(error);
         }
+        let is_head = options.head;
         let mut found = self.objects.get_opts(path, options).await?;
         let cut = {
             let mut state = locked(&self.state);
+            state.bytes_asked += if is_head { 0 } else { found.range.end - found.range.start };
             let cut = state.faults.cut;
             state.hit("cut", cut).then(|| state.answer())
         };
@@ -418,7 +427,10 @@ impl ObjectStore for FaultStore {
         self.begin().await;
         match self.read_fault() {
             Some(error) => Err(error),
-            None => self.objects.get_ranges(path, ranges).await,
+            None => {
+                locked(&self.state).bytes_asked += ranges.iter().map(|range| range.end - range.start).sum::<u64>();
+                self.objects.get_ranges(path, ranges).await
+            }
         }
     }
 

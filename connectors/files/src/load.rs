@@ -8,6 +8,7 @@ use lakehead_core::{Error, Result, Settings};
 use lakehead_lakefile::Location;
 use object_store::{GetOptions, ObjectStore as _};
 
+use crate::blocks::Cut;
 use crate::feed::{Feed, Origin, changed, fetch_error, sample};
 use crate::listing::Entry;
 use crate::rows::{Layout, RowReader};
@@ -129,9 +130,26 @@ pub(crate) async fn load_sample(
     Ok(text.map(|text| Contents::Text(format, text)))
 }
 
+/// Begins to read a text that is only looked at; the inner error says why it cannot be read.
+pub(crate) async fn begin_text(
+    location: &Location,
+    entry: &Entry,
+) -> Result<std::result::Result<(Origin, Feed, Cut), String>> {
+    let format = match Format::of(&entry.path, &Settings::default()) {
+        None => return Ok(Err(NAMELESS.into())),
+        Some(Format::Parquet) => {
+            return Ok(Err("it is a packed Parquet file, which is read once it is unpacked".into()));
+        }
+        Some(format) => format,
+    };
+    let origin = origin(location, entry, format, None);
+    Ok(Feed::begin(&origin).await?.map(|(feed, cut)| (origin, feed, cut)))
+}
+
 fn origin(location: &Location, entry: &Entry, format: Format, delimiter: Option<u8>) -> Origin {
     let delimiter = delimiter.unwrap_or(if format == Format::Tsv { b'\t' } else { b',' });
-    Origin { location: location.clone(), entry: entry.clone(), format, packing: packing(&entry.path), delimiter }
+    let packing = packing(&entry.path);
+    Origin { location: location.clone(), entry: entry.clone(), format, packing, delimiter, bytes_read: Arc::default() }
 }
 
 /// Fetches a Parquet file: exactly the version that was listed.

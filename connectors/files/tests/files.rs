@@ -17,6 +17,8 @@ use lakehead_files::CONNECTOR;
 
 #[path = "files/corrupt.rs"]
 mod corrupt;
+#[path = "files/look.rs"]
+mod look;
 #[path = "files/windows.rs"]
 mod windows;
 

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use lakehead_core::Result;
 use parquet::file::metadata::SortingColumn;
 
-use crate::reader::open;
+use crate::reader::{BATCH_ROWS, open};
 use crate::{FileKind, Location, parquet_error};
 
 /// The head of one file.
@@ -34,7 +34,7 @@ pub enum FileOrder {
 /// Reads the head of a file.
 pub async fn read_head(location: &Location, name: &str) -> Result<FileHead> {
     if FileKind::of_name(name) == FileKind::Orc {
-        let reader = crate::orc::read_orc(location, name, None).await?;
+        let reader = crate::orc::read_orc(location, name, None, BATCH_ROWS).await?;
         return Ok(FileHead { schema: Arc::clone(reader.schema()), rows: reader.rows(), order: FileOrder::None });
     }
     let builder = open(location, name).await.map_err(|error| parquet_error(error, &location.place(name)))?;

@@ -15,6 +15,7 @@ mod proof;
 mod reader;
 mod records;
 mod selective;
+mod selective_orc;
 mod signed;
 mod splice;
 mod statistics;

@@ -1,17 +1,23 @@
 //! ORC files on a store.
 
 use std::io::Write;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result};
-use lakehead_orcfile::{OrcOptions, OrcReadOptions, OrcReader, OrcWriter};
-use object_store::ObjectStoreExt;
+use lakehead_orcfile::{FetchRanges, OrcFile, OrcOptions, OrcReadOptions, OrcReader, OrcWriter};
 use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, coalesce_ranges};
 use parquet::basic::Compression;
 use tokio::io::AsyncWriteExt;
+use tokio::runtime::Handle;
 
 use crate::{FileIndexes, FileStatistics, Location, storage_error};
 
@@ -108,17 +114,76 @@ fn failed(error: std::io::Error, place: &str) -> Error {
     storage_error(object_store::Error::Generic { store, source: Box::new(error) }, place)
 }
 
-/// Begins to read the columns `columns` of a file (all where `None`), in the order of the file. The file is in memory
-/// whole: sinks close theirs at `file_size`.
-pub(crate) async fn read_orc(location: &Location, name: &str, columns: Option<&[String]>) -> Result<OrcReader> {
-    let found = location.store().get(&location.path(name)).await.map_err(|error| storage_error(error, name))?;
-    let bytes: Bytes = found.bytes().await.map_err(|error| storage_error(error, name))?;
-    let all = OrcReader::from_bytes(bytes.clone(), &OrcReadOptions::default())
-        .map_err(|error| error.with("file", location.place(name)))?;
-    let Some(wanted) = columns else { return Ok(all) };
-    // What the file does not have was added later.
-    let has = |field: &&Arc<arrow::datatypes::Field>| wanted.contains(field.name());
-    let columns = all.schema().fields().iter().filter(has).map(|field| field.name().clone()).collect();
-    let options = OrcReadOptions { columns: Some(columns), ..OrcReadOptions::default() };
-    OrcReader::from_bytes(bytes, &options).map_err(|error| error.with("file", location.place(name)))
+/// Bytes between two ranges that are fetched with them rather than asked for apart.
+const GAP_BYTES: u64 = 64 << 10;
+
+/// Byte ranges of one object, for a reader on a thread that may wait.
+struct ObjectRanges {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    place: String,
+    /// Bytes that were fetched.
+    bytes: Arc<AtomicU64>,
+    runtime: Handle,
+}
+
+impl FetchRanges for ObjectRanges {
+    fn fetch(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let fetch = |range: Range<u64>| {
+            self.bytes.fetch_add(range.end - range.start, Ordering::Relaxed);
+            self.store.get_range(&self.path, range)
+        };
+        let found = self.runtime.block_on(coalesce_ranges(ranges, fetch, GAP_BYTES));
+        found.map_err(|error| storage_error(error, &self.place))
+    }
+}
+
+/// Opens an object by its length and its ranges, whose bytes are counted in `bytes`.
+async fn open_ranges<T: Send + 'static>(
+    location: &Location,
+    name: &str,
+    bytes: Arc<AtomicU64>,
+    open: impl FnOnce(u64, Box<dyn FetchRanges>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (store, path, place) = (Arc::clone(location.store()), location.path(name), location.place(name));
+    let found = store.head(&path).await.map_err(|error| storage_error(error, name))?;
+    let ranges = ObjectRanges { store, path, place: place.clone(), bytes, runtime: Handle::current() };
+    waiting(move || open(found.size, Box::new(ranges)).map_err(|error| error.with("file", place))).await
+}
+
+/// Does work that waits for the store, on a thread of its own.
+pub(crate) async fn waiting<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::bug("reading an ORC file was cut short").caused_by(error))?
+}
+
+/// Opens a file to read parts of it; bytes that are fetched are counted in `bytes`.
+pub(crate) async fn open_parts(location: &Location, name: &str, bytes: Arc<AtomicU64>) -> Result<OrcFile> {
+    open_ranges(location, name, bytes, OrcFile::open).await
+}
+
+/// Begins to read the columns `columns` of a file (all where `None`), in the order of the file, at most `rows` rows at once.
+/// What the file does not have was added later.
+pub(crate) async fn read_orc(
+    location: &Location,
+    name: &str,
+    columns: Option<&[String]>,
+    rows: usize,
+) -> Result<OrcReader> {
+    let options = OrcReadOptions::default();
+    let options = OrcReadOptions { batch_rows: rows.clamp(1, options.batch_rows), ..options };
+    let open = move |length, ranges| OrcReader::fetched(length, ranges, &options);
+    let reader = open_ranges(location, name, Arc::default(), open).await?;
+    Ok(match columns {
+        None => reader,
+        Some(wanted) => reader.only(wanted),
+    })
+}
+
+/// Reads a file to its end. One stripe of it is in memory, of the columns that are read.
+pub(crate) fn orc_batches(reader: OrcReader, place: String) -> BoxStream<'static, Result<RecordBatch>> {
+    let batches = futures::stream::try_unfold(reader, async |mut reader| {
+        waiting(move || Ok(reader.next().transpose()?.map(|batch| (batch, reader)))).await
+    });
+    batches.map_err(move |error: Error| error.with("file", &place)).boxed()
 }

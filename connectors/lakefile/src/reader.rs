@@ -44,9 +44,8 @@ pub async fn read_batches(
     rows: usize,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     if FileKind::of_name(name) == FileKind::Orc {
-        let place = location.place(name);
-        let batches = crate::orc::read_orc(location, name, columns).await?;
-        return Ok(futures::stream::iter(batches).map_err(move |error| error.with("file", &place)).boxed());
+        let reader = crate::orc::read_orc(location, name, columns, rows).await?;
+        return Ok(crate::orc::orc_batches(reader, location.place(name)));
     }
     let place = location.place(name);
     let mut builder = open(location, name).await.map_err(|error| parquet_error(error, &place))?;
@@ -75,7 +74,7 @@ pub async fn read_rows(location: &Location, name: &str, rows: &[u32]) -> Result<
 /// Reads the schema of a file.
 pub async fn read_schema(location: &Location, name: &str) -> Result<SchemaRef> {
     if FileKind::of_name(name) == FileKind::Orc {
-        return Ok(Arc::clone(crate::orc::read_orc(location, name, None).await?.schema()));
+        return Ok(Arc::clone(crate::orc::read_orc(location, name, None, BATCH_ROWS).await?.schema()));
     }
     let builder = open(location, name).await.map_err(|error| parquet_error(error, &location.place(name)))?;
     Ok(Arc::clone(builder.schema()))
@@ -157,7 +156,7 @@ impl AsyncFileReader for ObjectReader {
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
         async move {
             let found = self.store.get_ranges(&self.path, &ranges).await.map_err(external)?;
-            found.iter().try_for_each(|pages| check_pages(pages))?;
+            found.iter().try_for_each(|pages| check_pages(pages).map(drop))?;
             Ok(found)
         }
         .boxed()

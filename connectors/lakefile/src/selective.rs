@@ -1,5 +1,6 @@
-//! Some rows of one Parquet file, and of the file no more than they need: row groups and pages are left out by their least
-//! and greatest values, columns that are not asked for are not read, the others only where the condition holds.
+//! Some rows of one Parquet or ORC file, and of the file no more than they need: parts are left out by their least and
+//! greatest values, columns that are not asked for are not read, the others only where the condition holds. The parts are
+//! row groups and pages of Parquet, stripes and groups of their rows of ORC.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,8 +23,9 @@ use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuil
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use crate::reader::ObjectReader;
+use crate::selective_orc::OrcParts;
 use crate::wary::{calm, calm_stream, calmly, read_footer, with_page_index};
-use crate::{Location, parquet_error, whole_times};
+use crate::{FileKind, Location, parquet_error, whole_times};
 
 /// Bytes at the end of a file that are read at once: the footer of most files lies in them.
 const FOOTER_BYTES: u64 = 64 << 10;
@@ -49,35 +51,72 @@ pub struct Condition {
 
 /// One file, its footer read.
 pub struct SelectiveFile {
+    body: Body,
+    bytes: Arc<AtomicU64>,
+}
+
+enum Body {
+    Parquet(ParquetParts),
+    Orc(OrcParts),
+}
+
+impl SelectiveFile {
+    /// Reads the footer, and the page index of a Parquet file.
+    pub async fn open(location: &Location, object: &str) -> Result<Self> {
+        let bytes: Arc<AtomicU64> = Arc::default();
+        let body = match FileKind::of_name(&object.to_ascii_lowercase()) {
+            FileKind::Orc => Body::Orc(OrcParts::open(location, object, Arc::clone(&bytes)).await?),
+            _ => Body::Parquet(ParquetParts::open(location, object, Arc::clone(&bytes)).await?),
+        };
+        Ok(Self { body, bytes })
+    }
+
+    /// Returns the file's columns.
+    pub fn schema(&self) -> &SchemaRef {
+        match &self.body {
+            Body::Parquet(file) => file.metadata.schema(),
+            Body::Orc(file) => file.schema(),
+        }
+    }
+
+    /// Returns the counter of bytes that were read of the file.
+    pub fn bytes_read(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.bytes)
+    }
+
+    /// Reads the columns `columns` of the first `limit` rows that are wanted.
+    pub fn read(
+        self,
+        columns: &[String],
+        condition: Option<Condition>,
+        limit: usize,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        match self.body {
+            Body::Parquet(file) => file.read(columns, condition, limit),
+            Body::Orc(file) => Ok(file.read(columns, condition, limit)),
+        }
+    }
+}
+
+/// A Parquet file.
+struct ParquetParts {
     name: String,
     reader: Counting,
     metadata: ArrowReaderMetadata,
 }
 
-impl SelectiveFile {
-    /// Reads the footer and the page index.
-    pub async fn open(location: &Location, object: &str) -> Result<Self> {
+impl ParquetParts {
+    async fn open(location: &Location, object: &str, bytes: Arc<AtomicU64>) -> Result<Self> {
         let name = location.place(object);
         let failed = |error| parquet_error(error, &name);
-        let mut reader = Counting { inner: ObjectReader::new(location, object), bytes: Arc::default() };
+        let mut reader = Counting { inner: ObjectReader::new(location, object), bytes };
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let loaded = calm(ArrowReaderMetadata::load_async(&mut reader, options)).await;
         let metadata = loaded.and_then(|metadata| metadata).and_then(whole_times).map_err(failed)?;
         Ok(Self { name, reader, metadata })
     }
 
-    /// Returns the file's columns.
-    pub fn schema(&self) -> &SchemaRef {
-        self.metadata.schema()
-    }
-
-    /// Returns the counter of bytes that were read of the file.
-    pub fn bytes_read(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.reader.bytes)
-    }
-
-    /// Reads the columns `columns` of the first `limit` rows that are wanted.
-    pub fn read(
+    fn read(
         self,
         columns: &[String],
         condition: Option<Condition>,

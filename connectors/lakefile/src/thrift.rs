@@ -14,7 +14,7 @@ const STRUCT: u8 = 12;
 
 /// Checks that `message` is whole, and that nothing in it is longer than its bytes.
 pub(crate) fn check(message: &[u8]) -> Result<()> {
-    Walk::new(message).fields(&mut |_, _| {})
+    Walk::new(message).fields(&mut |_, _, _| {})
 }
 
 /// A place in a message.
@@ -36,12 +36,13 @@ impl<'a> Walk<'a> {
         self.rest
     }
 
-    /// Walks a struct, and hands out each of its fields: its number, and its value where that is a whole number.
-    pub(crate) fn fields(&mut self, each: &mut impl FnMut(i64, Option<i64>)) -> Result<()> {
+    /// Walks a struct, and hands out each of its fields: its number, its value where that is a whole number, and the bytes
+    /// that begin with it.
+    pub(crate) fn fields(&mut self, each: &mut impl FnMut(i64, Option<i64>, &'a [u8])) -> Result<()> {
         self.structure(0, each)
     }
 
-    fn structure(&mut self, depth: u32, each: &mut impl FnMut(i64, Option<i64>)) -> Result<()> {
+    fn structure(&mut self, depth: u32, each: &mut impl FnMut(i64, Option<i64>, &'a [u8])) -> Result<()> {
         if depth > DEPTH_MAX {
             return Err(ParquetError::General("a message is nested too deeply".to_owned()));
         }
@@ -56,9 +57,10 @@ impl<'a> Walk<'a> {
                 step => field.saturating_add(i64::from(step)),
             };
             let kind = head & 15;
+            let value = self.rest;
             // A flag's value is its kind.
             let number = if matches!(kind, TRUE | FALSE) { None } else { self.value(kind, depth)? };
-            each(field, number);
+            each(field, number, value);
         }
     }
 
@@ -73,7 +75,7 @@ impl<'a> Walk<'a> {
             }
             9 | 10 => self.list(depth)?,
             11 => self.map(depth)?,
-            STRUCT => self.structure(depth + 1, &mut |_, _| {})?,
+            STRUCT => self.structure(depth + 1, &mut |_, _, _| {})?,
             13 => self.skip(16)?,
             _ => return Err(ParquetError::General("a value is of an unknown kind".to_owned())),
         }

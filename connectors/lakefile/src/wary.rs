@@ -1,8 +1,8 @@
 //! Bytes of Parquet files are not believed: what they claim is held against what is there before the library reads it, and
 //! a decoder that fails over them fails its file alone.
 //!
-//! Bounds: a footer of 64 MiB, a million entries in a list of it, a page of 1 GiB unpacked; no list longer than its bytes,
-//! no chunk outside of its file.
+//! Bounds: a footer of 64 MiB, a million entries in a list of it, a page of 1 GiB unpacked, 64 million values in what is
+//! decoded at once; no list longer than its bytes, no chunk outside of its file.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -24,6 +24,11 @@ use crate::thrift::{self, Walk};
 const FOOTER_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of a page, unpacked: the library makes room for what a page's head says before it unpacks it.
 const PAGE_BYTES_MAX: i64 = 1 << 30;
+/// Values of the pages that are fetched at once. Few bytes can say that one value comes billions of times, and the values of
+/// one row's list are in memory together. As many as the largest row group that others write.
+const VALUES_MAX: u64 = 1 << 26;
+/// Values that a byte may stand for where there are more: few of a whole file stand for more than a bit of each column.
+const VALUES_PER_BYTE: u64 = 64;
 /// The length of the footer and the magic, at the end of a file.
 const END_BYTES: u64 = 8;
 
@@ -100,11 +105,26 @@ pub fn load_metadata(file: &Bytes) -> Result<ArrowReaderMetadata> {
     let size = file.len() as u64;
     let length = footer_length(file, size)?;
     let metadata = decode_footer(&file[in_memory(size - END_BYTES - length)?..in_memory(size - END_BYTES)?], size)?;
-    for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
-        let (start, length) = column.byte_range();
-        check_pages(&file[in_memory(start)?..in_memory(start + length)?])?;
+    let mut claimed: u64 = 0;
+    for group in metadata.row_groups() {
+        let mut most = u64::try_from(group.num_rows()).unwrap_or(0);
+        for column in group.columns() {
+            let (start, length) = column.byte_range();
+            most = most.max(check_pages(&file[in_memory(start)?..in_memory(start + length)?])?);
+        }
+        claimed = claimed.saturating_add(most);
     }
+    check_values(claimed, size)?;
     calmly(|| ArrowReaderMetadata::try_new(metadata.into(), ArrowReaderOptions::new()))?
+}
+
+/// Refuses more values than so many bytes can honestly stand for.
+fn check_values(values: u64, bytes: u64) -> Result<()> {
+    if values <= VALUES_MAX.max(bytes.saturating_mul(VALUES_PER_BYTE)) {
+        return Ok(());
+    }
+    let most = format!("{values} rows or values in {bytes} bytes are more than {VALUES_PER_BYTE} for each of them");
+    Err(damaged(&format!("{most}; write them in more row groups and files")))
 }
 
 fn in_memory(place: u64) -> Result<usize> {
@@ -196,22 +216,84 @@ impl<R: AsyncFileReader> MetadataFetch for Checked<'_, R> {
     }
 }
 
-/// Looks through the heads of whole pages: none may say that it unpacks to more than is ever made room for. What else is
-/// wrong with them the library says.
-pub(crate) fn check_pages(mut pages: &[u8]) -> Result<()> {
-    while !pages.is_empty() {
-        let (mut unpacked, mut packed) = (0, 0);
-        let mut walk = Walk::new(pages);
-        let head = walk.fields(&mut |field, number| match field {
+/// Looks through the heads of whole pages: none may say that it unpacks to more than is ever made room for, nor all that they
+/// hold more values than their bytes can. Returns these. What else is wrong with them the library says.
+pub(crate) fn check_pages(pages: &[u8]) -> Result<u64> {
+    let (mut rest, mut values) = (pages, 0u64);
+    while !rest.is_empty() {
+        let (mut unpacked, mut packed, mut held) = (0, 0, 0);
+        let mut walk = Walk::new(rest);
+        let head = walk.fields(&mut |field, number, value| match field {
             2 => unpacked = number.unwrap_or(0),
             3 => packed = number.unwrap_or(0),
+            // The heads of data pages of both versions.
+            5 | 8 => held = first_number(value),
             _ => {}
         });
         if unpacked > PAGE_BYTES_MAX {
             return Err(damaged("a page says that it unpacks to more than 1 GiB"));
         }
-        let (Ok(()), Ok(packed)) = (head, usize::try_from(packed)) else { return Ok(()) };
-        pages = walk.rest().get(packed..).unwrap_or_default();
+        values = values.saturating_add(held);
+        let (Ok(()), Ok(packed)) = (head, usize::try_from(packed)) else { break };
+        rest = walk.rest().get(packed..).unwrap_or_default();
     }
-    Ok(())
+    check_values(values, pages.len() as u64)?;
+    Ok(values)
+}
+
+/// Returns the first field of a struct, a number that is none below zero.
+fn first_number(structure: &[u8]) -> u64 {
+    let mut first = 0;
+    let walked = Walk::new(structure).fields(&mut |field, number, _| {
+        if field == 1 {
+            first = number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
+        }
+    });
+    walked.map_or(0, |()| first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(field_step: u8, value: u64) -> Vec<u8> {
+        let mut bytes = vec![field_step << 4 | 5];
+        let mut zigzag = value << 1;
+        while zigzag >= 0x80 {
+            bytes.push((zigzag & 0x7f) as u8 | 0x80);
+            zigzag >>= 7;
+        }
+        bytes.push(zigzag as u8);
+        bytes
+    }
+
+    /// A page of four bytes whose head, of the version that the field says, claims so many values.
+    fn page(field: u8, values: u64) -> Vec<u8> {
+        let mut bytes = [number(1, 0), number(1, 8), number(1, 4)].concat();
+        bytes.push((field - 3) << 4 | 12);
+        bytes.extend(number(1, values));
+        bytes.extend([0, 0, 1, 2, 3, 4]);
+        bytes
+    }
+
+    #[test]
+    fn pages_hold_no_more_values_than_their_bytes_can() {
+        for field in [5, 8] {
+            assert_eq!(check_pages(&page(field, 3)).unwrap(), 3);
+            assert_eq!(check_pages(&page(field, VALUES_MAX)).unwrap(), VALUES_MAX);
+            let both = [page(field, VALUES_MAX - 5), page(field, 5)].concat();
+            assert_eq!(check_pages(&both).unwrap(), VALUES_MAX);
+            for pages in [page(field, VALUES_MAX + 1), [page(field, 6), both].concat(), page(field, i32::MAX as u64)] {
+                let error = check_pages(&pages).unwrap_err().to_string();
+                assert!(error.contains("rows or values in") && error.contains("more row groups"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_file_may_hold_more_values() {
+        check_values(VALUES_MAX, 0).unwrap();
+        check_values(VALUES_PER_BYTE << 30, 1 << 30).unwrap();
+        assert!(check_values((VALUES_PER_BYTE << 30) + 1, 1 << 30).is_err());
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`OrcWriter`] writes the types below, nulls at every level, with statistics, row indexes and Bloom
 //! filters; [`OrcReader`] reads such files and those of others. Both work on bytes and files and wait for nobody: an
-//! object store's bytes come and go through the caller.
+//! object store's bytes come and go through the caller. [`OrcFile`] reads parts: those stripes and groups of rows that may
+//! hold what is looked for, and of them the columns that are asked for.
 //!
 //! | Arrow | ORC |
 //! |---|---|
@@ -46,5 +47,5 @@ mod wire;
 mod write;
 
 pub use codec::Compression;
-pub use read::{OrcReadOptions, OrcReader};
+pub use read::{FetchRanges, OrcColumn, OrcFile, OrcReadOptions, OrcReader, OrcStripe, PartExtremes};
 pub use write::{Bound, ColumnSummary, OrcOptions, OrcSummary, OrcWriter};

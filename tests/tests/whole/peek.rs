@@ -16,6 +16,15 @@ pipeline orders {
   }
   sink lake from orders { table = "orders", mode = append, sort_by = [id], commit_every = 1h }
 }
+pipeline large {
+  source orders = generate {
+    rows    = 200000
+    columns = { id = sequence(), customer = name(), amount = money(1, 900), note = sentence(12) }
+  }
+  sink a = orcs from orders { table = "large", mode = append, commit_every = 1h }
+  sink b = files from orders { path = "json", format = json, compression = gzip, commit_every = 1h }
+  sink c = files from orders { path = "csv", format = csv, commit_every = 1h }
+}
 pipeline few {
   source orders = generate { rows = 300, columns = { id = sequence(), customer = name(), amount = money(1, 900) } }
   sink a = orcs from orders { table = "few", mode = append }
@@ -64,6 +73,36 @@ fn a_selective_condition_reads_a_small_part_of_a_large_file() {
     assert_eq!(rows.lines().count(), 3);
     let (rows, ..) = peek(folder.path(), &[object, "where { true }", "--limit", "2", "--format", "json"]);
     assert_eq!(rows.lines().count(), 2);
+}
+
+/// What is read of a text is what was read when the last row was found, of ORC the parts that may hold the rows.
+#[test]
+fn other_files_are_read_no_further_than_the_rows_that_are_shown() {
+    let folder = project(TABLES);
+    succeed(folder.path(), &["run", "large"]);
+    let mib = 1 << 20;
+    for table in ["orcs/large", "files/json", "files/csv"] {
+        let file = only_file(&folder.path().join(table));
+        let object = file.to_str().unwrap();
+        let size = std::fs::metadata(&file).unwrap().len();
+        let (rows, read, of) = peek(folder.path(), &[object, "--format", "json"]);
+        assert_eq!((rows.lines().count(), of), (20, size), "{table}");
+        assert!(size > 4 * mib && read <= mib && read > 0, "{table}: {read} of {of}");
+        let near = [object, "where { id > 4000 }", "--limit", "2", "--columns", "id", "--format", "json"];
+        let (rows, read, _) = peek(folder.path(), &near);
+        assert_eq!(rows, "{\"id\":4001}\n{\"id\":4002}\n", "{table}");
+        assert!(read <= 2 * mib, "{table}: {read} of {of}");
+        let far = [object, "where { id = 187654 }", "--columns", "id,customer", "--format", "json"];
+        let (rows, read, _) = peek(folder.path(), &far);
+        assert!(rows.lines().count() == 1 && rows.starts_with("{\"id\":187654,"), "{table}: {rows}");
+        if table == "orcs/large" {
+            assert!(read * 4 < size, "{read} of {size}");
+            let (rows, read, _) = peek(folder.path(), &[object, "where { id < 0 }"]);
+            assert!(rows.is_empty() && read < 100_000, "{read} of {size}");
+        } else {
+            assert_eq!(read, size, "a text is looked through to its end");
+        }
+    }
 }
 
 #[test]

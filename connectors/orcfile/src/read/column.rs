@@ -8,9 +8,10 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use lakehead_core::Result;
 
+use super::index::Indexes;
 use super::integer::IntegerRuns;
 use super::leaf::Leaf;
-use super::stream::BitRuns;
+use super::stream::{BitRuns, Position};
 use super::stripe::Streams;
 use crate::fault::{damaged, unread};
 use crate::schema::OrcType;
@@ -20,16 +21,17 @@ const ELEMENTS_MAX: usize = 1 << 26;
 
 /// A column being read.
 pub(super) struct Column {
+    number: u64,
     field: FieldRef,
     present: Option<BitRuns>,
     values: Values,
 }
 
 enum Values {
-    Leaf(Leaf),
+    Leaf(Box<Leaf>),
     Struct(Vec<Column>),
     /// An element, or a key and a value.
-    List(IntegerRuns, Vec<Column>),
+    List(Box<IntegerRuns>, Vec<Column>),
 }
 
 impl Column {
@@ -46,15 +48,46 @@ impl Column {
             DataType::Struct(fields) => Values::Struct(children(fields)?),
             DataType::List(item) => {
                 let children = children(std::slice::from_ref(item))?;
-                Values::List(streams.lengths(number)?, children)
+                Values::List(Box::new(streams.lengths(number)?), children)
             }
             DataType::Map(entries, _) => {
                 let children = children(entry_fields(entries))?;
-                Values::List(streams.lengths(number)?, children)
+                Values::List(Box::new(streams.lengths(number)?), children)
             }
-            _ => Values::Leaf(Leaf::open(number, field, streams)?),
+            _ => Values::Leaf(Box::new(Leaf::open(number, field, streams)?)),
         };
-        Ok(Self { field: field.clone(), present, values })
+        Ok(Self { number, field: field.clone(), present, values })
+    }
+
+    /// Returns whether `index` says where each row group begins in this column and those below it.
+    pub(super) fn is_indexed(&self, index: &Indexes, groups: usize) -> bool {
+        let present = self.present.as_ref().map_or(0, BitRuns::position_numbers);
+        let (numbers, children): (_, &[Self]) = match &self.values {
+            Values::Leaf(leaf) => (leaf.position_numbers(), &[]),
+            Values::Struct(children) => (0, children),
+            Values::List(lengths, children) => (lengths.position_numbers(), children),
+        };
+        let known = index.get(&self.number).is_some_and(|entries| {
+            entries.len() == groups && entries.iter().all(|entry| entry.position.len() == present + numbers)
+        });
+        known && children.iter().all(|child| child.is_indexed(index, groups))
+    }
+
+    /// Goes to the beginning of a row group of a column that is indexed.
+    pub(super) fn seek(&mut self, index: &Indexes, group: usize) -> Result<()> {
+        let entry = index.get(&self.number).and_then(|entries| entries.get(group));
+        let mut position = Position::new(entry.map_or(&[], |entry| &entry.position));
+        if let Some(present) = &mut self.present {
+            present.seek(&mut position)?;
+        }
+        match &mut self.values {
+            Values::Leaf(leaf) => leaf.seek(&mut position),
+            Values::Struct(children) => children.iter_mut().try_for_each(|child| child.seek(index, group)),
+            Values::List(lengths, children) => {
+                lengths.seek(&mut position)?;
+                children.iter_mut().try_for_each(|child| child.seek(index, group))
+            }
+        }
     }
 
     /// Returns the next `rows` values.

@@ -2,10 +2,10 @@
 
 use lakehead_core::Result;
 
-use super::stream::Plain;
+use super::stream::{Plain, Position};
 use crate::fault::damaged;
 use crate::run::bits::{closest_width, packed_len, unpack, width_of_code};
-use crate::run::integer::Sign;
+use crate::run::integer::{RUN_MAX, Sign};
 use crate::wire::unzigzag;
 
 /// Which coder wrote a stream; the column's encoding says.
@@ -30,6 +30,17 @@ pub(crate) struct IntegerRuns {
 impl IntegerRuns {
     pub(crate) fn new(plain: Plain, sign: Sign, version: Version) -> Self {
         Self { plain, sign, version, run: Vec::new(), gone: 0, packed: Vec::new(), words: Vec::new() }
+    }
+
+    pub(crate) fn position_numbers(&self) -> usize {
+        self.plain.position_numbers() + 1
+    }
+
+    pub(crate) fn seek(&mut self, position: &mut Position<'_>) -> Result<()> {
+        self.plain.seek(position)?;
+        self.run.clear();
+        self.gone = 0;
+        self.take(position.part_of_run(RUN_MAX)?).map(drop)
     }
 
     /// Returns the next `count` numbers.

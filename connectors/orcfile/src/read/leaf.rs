@@ -13,7 +13,7 @@ use arrow::datatypes::{
 use lakehead_core::Result;
 
 use super::integer::IntegerRuns;
-use super::stream::{BitRuns, ByteRuns, Plain};
+use super::stream::{BitRuns, ByteRuns, Plain, Position};
 use super::stripe::Streams;
 use super::zone::Zone;
 use crate::fault::{damaged, unfit, unread};
@@ -70,6 +70,36 @@ impl Leaf {
             _ => Of::Whole(streams.integers(number, Data, Sign::Signed)?),
         };
         Ok(Self { field: field.clone(), streams })
+    }
+
+    /// Returns how many numbers a position of its streams has.
+    pub(super) fn position_numbers(&self) -> usize {
+        match &self.streams {
+            Of::Bool(bits) => bits.position_numbers(),
+            Of::Byte(bytes) => bytes.position_numbers(),
+            Of::Whole(runs) | Of::Dictionary(_, _, runs) => runs.position_numbers(),
+            Of::Float(plain) => plain.position_numbers(),
+            Of::Text(plain, runs) | Of::Decimal(plain, runs) => plain.position_numbers() + runs.position_numbers(),
+            Of::Time(seconds, nanos, _) => seconds.position_numbers() + nanos.position_numbers(),
+        }
+    }
+
+    /// Goes to a position.
+    pub(super) fn seek(&mut self, position: &mut Position<'_>) -> Result<()> {
+        match &mut self.streams {
+            Of::Bool(bits) => bits.seek(position),
+            Of::Byte(bytes) => bytes.seek(position),
+            Of::Whole(runs) | Of::Dictionary(_, _, runs) => runs.seek(position),
+            Of::Float(plain) => plain.seek(position),
+            Of::Text(plain, runs) | Of::Decimal(plain, runs) => {
+                plain.seek(position)?;
+                runs.seek(position)
+            }
+            Of::Time(seconds, nanos, _) => {
+                seconds.seek(position)?;
+                nanos.seek(position)
+            }
+        }
     }
 
     pub(super) fn read(&mut self, count: usize) -> Result<ArrayRef> {

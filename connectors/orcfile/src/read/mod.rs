@@ -1,9 +1,13 @@
 //! An ORC file to Arrow batches.
 
 mod column;
+mod extremes;
 mod fields;
+mod index;
 mod integer;
 mod leaf;
+mod packed;
+mod parts;
 mod source;
 mod stream;
 mod stripe;
@@ -21,6 +25,8 @@ use lakehead_core::{Error, Result};
 
 use crate::fault::{damaged, option, unreadable};
 use column::Column;
+pub use parts::{OrcColumn, OrcFile, OrcStripe, PartExtremes};
+pub use source::FetchRanges;
 use source::Source;
 use stripe::Streams;
 use tail::Tail;
@@ -42,6 +48,42 @@ impl Default for OrcReadOptions {
     }
 }
 
+/// Columns of the top.
+struct Columns {
+    schema: SchemaRef,
+    numbers: Vec<u64>,
+}
+
+impl Columns {
+    fn all(tail: &Tail, time_unit: TimeUnit) -> Result<Self> {
+        let root = fields::field(&tail.types, 0, "", time_unit)?;
+        let DataType::Struct(all) = root.data_type() else { return Err(damaged("rows that are no struct")) };
+        let numbers = tail.types.first().map(|root| root.children.clone()).unwrap_or_default();
+        Ok(Self { schema: Arc::new(Schema::new(all.clone())), numbers })
+    }
+
+    fn find(&self, name: &str) -> Option<(u64, &FieldRef)> {
+        let mut all = self.numbers.iter().zip(self.schema.fields());
+        all.find(|(_, field)| field.name() == name).map(|(number, field)| (*number, field))
+    }
+
+    /// Returns those with these names, in the order of the names.
+    fn named(&self, names: &[String]) -> Result<Self> {
+        let found = names.iter().map(|name| self.find(name).ok_or_else(|| unknown(name)));
+        let found = found.collect::<Result<Vec<_>>>()?.into_iter();
+        let (numbers, fields): (_, Vec<FieldRef>) = found.map(|(number, field)| (number, Arc::clone(field))).unzip();
+        Ok(Self { schema: Arc::new(Schema::new(fields)), numbers })
+    }
+
+    /// Returns those whose names are among these, in the order of the file.
+    fn among(&self, names: &[String]) -> Self {
+        let all = self.numbers.iter().zip(self.schema.fields());
+        let kept = all.filter(|(_, field)| names.contains(field.name()));
+        let (numbers, fields): (_, Vec<FieldRef>) = kept.map(|(number, field)| (*number, Arc::clone(field))).unzip();
+        Self { schema: Arc::new(Schema::new(fields)), numbers }
+    }
+}
+
 /// Reads the batches of one ORC file, in the file's order, as an iterator; after an error there is nothing more.
 ///
 /// Files of other writers are read too: both versions of run-length coding, all compressions but LZO, `CHAR` and
@@ -51,11 +93,9 @@ impl Default for OrcReadOptions {
 /// according to what the streams hold rather than to what they claim. A batch's lists and texts are bounded (67,108,864
 /// elements, 2 GiB) because few bytes can honestly unpack to very many.
 pub struct OrcReader {
-    source: Source,
+    source: Arc<Source>,
     tail: Tail,
-    schema: SchemaRef,
-    /// The numbers of the columns to read.
-    columns: Vec<u64>,
+    columns: Columns,
     batch_rows: usize,
     stripe: usize,
     open: Vec<Column>,
@@ -72,7 +112,7 @@ impl OrcReader {
     /// `R1502` for a damaged file, `R1503` for one that uses what is not read, `R1504` for an option out of bounds or a
     /// column that the file does not have.
     pub fn from_bytes(bytes: Bytes, options: &OrcReadOptions) -> Result<Self> {
-        Self::new(Source::Bytes(bytes), options)
+        Self::new(Source::bytes(bytes), options)
     }
 
     /// Reads a file on disk, stripe by stripe.
@@ -83,38 +123,41 @@ impl OrcReader {
     pub fn open(path: &Path, options: &OrcReadOptions) -> Result<Self> {
         let file = File::open(path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
-        Self::new(Source::File(file, length), options)
+        Self::new(Source::file(file, length), options)
     }
 
-    fn new(source: Source, options: &OrcReadOptions) -> Result<Self> {
+    /// Reads a file of `length` bytes that lies elsewhere, stripe by stripe: of each the wanted columns at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`OrcReader::from_bytes`], and what `ranges` answers.
+    pub fn fetched(length: u64, ranges: Box<dyn FetchRanges>, options: &OrcReadOptions) -> Result<Self> {
+        Self::new(Source::fetched(length, ranges), options)
+    }
+
+    /// Leaves out the columns that are not among `names`; to be said before the first batch is read.
+    #[must_use]
+    pub fn only(mut self, names: &[String]) -> Self {
+        self.columns = self.columns.among(names);
+        self
+    }
+
+    fn new(mut source: Source, options: &OrcReadOptions) -> Result<Self> {
         if options.batch_rows == 0 {
             return Err(option("batch_rows", "at least one row"));
         }
-        let tail = tail::read(&source)?;
-        let root = fields::field(&tail.types, 0, "", options.time_unit)?;
-        let DataType::Struct(all) = root.data_type() else { return Err(damaged("rows that are no struct")) };
-        let numbers = tail.types.first().map(|root| root.children.clone()).unwrap_or_default();
-        let mut fields: Vec<FieldRef> = Vec::new();
-        let mut columns = Vec::new();
-        match &options.columns {
-            None => (fields, columns) = (all.to_vec(), numbers),
-            Some(wanted) => {
-                for name in wanted {
-                    let found = all.iter().zip(&numbers).find(|(field, _)| field.name() == name);
-                    let (field, number) = found.ok_or_else(|| unknown(name))?;
-                    fields.push(field.clone());
-                    columns.push(*number);
-                }
-            }
+        let tail = tail::read(&mut source)?;
+        let mut columns = Columns::all(&tail, options.time_unit)?;
+        if let Some(wanted) = &options.columns {
+            columns = columns.named(wanted)?;
         }
-        let schema = Arc::new(Schema::new(fields));
-        let batch_rows = options.batch_rows;
-        Ok(Self { source, tail, schema, columns, batch_rows, stripe: 0, open: Vec::new(), left: 0, failed: false })
+        let (source, batch_rows) = (Arc::new(source), options.batch_rows);
+        Ok(Self { source, tail, columns, batch_rows, stripe: 0, open: Vec::new(), left: 0, failed: false })
     }
 
     /// Returns the columns of the batches.
     pub fn schema(&self) -> &SchemaRef {
-        &self.schema
+        &self.columns.schema
     }
 
     /// Returns how many rows the file has.
@@ -132,8 +175,11 @@ impl OrcReader {
             let Some(stripe) = self.tail.stripes.get(self.stripe) else { return Ok(None) };
             self.stripe += 1;
             let footer = tail::stripe_footer(&self.source, stripe, &self.tail)?;
-            let mut streams = Streams { source: &self.source, tail: &self.tail, footer: &footer };
-            let columns = self.columns.iter().zip(self.schema.fields());
+            // The stripe before makes room.
+            self.open.clear();
+            let mut streams = Streams::new(&self.source, &self.tail, &footer);
+            streams.hold_values(&self.columns.numbers)?;
+            let columns = self.columns.numbers.iter().zip(self.columns.schema.fields());
             let columns = columns.map(|(number, field)| Column::open(&self.tail.types, *number, field, &mut streams));
             self.open = columns.collect::<Result<_>>()?;
             self.left = stripe.rows;
@@ -142,7 +188,7 @@ impl OrcReader {
         let arrays = self.open.iter_mut().map(|column| column.read(rows)).collect::<Result<_>>()?;
         self.left -= rows as u64;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(Some(RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?))
+        Ok(Some(RecordBatch::try_new_with_options(self.columns.schema.clone(), arrays, &options)?))
     }
 }
 

@@ -5,45 +5,107 @@
 use bytes::Bytes;
 use lakehead_core::Result;
 
+use super::packed::Packed;
 use crate::codec::{Kind, unpack};
 use crate::fault::damaged;
+
+/// Bytes of the longest run of the byte coder.
+const BYTE_RUN_MAX: usize = 130;
 
 /// Bytes of a stream, chunk by chunk.
 pub(crate) struct Plain {
     kind: Kind,
     /// The most bytes of a chunk.
     limit: usize,
-    packed: Bytes,
+    packed: Packed,
+    /// Where the chunk at hand begins among the packed bytes.
+    begin: u64,
     chunk: Bytes,
     /// Bytes of the chunk that are gone.
     gone: usize,
 }
 
+/// The numbers by which an index says where a row group begins in the streams of a column, one stream behind the other.
+pub(crate) struct Position<'a>(std::slice::Iter<'a, u64>);
+
+impl<'a> Position<'a> {
+    pub(crate) fn new(numbers: &'a [u64]) -> Self {
+        Self(numbers.iter())
+    }
+
+    fn next(&mut self) -> Result<u64> {
+        self.0.next().copied().ok_or_else(|| damaged("a position is cut short"))
+    }
+
+    /// Returns the next number, which says how much of a run is passed over: `most` at most.
+    pub(crate) fn part_of_run(&mut self, most: usize) -> Result<usize> {
+        let part = usize::try_from(self.next()?).ok().filter(|part| *part <= most);
+        part.ok_or_else(|| damaged("a position beyond its run"))
+    }
+}
+
 impl Plain {
     pub(crate) fn new(kind: Kind, limit: usize, bytes: Bytes) -> Self {
-        match kind {
-            Kind::Plain => Self { kind, limit, packed: Bytes::new(), chunk: bytes, gone: 0 },
-            _ => Self { kind, limit, packed: bytes, chunk: Bytes::new(), gone: 0 },
-        }
+        Self::packed(kind, limit, Packed::whole(bytes))
+    }
+
+    pub(crate) fn packed(kind: Kind, limit: usize, packed: Packed) -> Self {
+        Self { kind, limit, packed, begin: 0, chunk: Bytes::new(), gone: 0 }
     }
 
     /// Returns the bytes that are ready: at least one, or none at the end.
     fn ready(&mut self) -> Result<&[u8]> {
-        while self.gone == self.chunk.len() && !self.packed.is_empty() {
-            let cut = || damaged("a chunk is cut short");
-            let (header, _) = self.packed.split_first_chunk::<3>().ok_or_else(cut)?;
-            let [low, middle, high] = *header;
-            let header = u32::from_le_bytes([low, middle, high, 0]);
-            let end = 3 + (header >> 1) as usize;
-            if end > self.packed.len() {
-                return Err(cut());
-            }
-            let body = self.packed.slice(3..end);
-            self.packed = self.packed.slice(end..);
-            self.chunk = if header & 1 == 1 { body } else { unpack(self.kind, &body, self.limit)?.into() };
+        while self.gone == self.chunk.len() && !self.packed.ready(1)?.is_empty() {
+            self.begin = self.packed.at();
+            self.chunk = self.next_chunk()?;
             self.gone = 0;
         }
         Ok(self.chunk.get(self.gone..).unwrap_or_default())
+    }
+
+    fn next_chunk(&mut self) -> Result<Bytes> {
+        if self.kind == Kind::Plain {
+            let length = self.packed.ready(1)?.len();
+            return Ok(self.packed.take(length));
+        }
+        let cut = || damaged("a chunk is cut short");
+        let (header, _) = self.packed.ready(3)?.split_first_chunk::<3>().ok_or_else(cut)?;
+        let [low, middle, high] = *header;
+        let header = u32::from_le_bytes([low, middle, high, 0]);
+        let end = 3 + (header >> 1) as usize;
+        if self.packed.ready(end)?.len() < end {
+            return Err(cut());
+        }
+        let body = self.packed.take(end).slice(3..);
+        Ok(if header & 1 == 1 { body } else { unpack(self.kind, &body, self.limit)?.into() })
+    }
+
+    /// Returns how many numbers of a position are this stream's.
+    pub(crate) fn position_numbers(&self) -> usize {
+        if self.kind == Kind::Plain { 1 } else { 2 }
+    }
+
+    /// Goes to a position. A chunk that is at hand is not unpacked again.
+    pub(crate) fn seek(&mut self, position: &mut Position<'_>) -> Result<()> {
+        let (chunk, offset) = match self.kind {
+            // All of it is one chunk.
+            Kind::Plain => {
+                let at = position.next()?;
+                let inside = at.checked_sub(self.begin).filter(|offset| *offset <= self.chunk.len() as u64);
+                inside.map_or((at, 0), |offset| (self.begin, offset))
+            }
+            _ => (position.next()?, position.next()?),
+        };
+        if self.chunk.is_empty() || self.begin != chunk {
+            self.packed.go_to(chunk)?;
+            (self.begin, self.chunk, self.gone) = (chunk, Bytes::new(), 0);
+            if offset > 0 {
+                self.ready()?;
+            }
+        }
+        let offset = usize::try_from(offset).ok().filter(|offset| *offset <= self.chunk.len());
+        self.gone = offset.ok_or_else(|| damaged("a position beyond its chunk"))?;
+        Ok(())
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8> {
@@ -117,6 +179,19 @@ impl ByteRuns {
         Self { plain, left: 0, repeat: None }
     }
 
+    pub(crate) fn position_numbers(&self) -> usize {
+        self.plain.position_numbers() + 1
+    }
+
+    pub(crate) fn seek(&mut self, position: &mut Position<'_>) -> Result<()> {
+        self.plain.seek(position)?;
+        (self.left, self.repeat) = (0, None);
+        for _ in 0..position.part_of_run(BYTE_RUN_MAX)? {
+            self.next()?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn next(&mut self) -> Result<u8> {
         if self.left == 0 {
             let control = self.plain.byte()?.cast_signed();
@@ -146,6 +221,19 @@ pub(crate) struct BitRuns {
 impl BitRuns {
     pub(crate) fn new(plain: Plain) -> Self {
         Self { bytes: ByteRuns::new(plain), byte: 0, left: 0 }
+    }
+
+    pub(crate) fn position_numbers(&self) -> usize {
+        self.bytes.position_numbers() + 1
+    }
+
+    pub(crate) fn seek(&mut self, position: &mut Position<'_>) -> Result<()> {
+        self.bytes.seek(position)?;
+        self.left = 0;
+        for _ in 0..position.part_of_run(8)? {
+            self.next()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn next(&mut self) -> Result<bool> {

@@ -13,9 +13,11 @@ use crate::schema::{DEPTH_MAX, OrcType, kind};
 use crate::wire::Fields;
 
 /// A footer larger than this is no footer: at some dozens of bytes for a stripe or column, a million of them fit.
-const FOOTER_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(super) const FOOTER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Stripes of a file, types of it, encodings of a stripe: few bytes of a damaged footer could claim very many.
 const ENTRIES_MAX: usize = 1 << 20;
+/// Bytes at the end of a file that are fetched at once: the footer of most files lies in them.
+const END_BYTES: u64 = 64 << 10;
 /// A postscript's length is one byte, and one byte more says it.
 const POSTSCRIPT_BYTES_MAX: u64 = 256;
 
@@ -37,21 +39,32 @@ pub(super) struct Tail {
     pub(super) types: Vec<OrcType>,
     pub(super) metadata: Vec<(String, Vec<u8>)>,
     pub(super) rows: u64,
+    /// Rows of a group that an index speaks of; 0 without indexes.
+    pub(super) group_rows: u64,
+    /// Which program wrote the file, and its version, by the format's numbers.
+    pub(super) writer: (u64, u64),
+    /// Where the statistics of the stripes lie: offset and length.
+    stripe_stats: (u64, u64),
 }
 
-pub(super) fn read(source: &Source) -> Result<Tail> {
+/// Reads the end of a file, which stays at hand.
+pub(super) fn read(source: &mut Source) -> Result<Tail> {
+    source.hold_end(END_BYTES)?;
     let end = source.len();
     let last = source.read(end.saturating_sub(POSTSCRIPT_BYTES_MAX), end.min(POSTSCRIPT_BYTES_MAX))?;
     let (&length, rest) = last.split_last().ok_or_else(|| damaged("an empty file"))?;
     let from = rest.len().checked_sub(usize::from(length)).ok_or_else(|| damaged("a postscript beyond the file"))?;
     let (_, postscript) = rest.split_at(from);
     let (mut footer_len, mut compression, mut chunk_bytes, mut magic) = (0, 0, 0, false);
+    let (mut stats_len, mut writer_version) = (0, 0);
     let mut fields = Fields(postscript);
     while let Some((field, value)) = fields.next()? {
         match field {
             1 => footer_len = value.number()?,
             2 => compression = value.number()?,
             3 => chunk_bytes = value.number()?,
+            5 => stats_len = value.number()?,
+            6 => writer_version = value.number()?,
             8000 => magic = value.bytes()? == b"ORC",
             _ => {}
         }
@@ -69,8 +82,17 @@ pub(super) fn read(source: &Source) -> Result<Tail> {
     let footer_end = end.checked_sub(behind).ok_or_else(|| damaged("a postscript beyond the file"))?;
     let from = footer_end.checked_sub(footer_len).ok_or_else(|| damaged("a footer beyond the file"))?;
     let footer = message(source.read(from, footer_len)?, compression, chunk_bytes)?;
-    let mut tail =
-        Tail { compression, chunk_bytes, stripes: Vec::new(), types: Vec::new(), metadata: Vec::new(), rows: 0 };
+    let mut tail = Tail {
+        compression,
+        chunk_bytes,
+        stripes: Vec::new(),
+        types: Vec::new(),
+        metadata: Vec::new(),
+        rows: 0,
+        group_rows: 0,
+        writer: (0, writer_version),
+        stripe_stats: from.checked_sub(stats_len).map_or((0, 0), |offset| (offset, stats_len)),
+    };
     tail.read_footer(&footer)?;
     check_types(&tail.types)?;
     Ok(tail)
@@ -83,7 +105,7 @@ pub(super) fn message(bytes: Bytes, compression: Kind, chunk_bytes: usize) -> Re
     Ok(whole)
 }
 
-fn add<T>(entries: &mut Vec<T>, entry: T) -> Result<()> {
+pub(super) fn add<T>(entries: &mut Vec<T>, entry: T) -> Result<()> {
     if entries.len() == ENTRIES_MAX {
         return Err(damaged("a footer with too many entries"));
     }
@@ -92,6 +114,20 @@ fn add<T>(entries: &mut Vec<T>, entry: T) -> Result<()> {
 }
 
 impl Tail {
+    /// Reads the statistics of the stripes: of each those of `columns`, none where the file says nothing.
+    pub(super) fn stripe_stats(&self, source: &Source, columns: &[u64]) -> Result<Vec<Vec<Option<Vec<u8>>>>> {
+        let (offset, length) = self.stripe_stats;
+        let bytes = message(source.read(offset, length)?, self.compression, self.chunk_bytes)?;
+        let mut stripes = Vec::new();
+        let mut fields = Fields(&bytes);
+        while let Some((field, value)) = fields.next()? {
+            if field == 1 {
+                add(&mut stripes, stats_of(value.bytes()?, columns)?)?;
+            }
+        }
+        Ok(stripes)
+    }
+
     fn read_footer(&mut self, footer: &[u8]) -> Result<()> {
         let mut fields = Fields(footer);
         while let Some((field, value)) = fields.next()? {
@@ -100,6 +136,8 @@ impl Tail {
                 4 => add(&mut self.types, orc_type(value.bytes()?)?)?,
                 5 => add(&mut self.metadata, item(value.bytes()?)?)?,
                 6 => self.rows = value.number()?,
+                8 => self.group_rows = value.number()?,
+                9 => self.writer.0 = value.number()?,
                 10 => return Err(unread("encryption")),
                 _ => {}
             }
@@ -110,6 +148,22 @@ impl Tail {
         }
         Ok(())
     }
+}
+
+/// Returns the statistics of some columns of a stripe.
+fn stats_of(bytes: &[u8], columns: &[u64]) -> Result<Vec<Option<Vec<u8>>>> {
+    let mut found = vec![None; columns.len()];
+    let mut fields = Fields(bytes);
+    let mut column = 0;
+    while let Some((field, value)) = fields.next()? {
+        if field == 1 {
+            for (_, place) in columns.iter().zip(&mut found).filter(|(wanted, _)| **wanted == column) {
+                *place = Some(value.bytes()?.to_vec());
+            }
+            column += 1;
+        }
+    }
+    Ok(found)
 }
 
 fn stripe(bytes: &[u8]) -> Result<Stripe> {

@@ -26,6 +26,7 @@ use column::{Column, StripeParts};
 pub use options::OrcOptions;
 pub(crate) use stream::StreamKind;
 pub use summary::{Bound, ColumnSummary, OrcSummary};
+pub(crate) use tail::WRITER;
 use tail::{MAGIC, Stripe};
 
 /// Rows between two looks at the stripe's size: few enough that long texts cannot pass the budget by much, and enough

@@ -17,7 +17,7 @@ const TIME_ZONE: &[u8] = b"UTC";
 const FORMAT_VERSION: [u64; 2] = [0, 12];
 /// Our number among the writers. The registered ones are 0 to 5, each with its own known mistakes; readers treat any
 /// other as one without.
-const WRITER: u64 = 0x6c68;
+pub(crate) const WRITER: u64 = 0x6c68;
 /// ORC-14, the newest number: statistics of times are in UTC and Bloom filters hash UTF-8.
 const WRITER_VERSION: u64 = 9;
 /// Dates and times count as if today's calendar had always been.

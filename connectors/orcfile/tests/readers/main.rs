@@ -112,6 +112,9 @@ fn what_pyarrow_writes_comes_back() {
         let schema = reader.schema().clone();
         let got = arrow::compute::concat_batches(&schema, &reader.collect::<Result<Vec<_>, _>>().unwrap()).unwrap();
         own::assert_same(&got, &batch);
+        let bytes = std::fs::read(&path).unwrap();
+        own::assert_parts(bytes.clone(), &got, 13);
+        assert!(own::assert_extremes(bytes, &got) > 50);
     }
 }
 

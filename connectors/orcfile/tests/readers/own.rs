@@ -6,7 +6,7 @@ use arrow::array::*;
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::*;
 use bytes::Bytes;
-use lakehead_orcfile::{Bound, Compression, OrcOptions, OrcReadOptions, OrcReader, OrcWriter};
+use lakehead_orcfile::{Bound, Compression, FetchRanges, OrcFile, OrcOptions, OrcReadOptions, OrcReader, OrcWriter};
 
 use super::data::{self, Dice};
 
@@ -271,5 +271,110 @@ fn damaged_files_are_errors_and_never_panics() {
     for cut in 0..2000 {
         let noise: Vec<u8> = (0..cut % 300).map(|_| dice.next() as u8).collect();
         assert!(OrcReader::from_bytes(noise.into(), &options).is_err());
+    }
+}
+
+/// A file that is fetched range by range.
+struct Fetched(Bytes);
+
+impl FetchRanges for Fetched {
+    fn fetch(&self, ranges: &[std::ops::Range<u64>]) -> lakehead_core::Result<Vec<Bytes>> {
+        Ok(ranges.iter().map(|range| self.0.slice(range.start as usize..range.end as usize)).collect())
+    }
+}
+
+fn opened(bytes: Vec<u8>) -> OrcFile {
+    OrcFile::open(bytes.len() as u64, Box::new(Fetched(bytes.into()))).unwrap()
+}
+
+/// Reads some rows of every column of a file from wherever they begin, with indexes and without.
+pub(crate) fn assert_parts(bytes: Vec<u8>, whole: &RecordBatch, seed: u64) {
+    let file = opened(bytes);
+    let names: Vec<String> = file.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let mut dice = Dice(seed);
+    let mut first = 0;
+    for number in 0..file.stripes() {
+        let plain = file.stripe(number).unwrap();
+        let rows = plain.rows();
+        for stripe in [plain, file.stripe(number).unwrap().with_indexes(&names).unwrap()] {
+            for (name, expected) in names.iter().zip(whole.columns()) {
+                let mut column = stripe.column(name).unwrap();
+                let mut at = 0;
+                loop {
+                    let from = at + dice.below(2) * dice.below(rows.max(2) / 2);
+                    let count = 1 + dice.below(300);
+                    if from + count > rows {
+                        break;
+                    }
+                    let values = column.read(from, count as usize).unwrap();
+                    assert_eq!(&values, &expected.slice(first + from as usize, count as usize), "{name} at {from}");
+                    at = from + count;
+                }
+                assert!(column.read(0, 1).is_err() || at == 0, "rows are read forwards");
+                assert!(column.read(rows, 1).is_err());
+            }
+        }
+        first += rows as usize;
+    }
+    assert_eq!(first, whole.num_rows());
+}
+
+/// Returns how many of the values are outside of what a part is said to hold, and how many bounds there are.
+fn outside(values: &ArrayRef, extremes: &[ArrayRef; 3], part: usize) -> (usize, usize) {
+    use arrow::compute::kernels::cmp::{gt, lt};
+    let [least, greatest, nulls] = extremes;
+    assert_eq!(nulls.as_primitive::<UInt64Type>().value(part), values.null_count() as u64);
+    let bound = |array: &ArrayRef| array.is_valid(part).then(|| Scalar::new(array.slice(part, 1)));
+    let below = bound(least).map(|least| lt(values, &least).unwrap().true_count());
+    let above = bound(greatest).map(|greatest| gt(values, &greatest).unwrap().true_count());
+    (below.unwrap_or(0) + above.unwrap_or(0), usize::from(below.is_some()) + usize::from(above.is_some()))
+}
+
+/// Holds what a file says of its stripes and groups against their values; returns how many bounds it gave.
+pub(crate) fn assert_extremes(bytes: Vec<u8>, whole: &RecordBatch) -> usize {
+    let file = opened(bytes);
+    let names: Vec<String> = file.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let stripes = file.stripe_extremes(&names).unwrap();
+    let (mut first, mut bounds) = (0, 0);
+    for number in 0..file.stripes() {
+        let stripe = file.stripe(number).unwrap().with_indexes(&names).unwrap();
+        let groups = stripe.group_extremes(&names).unwrap();
+        let (rows, group_rows) = (stripe.rows() as usize, stripe.group_rows() as usize);
+        for (name, values) in names.iter().zip(whole.columns()) {
+            let mut look = |extremes: Option<&[ArrayRef; 3]>, part, from, rows| {
+                let Some(extremes) = extremes else { return };
+                let (outside, found) = outside(&values.slice(from, rows), extremes, part);
+                assert_eq!(outside, 0, "{name} of part {part}");
+                bounds += found;
+            };
+            look(stripes.get(name), number, first, rows);
+            for group in 0..stripe.groups() {
+                let from = group * group_rows;
+                look(groups.get(name), group, first + from, group_rows.min(rows - from));
+            }
+        }
+        first += rows;
+    }
+    bounds
+}
+
+#[test]
+fn rows_are_found_wherever_they_begin() {
+    for (seed, compression) in
+        [Compression::None, Compression::Zlib, Compression::Snappy, Compression::Zstd].into_iter().enumerate()
+    {
+        let batch = data::every_type(25_000, 40 + seed as u64);
+        let options =
+            OrcOptions { compression, stripe_bytes: 2_000_000, row_group_rows: 1000, ..OrcOptions::default() };
+        let bytes = written(&batch, options);
+        let whole = read(bytes.clone(), &OrcReadOptions::default());
+        assert_parts(bytes.clone(), &whole, seed as u64);
+        assert!(assert_extremes(bytes, &whole) > 300);
+    }
+    for batch in [data::every_type(1, 2), data::all_null(12_345)] {
+        let bytes = written(&batch, OrcOptions::default());
+        let whole = read(bytes.clone(), &OrcReadOptions::default());
+        assert_parts(bytes.clone(), &whole, 9);
+        assert_extremes(bytes, &whole);
     }
 }

@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 use lakehead_core::{Clock, Error, Result, RunContext, Settings, SystemClock};
 use lakehead_engine::rows_to_json;
 use lakehead_files::TextObject;
-use lakehead_lakefile::{Condition, Location, SelectiveFile, object_size, read_file};
+use lakehead_lakefile::{Condition, Location, SelectiveFile, object_size};
 use lakehead_plan::{Scope, SqlAnalyzer, SqlText};
 use lakehead_sql::{Parameters, Predicate, Sql};
 use lakehead_syntax::{FileId, SourceMap, Span, render_text};
@@ -24,6 +24,8 @@ use crate::show::grouped;
 
 /// Rows that are shown at most: they are held for the width of their columns.
 const ROWS_MAX: usize = 100_000;
+/// Rows of a text that a condition is asked for at once.
+const CONDITION_ROWS: usize = 1024;
 
 /// What was asked for.
 struct Wanted {
@@ -59,28 +61,19 @@ pub(crate) async fn peek(arguments: &Peek, common: &Common) -> Result<Ended> {
     let columns = arguments.columns.as_deref();
     let limit = arguments.limit.min(ROWS_MAX);
     let ending = name.to_ascii_lowercase();
-    let found = if ending.ends_with(".parquet") {
+    let found = if ending.ends_with(".parquet") || ending.ends_with(".orc") {
         let file = SelectiveFile::open(&location, &name).await?;
         let Some(wanted) = wanted(&Arc::clone(file.schema()), &text, columns, limit)? else { return Ok(Ended::Errors) };
-        from_parquet(file, wanted).await?
-    } else if ending.ends_with(".orc") {
-        let mut batches = read_file(&location, &name, None).await?;
-        let mut first = batches.try_next().await?;
-        let schema = first.as_ref().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-        let Some(wanted) = wanted(&schema, &text, columns, limit)? else { return Ok(Ended::Errors) };
-        // No more of the object is unpacked than is shown.
-        let next = async || match first.take() {
-            None => batches.try_next().await,
-            first => Ok(first),
-        };
-        Found { bytes_read: size, ..from_batches(next, &wanted).await? }
+        from_parts(file, wanted).await?
     } else {
         let mut object = TextObject::open(&location, &name).await?;
         let Some(wanted) = wanted(&Arc::clone(object.schema()), &text, columns, limit)? else {
             return Ok(Ended::Errors);
         };
-        let found = from_batches(async || object.next_rows().await, &wanted).await?;
-        Found { bytes_read: object.bytes, misfits: object.misfits, ..found }
+        // Where all rows are shown, no more of them is read; a condition is not asked row by row.
+        let rows = if wanted.condition.is_some() { CONDITION_ROWS } else { wanted.limit };
+        let found = from_batches(async || object.next_rows(rows).await, &wanted).await?;
+        Found { bytes_read: object.bytes_read(), misfits: object.misfits, ..found }
     };
     show(&found, size, common)?;
     Ok(Ended::Done)
@@ -160,7 +153,7 @@ fn wanted(schema: &SchemaRef, text: &str, columns: Option<&[String]>, limit: usi
     Ok(Some(Wanted { condition: Some(Compiled { schema: restricted, predicate }), columns, limit }))
 }
 
-async fn from_parquet(file: SelectiveFile, wanted: Wanted) -> Result<Found> {
+async fn from_parts(file: SelectiveFile, wanted: Wanted) -> Result<Found> {
     let bytes = file.bytes_read();
     let condition = wanted.condition.map(|Compiled { schema, predicate }| {
         let pruner = predicate.pruner(&schema);
