@@ -87,6 +87,13 @@ static SOURCE: [OptionSpec; 2] = [
     OptionSpec::new("refresh", OptionKind::Duration, "read a reference table again after this long"),
 ];
 
+static COMPACT: [OptionSpec; 4] = [
+    OptionSpec::new("every", OptionKind::Duration, "pause between two looks at the table"),
+    OptionSpec::new("file_size", OptionKind::Size, "size at which a merged file is closed"),
+    OptionSpec::new("per_hour", OptionKind::Size, "bytes that may be read for merging in an hour"),
+    OptionSpec::new("enabled", OptionKind::Bool, "whether small files are merged").default("true"),
+];
+
 static SINK: [OptionSpec; 9] = [
     OptionSpec::new("catalog", OptionKind::References, "catalogs that list the table, instead of the connection's"),
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
@@ -106,7 +113,7 @@ static SINK: [OptionSpec; 9] = [
     .default("vectors"),
     OptionSpec::new(
         "compact",
-        OptionKind::Map,
+        OptionKind::Settings(&COMPACT),
         "how small files are merged beside the rounds: `every` pauses, `file_size` of the merged, bytes `per_hour`, `enabled`",
     ),
     OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),

@@ -32,6 +32,14 @@ pub static CONNECTOR: Connector = Connector {
     alert: None,
 };
 
+static CHANGES: [OptionSpec; 5] = [
+    OptionSpec::new("key", OptionKind::Column, "column that says which rows are the same").required(),
+    OptionSpec::new("updates", OptionKind::Percent, "share of rows that change an earlier one").default("20%"),
+    OptionSpec::new("deletes", OptionKind::Percent, "share of rows that take an earlier one out").default("5%"),
+    OptionSpec::new("bad", OptionKind::Percent, "share of rows without any value but the key").default("0%"),
+    OptionSpec::new("add_column_at", OptionKind::Int, "row from which on there is one more column"),
+];
+
 static SOURCE: [OptionSpec; 5] = [
     OptionSpec::new("rows", OptionKind::Int, "rows of one run").default("1000"),
     OptionSpec::new(
@@ -43,9 +51,5 @@ static SOURCE: [OptionSpec; 5] = [
     .required(),
     OptionSpec::new("seed", OptionKind::Int, "another seed makes other rows").default("1"),
     OptionSpec::new("rate", OptionKind::Int, "rows a second; the source then never ends"),
-    OptionSpec::new(
-        "changes",
-        OptionKind::Map,
-        "{ key, updates = 20%, deletes = 5%, bad = 1%, add_column_at = n }: a stream of changes instead of rows",
-    ),
+    OptionSpec::new("changes", OptionKind::Settings(&CHANGES), "{ key = id }: a stream of changes instead of rows"),
 ];

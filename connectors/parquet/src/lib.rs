@@ -124,6 +124,12 @@ static CONNECTION: [OptionSpec; 4 + STORE_OPTIONS] = with_store_options([
 static SOURCE: [OptionSpec; 1] =
     [OptionSpec::new("table", OptionKind::Text, "table to read, `schema.name`").required()];
 
+static COMPACT: [OptionSpec; 3] = [
+    OptionSpec::new("every", OptionKind::Duration, "pause between two looks at the table"),
+    OptionSpec::new("file_size", OptionKind::Size, "size at which a merged file is closed"),
+    OptionSpec::new("enabled", OptionKind::Bool, "whether small files are merged").default("true"),
+];
+
 static SINK: [OptionSpec; 10] = [
     OptionSpec::new("catalog", OptionKind::References, "catalogs that list the table, instead of the connection's"),
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
@@ -134,7 +140,7 @@ static SINK: [OptionSpec; 10] = [
     OptionSpec::new("bucket_count", OptionKind::Int, "number of buckets, 1 to 100000"),
     OptionSpec::new("bucket_hash", OptionKind::Word(&["hive2", "hive1", "spark"]), "engine whose buckets they are")
         .default("hive2"),
-    OptionSpec::new("compact", OptionKind::Map, "small files merged beside the rounds: { every, file_size, enabled }"),
+    OptionSpec::new("compact", OptionKind::Settings(&COMPACT), "small files merged beside the rounds"),
     OptionSpec::new("lifecycle", OptionKind::Reference, "storage rules of the table"),
     OptionSpec::new("sort_by", OptionKind::Columns, "order of the rows in a file, rising, NULL first"),
 ];

@@ -148,6 +148,13 @@ pub(crate) fn check_settings(
             );
             continue;
         }
+        if let (K::Settings(inner), ValueKind::Map(list)) = (option.kind, &setting.value.kind) {
+            let inside = ast::Settings { list: list.clone(), span: setting.value.span };
+            let read = check_settings(context, &inside, inner, setting.name.span, found);
+            let pairs = read.iter().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+            settings.set(option.name, Value::Map(pairs));
+            continue;
+        }
         let secret_allowed = matches!(option.kind, K::Secret | K::TextOrSecret);
         if let Some(read) = value(context, &setting.value, secret_allowed, found) {
             match fits(option.kind, &read) {
@@ -222,7 +229,7 @@ fn fits(kind: OptionKind, value: &Value) -> bool {
             single => matches!(single, Value::Text(_)),
         },
         K::Schema => matches!(value, Value::Map(_)) || matches!(value, Value::Name(word) if word == "infer"),
-        K::Map => matches!(value, Value::Map(_)),
+        K::Map | K::Settings(_) => matches!(value, Value::Map(_)),
         K::Secret => matches!(value, Value::SecretName(_)),
         K::TextOrSecret => matches!(value, Value::SecretName(_) | Value::Text(_)),
         K::Reference => is_word(value),
@@ -251,6 +258,10 @@ fn misfit(context: &Context<'_, '_>, option: &OptionSpec, written: &ast::Value) 
         K::Texts => ("a list of texts".into(), "[\"public.orders\"]".into()),
         K::Schema => ("{ name = type, … } or infer".into(), "{ id = bigint }".into()),
         K::Map => ("{ name = value, … }".into(), "{ size = 64MB }".into()),
+        K::Settings(inner) => {
+            let names: Vec<_> = inner.iter().map(|option| option.name).collect();
+            (format!("{{ name = value, … }} with {}", names.join(", ")), "{}".into())
+        }
         K::Secret => ("a secret".into(), "secret.name".into()),
         K::TextOrSecret => ("a secret or a text".into(), "secret.name".into()),
         K::Reference => ("a name".into(), "name".into()),

@@ -18,7 +18,16 @@ static PARQUET: Connector = lake(
         OptionSpec::new("sort_by", OptionKind::Columns, "order"),
     ],
 );
-static DELTA: Connector = lake("delta", &[OptionSpec::new("requests_per_hour", OptionKind::Int, "bound")]);
+static DELTA: Connector = lake(
+    "delta",
+    &[
+        OptionSpec::new("requests_per_hour", OptionKind::Int, "bound"),
+        OptionSpec::new("compact", OptionKind::Settings(&COMPACT), "merging"),
+    ],
+);
+static COMPACT: [OptionSpec; 2] =
+    [OptionSpec::new("every", OptionKind::Duration, "pause"), OptionSpec::new("enabled", OptionKind::Bool, "whether")];
+
 /// Plans a pipeline whose sink has these settings.
 fn planned(kind: &str, settings: &str) -> (Planned, String) {
     let text = format!(
@@ -44,6 +53,10 @@ fn what_has_no_buckets_or_other_ones_is_refused_with_place_and_cure() {
         ("parquet", "partition_by = [day], bucket_by = [day], bucket_count = 8", "E0519", "[day]", "bucket_by = [id]"),
         ("parquet", "partition_by = [day(at)], bucket_by = [at_day], bucket_count = 8", "E0519", "[at_day]", ""),
         ("delta", "requests_per_hour = 0", "E0530", "0", "requests_per_hour = 1000"),
+        ("delta", "compact = { evry = 1h }", "E0208", "evry", ""),
+        ("delta", "compact = { enabled = yes }", "E0210", "yes", "enabled = true"),
+        ("delta", "compact = { every = 1h, every = 2h }", "E0205", "every", "leave one of them out"),
+        ("delta", "compact = 3", "E0210", "3", "compact = {}"),
         ("parquet", "sort_by = [prise]", "E0301", "[prise]", ""),
         ("parquet", "partition_by = [truncate(price, 2)]", "E0510", "[truncate(price, 2)]", ""),
         ("parquet", "partition_by = [truncate(code)]", "E0510", "[truncate(code)]", "truncate(code, 3)"),
@@ -61,6 +74,8 @@ fn what_has_no_buckets_or_other_ones_is_refused_with_place_and_cure() {
     }
     let (meant, _) = planned("parquet", "bucket_by = [codee], bucket_count = 8");
     assert!(format!("{:?}", meant.diagnostics).contains("did you mean `code`?"), "{:?}", meant.diagnostics);
+    let (meant, _) = planned("delta", "compact = { evry = 1h }");
+    assert!(format!("{:?}", meant.diagnostics).contains("did you mean `every`?"), "{:?}", meant.diagnostics);
 }
 
 #[test]

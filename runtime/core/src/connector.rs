@@ -39,6 +39,8 @@ pub enum OptionKind {
     Schema,
     /// A map whose contents the connector checks.
     Map,
+    /// `{ name = value, … }` of these settings.
+    Settings(&'static [OptionSpec]),
     /// A secret by its name: a text that stands in a file is refused.
     Secret,
     /// A text, or a secret where it holds one.
@@ -52,7 +54,7 @@ pub enum OptionKind {
 }
 
 /// One documented option: `check`, the reference, completion and redaction all come from here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionSpec {
     /// The setting's name.
     pub name: &'static str,

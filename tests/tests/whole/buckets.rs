@@ -155,6 +155,21 @@ print(len(names) >= 6, any('.parquet' in name for name in names), kinds)
     assert_eq!(text(&output.stdout).trim(), expected, "{}", text(&output.stderr));
 }
 
+#[test]
+fn a_bucket_that_is_not_there_is_told_at_once() {
+    let Some(bucket) = Bucket::start() else {
+        println!("skipped: an S3 server is absent");
+        return;
+    };
+    bucket.put("in/1.csv", "id,note\n1,a\n");
+    let folder =
+        project(&PIPELINE.replace("PORT", &bucket.port.to_string()).replace("s3://lake/tables", "s3://none/t"));
+    let output = command(folder.path()).args(["run", "orders"]).env("BUCKET_KEY", "hunter2").output().unwrap();
+    let said = text(&output.stderr);
+    assert!(said.contains("error[R0645]") && said.contains("s3://none/t"), "{said}");
+    assert!(!said.contains("tried again"), "{said}");
+}
+
 /// Keys come from the environment or from secrets: a key that stands in a file is refused, and not shown.
 #[test]
 fn a_key_that_stands_in_a_file_is_refused() {
