@@ -222,9 +222,12 @@ impl Run<'_> {
         }
         let patience = if self.dice.hits(300) { Patience::ToEnd } else { Patience::Between };
         if let Some(sink) = self.sink.as_mut() {
-            let before = sink.figures().map_or(0, |figures| figures.merged_bytes);
+            let before = sink.figures();
             sink.tend(patience).await;
-            self.survived.merged_bytes += sink.figures().map_or(0, |figures| figures.merged_bytes) - before;
+            // What could not be read tells nothing of itself.
+            if let (Some(before), Some(after)) = (before, sink.figures()) {
+                self.survived.merged_bytes += after.merged_bytes - before.merged_bytes;
+            }
         }
     }
 

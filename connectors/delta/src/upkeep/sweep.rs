@@ -1,8 +1,9 @@
 //! Removing what no version of a table needs: files that were taken out longer ago than the table keeps them, and files
 //! that a crash left behind.
 //!
-//! Only files under names of our own go, and only where two listings, hours apart, found them needless: a store whose
-//! listing lags, or a version that was restored between the two, costs nothing then. What a reader of an older version
+//! Only files under names of our own go, and only where two listings, hours apart, found them needless: a version that was
+//! restored between the two costs nothing then. Nor does a listing that lags, for what is needed is read from the version that
+//! none follows. What a reader of an older version
 //! may need stays for `delta.deletedFileRetentionDuration`, what a round may yet name for a day.
 
 use std::collections::HashSet;
@@ -105,6 +106,9 @@ impl Sweep {
         let began = self.clock.now();
         let mut table = DeltaTable::new(Arc::clone(&log));
         table.load().await.map_err(|error| self.failed(error))?;
+        if !self.is_newest(&table, &log).await? {
+            return Ok(Swept::default());
+        }
         let needed = self.needed(&table).await?;
         let needless = match &needed {
             Some(needed) => self.needless(needed).await?,
@@ -135,6 +139,14 @@ impl Sweep {
         Memory { at: began, names: names.collect() }.write(&self.memory);
         self.shorten_log(&table, &log).await?;
         Ok(swept)
+    }
+
+    /// Returns whether no version follows the one that was found by listing: a listing that lags has an older one, to which
+    /// files of newer versions would seem needless. The next entry is asked for by its name.
+    async fn is_newest(&self, table: &DeltaTable, log: &LogStoreRef) -> Result<bool> {
+        let version = table.snapshot().map_err(|error| self.failed(error))?.version();
+        let next = log.read_commit_entry(version + 1).await.map_err(|error| self.failed(error))?;
+        Ok(next.is_none())
     }
 
     /// The files that the newest version names, and those that one within the retention may; `None` where that cannot be
