@@ -1,7 +1,7 @@
 """Shows that Spark prunes by our buckets behind a thousand increments, Parquet and ORC, whose small files were merged meanwhile.
 
     cargo build --workspace --example bucketed_rounds
-    python increments.py TARGET/debug/examples/bucketed_rounds [1000]     # the Python of tests/spark/install
+    python increments.py TARGET/debug/examples/bucketed_rounds [1000 [orc]]     # the Python of tests/spark/install
 
 Ends with a line `every check held`, or with the first one that did not.
 """
@@ -16,6 +16,7 @@ import tempfile
 from pyspark.sql import SparkSession
 
 WRITER, ROUNDS = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1000
+KINDS = sys.argv[3:] or ["parquet", "orc"]
 COLUMNS = "id BIGINT, name STRING, amount DECIMAL(20,4), day DATE"
 # Bucket column and count of two tables of the writer, and what is asked of them.
 TABLES = {"plain": ("id", 16, "id = 42"), "parts": ("name", 5, "name = '日本語日本語'")}
@@ -68,7 +69,7 @@ def look(spark, kind, folder):
 
 with tempfile.TemporaryDirectory() as home:
     spark = session(home)
-    for kind in ("parquet", "orc"):
+    for kind in KINDS:
         subprocess.run([WRITER, os.path.join(home, kind), "spark", "1", str(ROUNDS), kind], check=True)
         look(spark, kind, os.path.join(home, kind))
     spark.stop()
