@@ -10,9 +10,10 @@ use crate::blocks::Cut;
 use crate::cell::{Cell, from_json, from_text};
 use crate::columns::Columns;
 use crate::feed::Feed;
+use crate::grid::{Limit, row_start};
 use crate::json::Values;
 use crate::members::{Members, misfit};
-use crate::records::{Records, cells, row_start};
+use crate::records::{Records, cells};
 use crate::rows::{Column, Layout};
 
 /// Rows for which the first batch has room.
@@ -166,19 +167,49 @@ impl Batch {
                 return true;
             }
             let taken = match form {
-                Form::Rows(records) => csv_row(text, records, data, &mut self.columns),
+                Form::Rows(records) => {
+                    if !self.csv_rows(text, records, data, budget) {
+                        return false;
+                    }
+                    continue;
+                }
                 Form::Lines(members) => line(text, members, data, &mut self.columns),
                 Form::Values(values) => array_value(text, values, data),
             };
             let Some((row, size)) = taken else { return false };
             self.read += 1;
             self.bytes += size;
-            match row {
-                Row::Read => {}
-                Row::Fits(mut values) => self.columns.push(&mut values),
-                Row::Misfit { raw, reason, line } => self.misfits.push((raw, reason, line)),
-            }
+            self.take(row);
         }
+    }
+
+    fn take(&mut self, row: Row) {
+        match row {
+            Row::Read => {}
+            Row::Fits(mut values) => self.columns.push(&mut values),
+            Row::Misfit { raw, reason, line } => self.misfits.push((raw, reason, line)),
+        }
+    }
+
+    /// Reads the next CSV rows; returns whether there are any.
+    fn csv_rows(&mut self, text: &mut Text, records: &mut Records, data: &[&Column], budget: BatchBudget) -> bool {
+        if text.skip_empty_lines() {
+            return false;
+        }
+        let limit = Limit {
+            rows: budget.rows_max.saturating_sub(self.read).max(1),
+            bytes: budget.bytes_max.saturating_sub(self.bytes).max(1),
+        };
+        let found = records.read(&text.text, text.at, limit, data, &mut self.columns);
+        for from in found.misfits {
+            let line = text.line_of(from);
+            let (cells, _) = cells(&text.text, from, records.delimiter());
+            self.take(csv_misfit(records, data, &cells, line));
+        }
+        self.read += found.rows;
+        self.bytes += found.end - text.at;
+        text.at = found.end;
+        true
     }
 }
 
@@ -244,23 +275,6 @@ fn line(text: &mut Text, members: &mut Members, data: &[&Column], columns: &mut 
         }
     }
     None
-}
-
-/// Reads the next CSV row; returns its size with it.
-fn csv_row(text: &mut Text, records: &Records, data: &[&Column], columns: &mut Columns) -> Option<(Row, usize)> {
-    if text.skip_empty_lines() {
-        return None;
-    }
-    let from = text.at;
-    if let Some(end) = records.read(&text.text, from, data, columns) {
-        text.at = end;
-        return Some((Row::Read, end - from));
-    }
-    let line = text.line_of(from);
-    let (cells, end) = cells(&text.text, from, records.delimiter());
-    let row = csv_misfit(records, data, &cells, line);
-    text.at = end;
-    Some((row, end - from))
 }
 
 /// Says why a row does not fit.
