@@ -90,11 +90,11 @@ impl Columns {
         Some(())
     }
 
-    /// Adds a text to the row under way, where the column holds texts; `None` else.
+    /// Adds the text between two places to the row under way, where the column holds texts; `None` else.
     #[inline]
-    pub(crate) fn put_text(&mut self, column: usize, text: &[u8]) -> Option<()> {
+    pub(crate) fn put_text(&mut self, column: usize, bytes: &[u8], begin: usize, end: usize) -> Option<()> {
         let Filling::Text(texts) = self.open(column)? else { return None };
-        texts.push(text);
+        texts.push_part(bytes, begin, end);
         self.note(column);
         Some(())
     }

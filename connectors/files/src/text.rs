@@ -18,6 +18,9 @@ use crate::rows::{Column, Layout};
 
 /// Rows for which the first batch has room.
 const ROWS_FIRST: usize = 8192;
+/// Rows of a batch behind the first: few enough for the memory of one to serve another. The first is as large as it may be, for
+/// by it sinks choose how columns are encoded.
+const BATCH_ROWS: usize = 16_384;
 
 /// Reads the rows of one text.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(crate) struct TextReader {
     batch: Option<Batch>,
     /// Rows that the next batch may have.
     rows_expected: usize,
+    /// Whether there was a batch.
+    begun: bool,
 }
 
 #[derive(Debug)]
@@ -84,6 +89,13 @@ impl Text {
         self.is_at_end()
     }
 
+    /// Passes over a line and its end; returns its number. All lines before it were passed over, too.
+    fn pass_line(&mut self, end: usize) -> u64 {
+        self.counted = (end + 1).min(self.text.len());
+        self.lines += 1;
+        self.lines
+    }
+
     /// Returns the number of the line of a place behind those that were asked for before.
     fn line_of(&mut self, at: usize) -> u64 {
         self.lines += memchr::memchr_iter(b'\n', &self.text.as_bytes()[self.counted..at]).count() as u64;
@@ -129,12 +141,14 @@ impl TextReader {
                 }
             }
         };
-        Ok(Ok(Self { feed, text, form, batch: None, rows_expected: ROWS_FIRST }))
+        Ok(Ok(Self { feed, text, form, batch: None, rows_expected: ROWS_FIRST, begun: false }))
     }
 
     /// Returns the next rows; `None` at the end. Nothing is lost where this is dropped before it is done.
     pub(crate) async fn next_rows(&mut self, layout: &Layout, budget: BatchBudget) -> Result<Option<Rows>> {
         let data: Vec<&Column> = layout.data_columns().collect();
+        let rows_max = if self.begun { budget.rows_max.min(BATCH_ROWS) } else { budget.rows_max };
+        let budget = BatchBudget { rows_max, ..budget };
         loop {
             let expected = budget.rows_max.min(self.rows_expected);
             let batch = self.batch.get_or_insert_with(|| Batch::new(&data, expected));
@@ -149,6 +163,7 @@ impl TextReader {
         }
         let Some(batch) = self.batch.take().filter(|batch| batch.read > 0) else { return Ok(None) };
         let rows = batch.columns.rows();
+        self.begun = true;
         self.rows_expected = rows + rows / 8;
         Ok(Some(Rows { columns: batch.columns.finish()?, rows, misfits: batch.misfits }))
     }
@@ -263,15 +278,15 @@ fn line(text: &mut Text, members: &mut Members, data: &[&Column], columns: &mut 
         let bytes = text.text.as_bytes();
         let end = memchr::memchr(b'\n', &bytes[text.at..]).map_or(bytes.len(), |length| text.at + length);
         let begin = std::mem::replace(&mut text.at, end + 1);
+        let number = text.pass_line(end);
         let found = &text.text[begin..end];
         if members.read(found, data, columns).is_some() {
             return Some((Row::Read, found.len()));
         }
         // A line that is not plain, or holds a value that does not fit, is read and told the long way.
         if !found.trim().is_empty() {
-            let line = text.line_of(begin);
-            let found = text.text[begin..end].trim();
-            return Some((json_line(found, data, line), found.len()));
+            let found = found.trim();
+            return Some((json_line(found, data, number), found.len()));
         }
     }
     None

@@ -156,9 +156,28 @@ impl Texts {
 
     #[inline]
     pub(crate) fn push(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
-        self.end();
+        self.push_part(text, 0, text.len());
+    }
+
+    /// Adds the text between two places.
+    #[inline]
+    pub(crate) fn push_part(&mut self, bytes: &[u8], begin: usize, end: usize) {
+        self.append(bytes, begin, end);
         self.missing.present();
+    }
+
+    #[inline]
+    fn append(&mut self, bytes: &[u8], begin: usize, end: usize) {
+        let length = end - begin;
+        match bytes.get(begin..).and_then(|rest| rest.first_chunk::<SHORT_BYTES>()) {
+            Some(chunk) if length <= SHORT_BYTES => {
+                let end = self.bytes.len() + length;
+                self.bytes.extend_from_slice(chunk);
+                self.bytes.truncate(end);
+            }
+            _ => self.bytes.extend_from_slice(&bytes[begin..end]),
+        }
+        self.end();
     }
 
     pub(crate) fn push_null(&mut self) {
@@ -170,19 +189,10 @@ impl Texts {
     pub(crate) fn extend(&mut self, cells: &Cells<'_>, from: usize) -> usize {
         let (before, bytes) = (self.ends.len(), cells.bytes());
         for (begin, end) in cells.places(from) {
-            let length = end - begin;
             if cells.is_null(begin, end) || bytes.get(begin) == Some(&b'"') {
                 break;
             }
-            match bytes.get(begin..).and_then(|rest| rest.first_chunk::<SHORT_BYTES>()) {
-                Some(chunk) if length <= SHORT_BYTES => {
-                    let end = self.bytes.len() + length;
-                    self.bytes.extend_from_slice(chunk);
-                    self.bytes.truncate(end);
-                }
-                _ => self.bytes.extend_from_slice(&bytes[begin..end]),
-            }
-            self.end();
+            self.append(bytes, begin, end);
         }
         let count = self.ends.len() - before;
         self.missing.present_all(count);
