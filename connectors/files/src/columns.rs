@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, BooleanBufferBuilder, PrimitiveArray, StringArray,
-};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::array::{ArrayRef, BinaryArray, StringArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
-use lakehead_core::{Error, Result};
+use lakehead_core::Result;
 
-use crate::cell::{Cell, to_array};
+use crate::cell::{Cell, from_text, to_array};
+use crate::grid::Cells;
+use crate::records::content;
 use crate::scan::{self, POWERS};
+use crate::values::{Texts, Values};
 
 /// The columns of a batch under way.
 pub(crate) struct Columns {
@@ -57,6 +57,16 @@ struct Digits {
     bound: i128,
 }
 
+impl Digits {
+    /// Returns a number in smallest units; `None` where the column may not hold it.
+    #[inline]
+    fn of(&self, number: scan::Number) -> Option<i128> {
+        let more = *POWERS.get(self.scale.checked_sub(number.behind)?)?;
+        let value = i128::from(number.digits) * i128::from(more);
+        (value.abs() < self.bound).then_some(value)
+    }
+}
+
 impl Columns {
     /// Begins columns of these types, with room for so many rows.
     pub(crate) fn new<'a>(types: impl Iterator<Item = &'a DataType>, rows: usize) -> Self {
@@ -80,11 +90,11 @@ impl Columns {
         Some(())
     }
 
-    /// Adds a text to the row under way, where the column holds texts; `None` else.
+    /// Adds the text between two places to the row under way, where the column holds texts; `None` else.
     #[inline]
-    pub(crate) fn put_text(&mut self, column: usize, text: &[u8]) -> Option<()> {
+    pub(crate) fn put_text(&mut self, column: usize, bytes: &[u8], begin: usize, end: usize) -> Option<()> {
         let Filling::Text(texts) = self.open(column)? else { return None };
-        texts.push(text);
+        texts.push_part(bytes, begin, end);
         self.note(column);
         Some(())
     }
@@ -166,6 +176,29 @@ impl Columns {
         self.filled = 0;
     }
 
+    /// Adds the cells of a column in new rows; notes those rows whose cell is no value of its type.
+    pub(crate) fn extend(&mut self, column: usize, data_type: &DataType, cells: &Cells<'_>, odd: &mut [bool]) {
+        if let Some(column) = self.list.get_mut(column) {
+            column.extend(data_type, cells, odd);
+        }
+    }
+
+    /// Adds NULL to a column in so many new rows.
+    pub(crate) fn extend_null(&mut self, column: usize, rows: usize) {
+        if let Some(column) = self.list.get_mut(column) {
+            (0..rows).for_each(|_| column.push(Cell::Null));
+        }
+    }
+
+    /// Ends new rows, of which all columns have got their cells; those that are `odd` are taken out again.
+    pub(crate) fn end_rows(&mut self, odd: &[bool]) {
+        let dropped = odd.iter().filter(|odd| **odd).count();
+        if dropped > 0 {
+            self.list.iter_mut().for_each(|column| column.drop_odd(self.rows, odd));
+        }
+        self.rows += odd.len() - dropped;
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
@@ -215,14 +248,7 @@ impl Filling {
             Self::Short(values) => values.push(i16::try_from(whole?).ok()?),
             Self::Double(values) => values.push(number.double()?),
             Self::Float(values) => values.push(number.double()? as f32),
-            Self::Decimal(values, digits) => {
-                let more = *POWERS.get(digits.scale.checked_sub(number.behind)?)?;
-                let value = i128::from(number.digits) * i128::from(more);
-                if value.abs() >= digits.bound {
-                    return None;
-                }
-                values.push(value);
-            }
+            Self::Decimal(values, digits) => values.push(digits.of(number)?),
             _ => return None,
         }
         Some(())
@@ -254,6 +280,61 @@ impl Filling {
         }
     }
 
+    /// Adds cells, NULL where one is no value of the type.
+    fn extend(&mut self, data_type: &DataType, cells: &Cells<'_>, odd: &mut [bool]) {
+        let mut row = 0;
+        loop {
+            row = self.extend_plain(cells, row);
+            let Some(odd) = odd.get_mut(row) else { return };
+            let content = content(cells.written(row));
+            let found = if *content == *cells.null() { Some(Cell::Null) } else { from_text(data_type, &content) };
+            *odd |= found.is_none();
+            self.push(found.unwrap_or(Cell::Null));
+            row += 1;
+        }
+    }
+
+    /// Adds cells from the row `from` on, as far as they are written plainly; returns the row of the first that is not.
+    fn extend_plain(&mut self, cells: &Cells<'_>, from: usize) -> usize {
+        use scan::{bool_between, number_between, timestamp, whole_between};
+        match self {
+            Self::Bool(values) => values.extend(cells, from, bool_between),
+            Self::Short(values) => values.extend(cells, from, |b, at, to| whole_between(b, at, to)?.try_into().ok()),
+            Self::Int(values) => values.extend(cells, from, |b, at, to| whole_between(b, at, to)?.try_into().ok()),
+            Self::Long(values) => values.extend(cells, from, whole_between),
+            Self::Float(values) => {
+                values.extend(cells, from, |b, at, to| number_between(b, at, to)?.double().map(|number| number as f32))
+            }
+            Self::Double(values) => values.extend(cells, from, |b, at, to| number_between(b, at, to)?.double()),
+            Self::Decimal(values, digits) => {
+                values.extend(cells, from, |b, at, to| digits.of(number_between(b, at, to)?))
+            }
+            Self::Timestamp(values, DataType::Timestamp(_, Some(_))) => {
+                values.extend(cells, from, |b, at, to| timestamp(b, at).filter(|(_, end)| *end == to).map(|(at, _)| at))
+            }
+            Self::Text(texts) => texts.extend(cells, from),
+            _ => from,
+        }
+    }
+
+    /// Takes out the rows from `first` on that are `odd`.
+    fn drop_odd(&mut self, first: usize, odd: &[bool]) {
+        match self {
+            Self::Bool(values) => values.drop_odd(first, odd),
+            Self::Short(values) => values.drop_odd(first, odd),
+            Self::Int(values) | Self::Date(values) => values.drop_odd(first, odd),
+            Self::Long(values) | Self::Time(values) | Self::Timestamp(values, _) => values.drop_odd(first, odd),
+            Self::Float(values) => values.drop_odd(first, odd),
+            Self::Double(values) => values.drop_odd(first, odd),
+            Self::Decimal(values, _) => values.drop_odd(first, odd),
+            Self::Text(texts) | Self::Bytes(texts) => texts.drop_odd(first, odd),
+            Self::Cells(cells, _) => {
+                let mut rows = 0..;
+                cells.retain(|_| rows.next().and_then(|row: usize| odd.get(row.checked_sub(first)?)) != Some(&true));
+            }
+        }
+    }
+
     fn truncate(&mut self, rows: usize) {
         match self {
             Self::Bool(values) => values.truncate(rows),
@@ -270,10 +351,7 @@ impl Filling {
 
     fn finish(self) -> Result<ArrayRef> {
         Ok(match self {
-            Self::Bool(values) => {
-                let nulls = values.missing.finish();
-                Arc::new(BooleanArray::new(BooleanBuffer::from(values.list), nulls))
-            }
+            Self::Bool(values) => Arc::new(values.finish_bool()),
             Self::Short(values) => Arc::new(values.finish::<Int16Type>()),
             Self::Int(values) => Arc::new(values.finish::<Int32Type>()),
             Self::Long(values) => Arc::new(values.finish::<Int64Type>()),
@@ -297,127 +375,5 @@ impl Filling {
             }
             Self::Cells(cells, data_type) => to_array(&data_type, cells)?,
         })
-    }
-}
-
-/// Which values are none: nothing is noted before the first of them.
-#[derive(Default)]
-struct Missing(Option<BooleanBufferBuilder>);
-
-impl Missing {
-    #[inline]
-    fn present(&mut self) {
-        if let Some(valid) = &mut self.0 {
-            valid.append(true);
-        }
-    }
-
-    /// Notes a value that is none, behind `before` others.
-    fn absent(&mut self, before: usize) {
-        let valid = self.0.get_or_insert_with(|| {
-            let mut valid = BooleanBufferBuilder::new(before + 1);
-            valid.append_n(before, true);
-            valid
-        });
-        valid.append(false);
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        if let Some(valid) = &mut self.0 {
-            valid.truncate(rows);
-        }
-    }
-
-    fn finish(self) -> Option<NullBuffer> {
-        self.0.map(|mut valid| NullBuffer::new(valid.finish())).filter(|nulls| nulls.null_count() > 0)
-    }
-}
-
-/// Values of one size.
-struct Values<T> {
-    list: Vec<T>,
-    missing: Missing,
-}
-
-impl<T: Copy + Default> Values<T> {
-    fn new(rows: usize) -> Self {
-        Self { list: Vec::with_capacity(rows), missing: Missing::default() }
-    }
-
-    #[inline]
-    fn push(&mut self, value: T) {
-        self.list.push(value);
-        self.missing.present();
-    }
-
-    fn push_option(&mut self, value: Option<T>) {
-        match value {
-            Some(value) => self.push(value),
-            None => {
-                self.missing.absent(self.list.len());
-                self.list.push(T::default());
-            }
-        }
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        self.list.truncate(rows);
-        self.missing.truncate(rows);
-    }
-
-    fn finish<P: ArrowPrimitiveType<Native = T>>(self) -> PrimitiveArray<P>
-    where
-        T: arrow::datatypes::ArrowNativeType,
-    {
-        PrimitiveArray::new(ScalarBuffer::from(self.list), self.missing.finish())
-    }
-}
-
-/// Texts behind one another.
-struct Texts {
-    bytes: Vec<u8>,
-    /// Where each ends, behind a zero.
-    ends: Vec<i32>,
-    missing: Missing,
-}
-
-impl Texts {
-    fn new(rows: usize) -> Self {
-        let mut ends = Vec::with_capacity(rows + 1);
-        ends.push(0);
-        Self { bytes: Vec::with_capacity(rows * 8), ends, missing: Missing::default() }
-    }
-
-    #[inline]
-    fn push(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
-        self.end();
-        self.missing.present();
-    }
-
-    fn push_null(&mut self) {
-        self.missing.absent(self.ends.len() - 1);
-        self.end();
-    }
-
-    #[inline]
-    fn end(&mut self) {
-        // A batch that grew too long is told when it ends.
-        self.ends.push(i32::try_from(self.bytes.len()).unwrap_or(i32::MAX));
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        self.ends.truncate(rows + 1);
-        let end = self.ends.last().map_or(0, |end| usize::try_from(*end).unwrap_or_default());
-        self.bytes.truncate(end);
-        self.missing.truncate(rows);
-    }
-
-    fn finish(self) -> Result<(OffsetBuffer<i32>, Buffer, Option<NullBuffer>)> {
-        if i32::try_from(self.bytes.len()).is_err() {
-            return Err(Error::bug("a batch holds more text than Arrow counts").with("bytes", self.bytes.len()));
-        }
-        let ends = OffsetBuffer::new(ScalarBuffer::from(self.ends));
-        Ok((ends, Buffer::from_vec(self.bytes), self.missing.finish()))
     }
 }

@@ -105,7 +105,13 @@ impl Feed {
     /// Opens a file, and says where it is cut; the inner error says why none of it can be read.
     pub(crate) async fn open(origin: &Origin) -> Result<std::result::Result<(Self, Cut), String>> {
         let blocks = origin.blocks(Fetch::Whole).await?;
-        let surveyed = match spawn_blocking(move || survey(blocks)).await {
+        // Of a file that is longer than what may be kept, nothing need be.
+        let held_max = if origin.packing == Packing::None && origin.entry.size > HELD_BYTES_MAX as u64 {
+            0
+        } else {
+            HELD_BYTES_MAX
+        };
+        let surveyed = match spawn_blocking(move || survey(blocks, held_max)).await {
             Ok(surveyed) => surveyed,
             Err(error) if error.is_panic() => return Ok(Err(PANICKED.into())),
             Err(error) => return Err(Error::bug("reading a file was cut short").caused_by(error)),
@@ -152,8 +158,8 @@ impl Feed {
     ) -> std::result::Result<(Self, Cut), String> {
         let reader = io::Cursor::new(text.as_bytes().to_vec());
         let sizes = (block_bytes, crate::blocks::RECORD_BYTES_MAX);
-        let (held, cut) =
-            survey(Blocks::sized(Box::new(reader), "", format, delimiter, sizes)).map_err(|fault| match fault {
+        let (held, cut) = survey(Blocks::sized(Box::new(reader), "", format, delimiter, sizes), HELD_BYTES_MAX)
+            .map_err(|fault| match fault {
                 Fault::File(reason) => reason,
                 Fault::Store(error) => error.to_string(),
             })?;
@@ -238,8 +244,8 @@ pub(crate) async fn sample(origin: &Origin, bytes: usize) -> Result<std::result:
     }
 }
 
-/// Reads a text to its end; returns all its blocks where they are few, and where it is cut.
-fn survey(mut blocks: Blocks) -> std::result::Result<(Option<VecDeque<String>>, Cut), Fault> {
+/// Reads a text to its end; returns all its blocks where they have no more bytes than `held_max`, and where it is cut.
+fn survey(mut blocks: Blocks, held_max: usize) -> std::result::Result<(Option<VecDeque<String>>, Cut), Fault> {
     let (mut held, mut bytes) = (Some(VecDeque::new()), 0);
     let mut values = Values::default();
     while let Some(block) = blocks.next()? {
@@ -248,7 +254,7 @@ fn survey(mut blocks: Blocks) -> std::result::Result<(Option<VecDeque<String>>, 
         }
         bytes += block.len();
         match &mut held {
-            Some(list) if bytes <= HELD_BYTES_MAX => list.push_back(block),
+            Some(list) if bytes <= held_max => list.push_back(block),
             _ => {
                 held = None;
                 blocks.give_back(block);

@@ -6,6 +6,7 @@ mod chain;
 mod columns;
 mod encode;
 mod feed;
+mod grid;
 mod infer;
 mod json;
 mod listing;
@@ -23,6 +24,7 @@ mod scan;
 mod sink;
 mod source;
 mod text;
+mod values;
 mod windows;
 
 use std::sync::Arc;

@@ -157,8 +157,8 @@ fn cell(line: &str, at: usize, place: usize, column: &Column, filling: &mut Colu
             if bytes.get(end) != Some(&b'"') {
                 return None;
             }
-            let text = if column.json { at..end + 1 } else { at + 1..end };
-            if filling.put_text(place, &bytes[text]).is_none() {
+            let (from, to) = if column.json { (at, end + 1) } else { (at + 1, end) };
+            if filling.put_text(place, bytes, from, to).is_none() {
                 filling.put(place, from_plain(column, Plain::Text(&line[at + 1..end]))?)?;
             }
             return Some(end + 1);

@@ -10,7 +10,9 @@ use lakehead_core::{BatchBudget, column_type_name, parse_column_type};
 use serde_json::{Map, Value};
 
 use crate::cell::{Cell, from_json, from_text, to_array};
+use crate::columns::Columns;
 use crate::feed::Feed;
+use crate::grid::{Grid, Limit};
 use crate::load::Format;
 use crate::rows::{Column, Layout};
 use crate::text::TextReader;
@@ -83,11 +85,22 @@ fn layout(null: &str) -> Layout {
     }
 }
 
-/// Reads a text in blocks of some size and batches of another.
+/// Reads a text in small blocks and small batches.
 fn found(format: Format, text: &str, layout: &Layout, dice: &mut Dice) -> Result<Read, String> {
-    let (feed, cut) = Feed::of_text(text, format, b',', 1 + dice.below(80))?;
-    let mut reader = block_on(TextReader::open(feed, cut, b',', layout)).unwrap()?;
     let budget = BatchBudget { rows_max: 1 + dice.below(9), ..BatchBudget::default() };
+    found_in(format, text, layout, 1 + dice.below(80), budget)
+}
+
+/// Reads a text in blocks of some size and batches of another.
+fn found_in(
+    format: Format,
+    text: &str,
+    layout: &Layout,
+    block_bytes: usize,
+    budget: BatchBudget,
+) -> Result<Read, String> {
+    let (feed, cut) = Feed::of_text(text, format, b',', block_bytes)?;
+    let mut reader = block_on(TextReader::open(feed, cut, b',', layout)).unwrap()?;
     let (mut parts, mut misfits) = (vec![Vec::new(); COLUMNS.len()], Vec::new());
     while let Some(rows) = block_on(reader.next_rows(layout, budget)).unwrap() {
         for (part, column) in parts.iter_mut().zip(rows.columns) {
@@ -255,29 +268,35 @@ fn lines_of_json_have_the_rows_that_a_reader_of_whole_lines_finds() {
     assert!(fits > 300, "{fits}");
 }
 
+/// Makes CSV rows of so many cells; `wild` ones have quotes where none belong, too.
+fn csv_text(dice: &mut Dice, header: &str, rows: usize, wild: bool) -> String {
+    let (mut text, cells) = (header.to_owned(), header.matches(',').count() + 1);
+    for _ in 0..rows {
+        let length = if dice.below(9) == 0 { dice.below(9) } else { cells };
+        let row = (0..length).map(|_| match dice.below(14) {
+            0 => "\"a \"\"quote\"\", and\r\nlines\"".to_owned(),
+            1 => format!("\"{}\"", dice.pick(&VALUES)),
+            2 if wild => dice.pick(&["\"", "a\"b", "\"a\"b\"", "\"\"\"\"", "\"\"x"]).to_owned(),
+            3..=6 => dice.below(1_000_000).to_string(),
+            _ => dice.pick(&VALUES).to_owned(),
+        });
+        text += &row.collect::<Vec<_>>().join(",");
+        text += dice.pick(&["\n", "\n", "\r\n", "\r", "\n\n", "\r\n\r\n"]);
+    }
+    if dice.below(2) == 0 {
+        text.truncate(text.trim_end_matches(['\n', '\r']).len());
+    }
+    text
+}
+
 #[test]
 fn csv_rows_are_those_of_the_csv_crate() {
     let (mut dice, mut fits, mut open) = (Dice(2), 0, 0);
     for round in 0..1500 {
         let layout = layout(dice.pick(&["", "", "", "null", "1"]));
-        let mut text =
-            dice.pick(&["id,note,amount,at,rate,raw\n", "raw,x,id,note\r\n", "\n\"note\", id \r"]).to_owned();
-        let cells = text.matches(',').count() + 1;
-        for _ in 0..dice.below(8) {
-            let length = if dice.below(9) == 0 { dice.below(9) } else { cells };
-            let row = (0..length).map(|_| match dice.below(14) {
-                0 => "\"a \"\"quote\"\", and\r\nlines\"".to_owned(),
-                1 => format!("\"{}\"", dice.pick(&VALUES)),
-                2 if round % 3 == 0 => dice.pick(&["\"", "a\"b", "\"a\"b\"", "\"\"\"\"", "\"\"x"]).to_owned(),
-                3..=6 => dice.below(1_000_000).to_string(),
-                _ => dice.pick(&VALUES).to_owned(),
-            });
-            text += &row.collect::<Vec<_>>().join(",");
-            text += dice.pick(&["\n", "\n", "\r\n", "\r", "\n\n", "\r\n\r\n"]);
-        }
-        if dice.below(2) == 0 {
-            text.truncate(text.trim_end_matches(['\n', '\r']).len());
-        }
+        let header = dice.pick(&["id,note,amount,at,rate,raw\n", "raw,x,id,note\r\n", "\n\"note\", id \r"]).to_owned();
+        let rows = dice.below(8);
+        let text = csv_text(&mut dice, &header, rows, round % 3 == 0);
         let found = found(Format::Csv, &text, &layout, &mut dice);
         if is_open(&text) {
             open += 1;
@@ -289,6 +308,113 @@ fn csv_rows_are_those_of_the_csv_crate() {
         assert_eq!(found.unwrap(), expected, "{text:?}");
     }
     assert!(fits > 500 && open > 10, "{fits} {open}");
+}
+
+#[test]
+fn many_csv_rows_are_those_of_the_csv_crate_too() {
+    let (mut dice, mut fits) = (Dice(4), 0);
+    for _ in 0..12 {
+        let layout = layout(dice.pick(&["", "null", "007"]));
+        let mut text = String::from("id,note,amount,at,rate,raw\n");
+        while text.len() < 100_000 {
+            // Rows that fit, and among them some of every kind, and some that are longer than what is looked through at once.
+            for n in 0..dice.below(300) {
+                let (note, n) = (dice.pick(&VALUES), n * 7919);
+                text += &format!("{n},{note},{}.{:02},2026-01-31T23:59:59.{n:06}Z,0.{n},x\n", n % 99, n % 100);
+            }
+            let rows = 1 + dice.below(4);
+            text += csv_text(&mut dice, "1,2,3,4,5,6\n", rows, false).trim_end_matches(['\n', '\r']);
+            text += "\n\n";
+            if dice.below(9) == 0 {
+                text += &format!("1,\"{}\",,,,\n", "long\n\"\"".repeat(dice.below(9000)));
+            }
+        }
+        let budget = BatchBudget { rows_max: 1 + dice.below(5000), bytes_max: 1 + dice.below(1 << 20) };
+        let found = found_in(Format::Csv, &text, &layout, 1 + dice.below(200_000), budget).unwrap();
+        let expected = expected_csv(&text, &layout);
+        fits += expected.0[0].len();
+        assert!(found == expected, "{} of {} rows fit", found.0[0].len(), expected.0[0].len());
+    }
+    assert!(fits > 5000, "{fits}");
+}
+
+/// Numbers and times, right and nearly so.
+fn number_or_time(dice: &mut Dice) -> String {
+    let mut digits = |most: usize| (0..dice.below(most + 1)).map(|_| dice.pick(&["0", "1", "5", "9"])).collect();
+    let (before, behind, short): (String, String, String) = (digits(12), digits(9), digits(3));
+    let mut text = match dice.below(6) {
+        0 => before,
+        1 => format!("-{before}"),
+        2 => format!("{before}.{behind}"),
+        3 => format!("-{short}.{behind}"),
+        4 => format!("{before}{before}.{short}"),
+        _ => format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{short}Z",
+            dice.below(2100),
+            dice.below(14),
+            dice.below(33),
+            dice.below(25),
+            dice.below(61),
+            dice.below(61)
+        ),
+    };
+    if dice.below(6) == 0 && !text.is_empty() {
+        let at = dice.below(text.len());
+        text.replace_range(
+            at..at + 1,
+            dice.pick(&["/", ":", " ", "-", ".", "e", "T", "+", "\u{e9}", "", "9", "\u{1}"]),
+        );
+    }
+    text
+}
+
+#[test]
+fn cells_read_column_by_column_are_those_read_one_by_one() {
+    let types = [
+        "bool",
+        "smallint",
+        "int",
+        "bigint",
+        "real",
+        "double",
+        "decimal(12, 2)",
+        "decimal(38, 10)",
+        "date",
+        "time",
+        "timestamp",
+        "timestamptz",
+        "varchar",
+        "bytea",
+        "list(bigint)",
+    ];
+    let mut dice = Dice(5);
+    for round in 0..300 {
+        let name = types[round % types.len()];
+        let data_type = parse_column_type(name).unwrap();
+        let null = dice.pick(&["", "", "null", "1"]).to_owned();
+        let texts: Vec<String> = (0..1 + dice.below(60))
+            .map(|_| if dice.below(3) == 0 { dice.pick(&VALUES).to_owned() } else { number_or_time(&mut dice) })
+            .collect();
+        let text = texts.iter().fold(String::new(), |text, cell| text + "x," + cell + "\n");
+        let mut grid = Grid::new(b',', 2);
+        grid.find(text.as_bytes(), 0, Limit { rows: usize::MAX, bytes: usize::MAX });
+        assert_eq!((grid.rows(), grid.odd().len(), grid.end()), (texts.len(), 0, text.len()));
+        let (mut columns, mut odd) = (Columns::new([&data_type].into_iter(), 1), vec![false; texts.len()]);
+        // Two times, for what is taken out must leave what came before.
+        for _ in 0..2 {
+            odd.fill(false);
+            columns.extend(0, &data_type, &grid.cells(&text, 1, &null), &mut odd);
+            columns.end_rows(&odd);
+        }
+        let expected: Vec<Option<Cell<'_>>> = texts
+            .iter()
+            .map(|text| if *text == null { Some(Cell::Null) } else { from_text(&data_type, text) })
+            .collect();
+        assert_eq!(odd, expected.iter().map(Option::is_none).collect::<Vec<_>>(), "{name} {texts:?}");
+        let fits: Vec<Cell<'_>> = expected.into_iter().flatten().collect();
+        let expected = to_array(&data_type, [fits.clone(), fits].concat()).unwrap();
+        assert_eq!(columns.finish().unwrap()[0].to_data(), expected.to_data(), "{name} {texts:?}");
+    }
 }
 
 #[test]

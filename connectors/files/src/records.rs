@@ -1,43 +1,41 @@
-//! CSV rows, read where they lie and straight into columns. A row is what the `csv` crate takes for one: it ends with `\n`,
-//! `\r` or both, empty lines are none, and a cell that begins with a quote ends behind the next one that is not doubled.
+//! CSV rows, read where they lie and straight into columns; and those that do not fit, to be told.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use crate::cell::{Cell, from_text};
 use crate::columns::Columns;
+use crate::grid::{Grid, Limit, end_of_cell};
 use crate::rows::Column;
-use crate::scan::{cell_end, string_end};
+use crate::scan::string_end;
 
 /// The form of a file's rows.
 #[derive(Debug)]
 pub(crate) struct Records {
-    delimiter: u8,
+    grid: Grid,
     /// The text that means NULL.
     null: String,
     /// The names of the cells, and each as JSON with its colon, where no two are the same.
     names: Vec<String>,
     keys: Option<Vec<String>>,
-    /// The column that each cell goes to, where there is one.
-    places: Vec<Option<usize>>,
     /// The cell of each column, where the file has one.
     cells: Vec<Option<usize>>,
+    /// Which of the rows that are read do not fit.
+    odd: Vec<bool>,
 }
 
 impl Records {
     /// Takes the names of a file's cells, and the cell of each column.
     pub(crate) fn new(delimiter: u8, null: String, names: Vec<String>, cells: Vec<Option<usize>>) -> Self {
-        let place = |cell: usize| cells.iter().position(|found| *found == Some(cell));
         let distinct: HashSet<&String> = names.iter().collect();
         let key = |name: &String| format!("{}:", Value::from(name.as_str()));
         let keys = (distinct.len() == names.len()).then(|| names.iter().map(key).collect());
-        Self { delimiter, null, places: (0..names.len()).map(place).collect(), keys, names, cells }
+        Self { grid: Grid::new(delimiter, names.len()), null, keys, names, cells, odd: Vec::new() }
     }
 
     pub(crate) fn delimiter(&self) -> u8 {
-        self.delimiter
+        self.grid.delimiter()
     }
 
     pub(crate) fn names(&self) -> &[String] {
@@ -64,87 +62,52 @@ impl Records {
         Value::Object(Map::from_iter(members)).to_string()
     }
 
-    /// Reads the row that begins at `at` into a new row of `filling`, whose columns are `columns`; returns where it ends, with
-    /// its line end. `None` where it does not fit; `filling` is then as it was.
-    #[inline]
-    pub(crate) fn read(&self, text: &str, at: usize, columns: &[&Column], filling: &mut Columns) -> Option<usize> {
-        match self.read_row(text, at, columns, filling) {
-            Some(end) => {
-                filling.end_row();
-                Some(end)
-            }
-            None => {
-                filling.drop_row();
-                None
+    /// Reads rows from `at` on into new rows of `filling`, whose columns are `columns`, all those that fit.
+    pub(crate) fn read(
+        &mut self,
+        text: &str,
+        at: usize,
+        limit: Limit,
+        columns: &[&Column],
+        filling: &mut Columns,
+    ) -> Found {
+        self.grid.find(text.as_bytes(), at, limit);
+        let rows = self.grid.rows();
+        self.odd.clear();
+        self.odd.resize(rows, false);
+        for (n, (column, cell)) in columns.iter().zip(&self.cells).enumerate() {
+            match cell {
+                Some(cell) => {
+                    let cells = self.grid.cells(text, *cell, &self.null);
+                    filling.extend(n, column.field.data_type(), &cells, &mut self.odd);
+                }
+                None => filling.extend_null(n, rows),
             }
         }
+        filling.end_rows(&self.odd);
+        let mut misfits = self.grid.odd().to_vec();
+        let odd = self.odd.iter().enumerate().filter(|(_, odd)| **odd);
+        misfits.extend(odd.map(|(row, _)| self.grid.row_begin(row)));
+        misfits.sort_unstable();
+        Found { rows: rows + self.grid.odd().len(), misfits, end: self.grid.end() }
     }
+}
 
-    fn read_row(&self, text: &str, mut at: usize, columns: &[&Column], filling: &mut Columns) -> Option<usize> {
-        let bytes = text.as_bytes();
-        let last = self.places.len().checked_sub(1)?;
-        for (n, place) in self.places.iter().enumerate() {
-            at = match place {
-                Some(place) => self.cell(text, at, *place, columns[*place], filling)?,
-                None => cell(text, at, self.delimiter).1,
-            };
-            let goes_on = bytes.get(at) == Some(&self.delimiter);
-            if goes_on == (n == last) {
-                return None;
-            }
-            at += usize::from(goes_on);
-        }
-        Some(row_end(bytes, at))
-    }
-
-    /// Reads a cell into its column and returns where it ends.
-    #[inline]
-    fn cell(&self, text: &str, at: usize, place: usize, column: &Column, filling: &mut Columns) -> Option<usize> {
-        let (bytes, delimiter) = (text.as_bytes(), self.delimiter);
-        let is_end = |byte: u8| byte == delimiter || byte == b'\n' || byte == b'\r';
-        let Some(first) = bytes.get(at).filter(|byte| !is_end(**byte)) else {
-            filling
-                .put(place, if self.null.is_empty() { Cell::Null } else { from_text(column.field.data_type(), "")? })?;
-            return Some(at);
-        };
-        if *first == b'"' {
-            let (found, end) = cell(text, at, delimiter);
-            if *found == self.null {
-                filling.put(place, Cell::Null)?;
-            } else if filling.put_text(place, found.as_bytes()).is_none() {
-                filling.put(place, from_text(column.field.data_type(), &found)?)?;
-            }
-            return Some(end);
-        }
-        // What means NULL might be a number.
-        if self.null.is_empty()
-            && let Some(end) = filling.read(place, bytes, at, is_end)
-        {
-            return Some(end);
-        }
-        let end = cell_end(bytes, at, delimiter);
-        if text[at..end] == *self.null {
-            filling.put(place, Cell::Null)?;
-        } else if filling.put_text(place, &bytes[at..end]).is_none() {
-            filling.put(place, from_text(column.field.data_type(), &text[at..end])?)?;
-        }
-        Some(end)
-    }
+/// Rows that were read.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// How many, those that do not fit among them.
+    pub(crate) rows: usize,
+    /// Where those begin that do not fit.
+    pub(crate) misfits: Vec<usize>,
+    /// Where the rows end.
+    pub(crate) end: usize,
 }
 
 /// Writes a text as JSON.
 fn json_text(text: &str) -> String {
     let bytes = text.as_bytes();
     if string_end(bytes, 0) == bytes.len() { format!("\"{text}\"") } else { Value::from(text).to_string() }
-}
-
-/// Returns where the first row from `at` on begins, behind line ends; the end of the text where there is none.
-#[inline]
-pub(crate) fn row_start(bytes: &[u8], mut at: usize) -> usize {
-    while matches!(bytes.get(at), Some(b'\n' | b'\r')) {
-        at += 1;
-    }
-    at
 }
 
 /// Passes over the line end at `at`.
@@ -158,39 +121,31 @@ fn row_end(bytes: &[u8], at: usize) -> usize {
 
 /// Returns the cells of the row that begins at `at`, and where it ends, with its line end.
 pub(crate) fn cells(text: &str, mut at: usize, delimiter: u8) -> (Vec<Cow<'_, str>>, usize) {
-    let mut cells = Vec::new();
+    let (mut cells, bytes) = (Vec::new(), text.as_bytes());
     loop {
-        let (found, end) = cell(text, at, delimiter);
-        cells.push(found);
-        if text.as_bytes().get(end) != Some(&delimiter) {
-            return (cells, row_end(text.as_bytes(), end));
+        let end = end_of_cell(bytes, at, delimiter);
+        cells.push(content(&text[at..end]));
+        if bytes.get(end) != Some(&delimiter) {
+            return (cells, row_end(bytes, end));
         }
         at = end + 1;
     }
 }
 
-/// Returns the cell that begins at `at`, and where it ends.
-fn cell(text: &str, at: usize, delimiter: u8) -> (Cow<'_, str>, usize) {
-    let bytes = text.as_bytes();
-    if bytes.get(at) != Some(&b'"') {
-        let end = cell_end(bytes, at, delimiter);
-        return (text[at..end].into(), end);
-    }
-    let mut from = at + 1;
+/// Returns what a cell holds, without its quotes.
+pub(crate) fn content(cell: &str) -> Cow<'_, str> {
+    let Some(mut rest) = cell.strip_prefix('"') else { return cell.into() };
     let mut found = Cow::Borrowed("");
-    loop {
-        let quote = memchr::memchr(b'"', &bytes[from..]).map_or(bytes.len(), |length| from + length);
-        append(&mut found, &text[from..quote]);
-        if bytes.get(quote + 1) != Some(&b'"') {
-            // What stands behind the last quote belongs to the cell.
-            let rest = (quote + 1).min(bytes.len());
-            let end = cell_end(bytes, rest, delimiter);
-            append(&mut found, &text[rest..end]);
-            return (found, end);
-        }
+    while let Some((part, behind)) = rest.split_once('"') {
+        append(&mut found, part);
+        rest = behind;
+        let Some(behind) = rest.strip_prefix('"') else { break };
         append(&mut found, "\"");
-        from = quote + 2;
+        rest = behind;
     }
+    // What stands behind the last quote belongs to the cell.
+    append(&mut found, rest);
+    found
 }
 
 fn append<'a>(found: &mut Cow<'a, str>, part: &'a str) {

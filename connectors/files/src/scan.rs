@@ -3,6 +3,7 @@
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
+const ZEROS: u128 = 0x3030_3030_3030_3030_3030_3030_3030_3030;
 /// Digits that a number of 64 bits always holds.
 const DIGITS_MAX: usize = 18;
 /// Whole numbers that a double holds exactly.
@@ -27,8 +28,6 @@ pub(crate) struct Number {
     pub(crate) negative: bool,
     /// Digits behind the point.
     pub(crate) behind: usize,
-    /// Whether it begins with a zero that another digit follows.
-    pub(crate) padded: bool,
 }
 
 impl Number {
@@ -49,8 +48,7 @@ fn digits(bytes: &[u8], mut at: usize, mut number: i64) -> (i64, usize) {
     // Eight at once: where a number ends is then no branch that is guessed wrong.
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
         let word = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'0'));
-        let others = (word.wrapping_add(ONES * 0x76) | word) & HIGHS;
-        let count = others.trailing_zeros() / 8;
+        let count = others(word).trailing_zeros() / 8;
         if count == 0 {
             return (number, at);
         }
@@ -95,13 +93,95 @@ pub(crate) fn number(bytes: &[u8], at: usize) -> Option<(Number, usize)> {
     if before + behind > DIGITS_MAX {
         return None;
     }
-    let padded = before > 1 && bytes[from] == b'0';
-    Some((Number { digits: if negative { -found } else { found }, negative, behind, padded }, end))
+    Some((Number { digits: if negative { -found } else { found }, negative, behind }, end))
 }
 
-fn pair(bytes: &[u8; 19], at: usize) -> Option<i64> {
-    let (tens, ones) = (bytes[at].wrapping_sub(b'0'), bytes[at + 1].wrapping_sub(b'0'));
-    (tens < 10 && ones < 10).then(|| i64::from(tens) * 10 + i64::from(ones))
+/// Reads the digits between two places, as many as a number always holds, at once; `None` where it is not these alone, or
+/// the text begins right before them.
+#[inline]
+fn digits_between(bytes: &[u8], from: usize, mut to: usize) -> Option<i64> {
+    let (mut number, mut left, mut place) = (0_i64, to.checked_sub(from)?, 1);
+    if left == 0 || left > DIGITS_MAX {
+        return None;
+    }
+    loop {
+        let word = u64::from_le_bytes(*bytes.get(..to)?.last_chunk()?) ^ (ONES * u64::from(b'0'));
+        // What stands before the digits is made zeros.
+        let word = if left < 8 { word & (u64::MAX << (64 - 8 * left)) } else { word };
+        if others(word) != 0 {
+            return None;
+        }
+        number += eight_digits(word) * place;
+        if left <= 8 {
+            return Some(number);
+        }
+        (left, to, place) = (left - 8, to - 8, place * POWERS[8]);
+    }
+}
+
+/// Reads a truth value, all the bytes between two places; `None` where it is written in another way.
+#[inline]
+pub(crate) fn bool_between(bytes: &[u8], from: usize, to: usize) -> Option<bool> {
+    match bytes.get(from..to)? {
+        b"true" => Some(true),
+        b"false" => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads a whole number, all the bytes between two places; `None` where it is written in another way.
+#[inline]
+pub(crate) fn whole_between(bytes: &[u8], from: usize, to: usize) -> Option<i64> {
+    if bytes.get(from) == Some(&b'-') {
+        return digits_between(bytes, from + 1, to).map(|number| -number);
+    }
+    digits_between(bytes, from, to)
+}
+
+/// Reads a number, all the bytes between two places, as [`number`] does; `None` where it is written in another way.
+#[inline]
+pub(crate) fn number_between(bytes: &[u8], from: usize, to: usize) -> Option<Number> {
+    let negative = bytes.get(from) == Some(&b'-');
+    let begin = from + usize::from(negative);
+    let length = to.checked_sub(begin)?;
+    let Some(chunk) =
+        bytes.get(..to).and_then(|before| before.last_chunk::<16>()).filter(|_| (1..=16).contains(&length))
+    else {
+        return number(bytes, from).filter(|(_, end)| *end == to).map(|(number, _)| number);
+    };
+    let kept = u128::MAX << (128 - 8 * length);
+    let text = (u128::from_le_bytes(*chunk) ^ ZEROS) & kept;
+    let (digits, behind) = match points(text) & kept {
+        0 => (text, 0),
+        found => {
+            let point = found.trailing_zeros() / 8;
+            // A point at an end is for whoever knows everything.
+            if point == 15 || point as usize == 16 - length {
+                return None;
+            }
+            let before = text & ((1 << (8 * point)) - 1);
+            ((text >> (8 * point + 8) << (8 * point + 8)) | (before << 8), 15 - point as usize)
+        }
+    };
+    let (high, low) = (digits as u64, (digits >> 64) as u64);
+    if others(high) | others(low) != 0 {
+        return None;
+    }
+    let digits = eight_digits(high) * POWERS[8] + eight_digits(low);
+    Some(Number { digits: if negative { -digits } else { digits }, negative, behind })
+}
+
+/// Marks a point in digits whose `0` was taken away; marks above the lowest one may be wrong.
+fn points(digits: u128) -> u128 {
+    const EACH: u128 = ZEROS / b'0' as u128;
+    let found = digits ^ (EACH * (b'.' ^ b'0') as u128);
+    found.wrapping_sub(EACH) & !found & (EACH * 0x80)
+}
+
+/// Marks the bytes of a word that are no digits of which `0` was taken away; marks above the lowest one may be wrong.
+#[inline]
+fn others(word: u64) -> u64 {
+    (word.wrapping_add(ONES * 0x76) | word) & HIGHS
 }
 
 /// Reads the usual form of a time of UTC, `2026-01-31T23:59:59[.999999]Z`, and returns its microseconds since 1970 and where
@@ -109,11 +189,20 @@ fn pair(bytes: &[u8; 19], at: usize) -> Option<i64> {
 #[inline]
 pub(crate) fn timestamp(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
     let fixed: &[u8; 19] = bytes.get(at..)?.first_chunk()?;
-    if (fixed[4], fixed[7], fixed[10], fixed[13], fixed[16]) != (b'-', b'-', b'T', b':', b':') {
+    let word = |from: usize, form: &[u8; 8]| -> Option<u64> {
+        Some(u64::from_le_bytes(*fixed.get(from..)?.first_chunk()?) ^ u64::from_le_bytes(*form))
+    };
+    let (date, day, clock) = (word(0, b"0000-00-")?, word(8, b"00T00:00")?, word(11, b"00:00:00")?);
+    // Digits alone, and nothing of what parts them.
+    let parts = (date & 0xFF00_00FF_0000_0000) | (day & 0xFF_0000) | (clock & 0x0000_FF00_00FF_0000);
+    if others(date) | others(day) | others(clock) | parts != 0 {
         return None;
     }
-    let (year, month, day) = (pair(fixed, 0)? * 100 + pair(fixed, 2)?, pair(fixed, 5)?, pair(fixed, 8)?);
-    let (hour, minute, second) = (pair(fixed, 11)?, pair(fixed, 14)?, pair(fixed, 17)?);
+    // Each byte, as the tens of the byte behind it.
+    let pairs = |word: u64| (word * 10 + (word >> 8)).to_le_bytes().map(i64::from);
+    let (date, clock, day) = (pairs(date), pairs(clock), pairs(day)[0]);
+    let (year, month) = (date[0] * 100 + date[2], date[5]);
+    let (hour, minute, second) = (clock[0], clock[3], clock[6]);
     if !(1..=12).contains(&month) || year < 1 || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
@@ -136,8 +225,7 @@ pub(crate) fn timestamp(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
     }
     // Days since 1970-01-01 of the Gregorian calendar, years taken to begin in March.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let (era, of_era) = (y / 400, y % 400);
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * m + 2) / 5 + day - 1 - 719_468;
+    let days = y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
     Some(((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + micros, end + 1))
 }
 
@@ -210,7 +298,29 @@ mod tests {
             }
         }
         let (found, end) = number(b"0012345678.0123456,", 0).unwrap();
-        assert_eq!((found.digits, found.behind, found.padded, end), (123_456_780_123_456, 7, true, 18));
+        assert_eq!((found.digits, found.behind, end), (123_456_780_123_456, 7, 18));
+    }
+
+    #[test]
+    fn a_number_with_a_known_end_is_the_one_that_is_looked_through() {
+        let mut found = 0;
+        for before in ["", "0", "7", "007", "12345678", "123456789", "123456789012345", "12345678901234567"] {
+            for behind in
+                ["", ".", ".0", ".5", ".25", ".1234567", ".12345678", ".123456789", ".1.", "x", ".-", "\u{ae}"]
+            {
+                for sign in ["", "-", "--", "+"] {
+                    let text = format!("12345678,9.9{sign}{before}{behind},1");
+                    let (from, to) = (12, text.len() - 2);
+                    let slow = number(text.as_bytes(), from).filter(|(_, end)| *end == to).map(|(number, _)| number);
+                    assert_eq!(number_between(text.as_bytes(), from, to), slow, "{text}");
+                    let whole = whole_between(text.as_bytes(), from, to);
+                    let slow = slow.filter(|number| number.behind == 0).map(|number| number.digits);
+                    assert_eq!(whole, slow, "{text}");
+                    found += usize::from(slow.is_some());
+                }
+            }
+        }
+        assert_eq!(found, 14);
     }
 
     #[test]

@@ -10,13 +10,17 @@ use crate::blocks::Cut;
 use crate::cell::{Cell, from_json, from_text};
 use crate::columns::Columns;
 use crate::feed::Feed;
+use crate::grid::{Limit, row_start};
 use crate::json::Values;
 use crate::members::{Members, misfit};
-use crate::records::{Records, cells, row_start};
+use crate::records::{Records, cells};
 use crate::rows::{Column, Layout};
 
 /// Rows for which the first batch has room.
 const ROWS_FIRST: usize = 8192;
+/// Rows of a batch behind the first: few enough for the memory of one to serve another. The first is as large as it may be, for
+/// by it sinks choose how columns are encoded.
+const BATCH_ROWS: usize = 16_384;
 
 /// Reads the rows of one text.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(crate) struct TextReader {
     batch: Option<Batch>,
     /// Rows that the next batch may have.
     rows_expected: usize,
+    /// Whether there was a batch.
+    begun: bool,
 }
 
 #[derive(Debug)]
@@ -83,6 +89,13 @@ impl Text {
         self.is_at_end()
     }
 
+    /// Passes over a line and its end; returns its number. All lines before it were passed over, too.
+    fn pass_line(&mut self, end: usize) -> u64 {
+        self.counted = (end + 1).min(self.text.len());
+        self.lines += 1;
+        self.lines
+    }
+
     /// Returns the number of the line of a place behind those that were asked for before.
     fn line_of(&mut self, at: usize) -> u64 {
         self.lines += memchr::memchr_iter(b'\n', &self.text.as_bytes()[self.counted..at]).count() as u64;
@@ -128,12 +141,14 @@ impl TextReader {
                 }
             }
         };
-        Ok(Ok(Self { feed, text, form, batch: None, rows_expected: ROWS_FIRST }))
+        Ok(Ok(Self { feed, text, form, batch: None, rows_expected: ROWS_FIRST, begun: false }))
     }
 
     /// Returns the next rows; `None` at the end. Nothing is lost where this is dropped before it is done.
     pub(crate) async fn next_rows(&mut self, layout: &Layout, budget: BatchBudget) -> Result<Option<Rows>> {
         let data: Vec<&Column> = layout.data_columns().collect();
+        let rows_max = if self.begun { budget.rows_max.min(BATCH_ROWS) } else { budget.rows_max };
+        let budget = BatchBudget { rows_max, ..budget };
         loop {
             let expected = budget.rows_max.min(self.rows_expected);
             let batch = self.batch.get_or_insert_with(|| Batch::new(&data, expected));
@@ -148,6 +163,7 @@ impl TextReader {
         }
         let Some(batch) = self.batch.take().filter(|batch| batch.read > 0) else { return Ok(None) };
         let rows = batch.columns.rows();
+        self.begun = true;
         self.rows_expected = rows + rows / 8;
         Ok(Some(Rows { columns: batch.columns.finish()?, rows, misfits: batch.misfits }))
     }
@@ -166,19 +182,49 @@ impl Batch {
                 return true;
             }
             let taken = match form {
-                Form::Rows(records) => csv_row(text, records, data, &mut self.columns),
+                Form::Rows(records) => {
+                    if !self.csv_rows(text, records, data, budget) {
+                        return false;
+                    }
+                    continue;
+                }
                 Form::Lines(members) => line(text, members, data, &mut self.columns),
                 Form::Values(values) => array_value(text, values, data),
             };
             let Some((row, size)) = taken else { return false };
             self.read += 1;
             self.bytes += size;
-            match row {
-                Row::Read => {}
-                Row::Fits(mut values) => self.columns.push(&mut values),
-                Row::Misfit { raw, reason, line } => self.misfits.push((raw, reason, line)),
-            }
+            self.take(row);
         }
+    }
+
+    fn take(&mut self, row: Row) {
+        match row {
+            Row::Read => {}
+            Row::Fits(mut values) => self.columns.push(&mut values),
+            Row::Misfit { raw, reason, line } => self.misfits.push((raw, reason, line)),
+        }
+    }
+
+    /// Reads the next CSV rows; returns whether there are any.
+    fn csv_rows(&mut self, text: &mut Text, records: &mut Records, data: &[&Column], budget: BatchBudget) -> bool {
+        if text.skip_empty_lines() {
+            return false;
+        }
+        let limit = Limit {
+            rows: budget.rows_max.saturating_sub(self.read).max(1),
+            bytes: budget.bytes_max.saturating_sub(self.bytes).max(1),
+        };
+        let found = records.read(&text.text, text.at, limit, data, &mut self.columns);
+        for from in found.misfits {
+            let line = text.line_of(from);
+            let (cells, _) = cells(&text.text, from, records.delimiter());
+            self.take(csv_misfit(records, data, &cells, line));
+        }
+        self.read += found.rows;
+        self.bytes += found.end - text.at;
+        text.at = found.end;
+        true
     }
 }
 
@@ -232,35 +278,18 @@ fn line(text: &mut Text, members: &mut Members, data: &[&Column], columns: &mut 
         let bytes = text.text.as_bytes();
         let end = memchr::memchr(b'\n', &bytes[text.at..]).map_or(bytes.len(), |length| text.at + length);
         let begin = std::mem::replace(&mut text.at, end + 1);
+        let number = text.pass_line(end);
         let found = &text.text[begin..end];
         if members.read(found, data, columns).is_some() {
             return Some((Row::Read, found.len()));
         }
         // A line that is not plain, or holds a value that does not fit, is read and told the long way.
         if !found.trim().is_empty() {
-            let line = text.line_of(begin);
-            let found = text.text[begin..end].trim();
-            return Some((json_line(found, data, line), found.len()));
+            let found = found.trim();
+            return Some((json_line(found, data, number), found.len()));
         }
     }
     None
-}
-
-/// Reads the next CSV row; returns its size with it.
-fn csv_row(text: &mut Text, records: &Records, data: &[&Column], columns: &mut Columns) -> Option<(Row, usize)> {
-    if text.skip_empty_lines() {
-        return None;
-    }
-    let from = text.at;
-    if let Some(end) = records.read(&text.text, from, data, columns) {
-        text.at = end;
-        return Some((Row::Read, end - from));
-    }
-    let line = text.line_of(from);
-    let (cells, end) = cells(&text.text, from, records.delimiter());
-    let row = csv_misfit(records, data, &cells, line);
-    text.at = end;
-    Some((row, end - from))
 }
 
 /// Says why a row does not fit.

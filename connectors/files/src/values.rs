@@ -1,0 +1,241 @@
+//! The values of one column while it grows, in the form that Arrow holds.
+
+use arrow::array::{ArrowPrimitiveType, BooleanArray, BooleanBufferBuilder, PrimitiveArray};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use lakehead_core::{Error, Result};
+
+use crate::grid::Cells;
+
+/// Which values are none: nothing is noted before the first of them.
+#[derive(Default)]
+struct Missing(Option<BooleanBufferBuilder>);
+
+impl Missing {
+    #[inline]
+    fn present(&mut self) {
+        if let Some(valid) = &mut self.0 {
+            valid.append(true);
+        }
+    }
+
+    fn present_all(&mut self, count: usize) {
+        if let Some(valid) = &mut self.0 {
+            valid.append_n(count, true);
+        }
+    }
+
+    /// Notes a value that is none, behind `before` others.
+    fn absent(&mut self, before: usize) {
+        let valid = self.0.get_or_insert_with(|| {
+            let mut valid = BooleanBufferBuilder::new(before + 1);
+            valid.append_n(before, true);
+            valid
+        });
+        valid.append(false);
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        if let Some(valid) = &mut self.0 {
+            valid.truncate(rows);
+        }
+    }
+
+    /// Takes out the rows from `first` on that are `odd`.
+    fn drop_odd(&mut self, first: usize, odd: &[bool]) {
+        let Some(valid) = &mut self.0 else { return };
+        let mut kept = first;
+        for (row, _) in (first..).zip(odd).filter(|(_, odd)| !**odd) {
+            let value = valid.get_bit(row);
+            valid.set_bit(kept, value);
+            kept += 1;
+        }
+        valid.truncate(kept);
+    }
+
+    fn finish(self) -> Option<NullBuffer> {
+        self.0.map(|mut valid| NullBuffer::new(valid.finish())).filter(|nulls| nulls.null_count() > 0)
+    }
+}
+
+/// Values of one size.
+pub(crate) struct Values<T> {
+    list: Vec<T>,
+    missing: Missing,
+}
+
+impl<T: Copy + Default> Values<T> {
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { list: Vec::with_capacity(rows), missing: Missing::default() }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, value: T) {
+        self.list.push(value);
+        self.missing.present();
+    }
+
+    pub(crate) fn push_option(&mut self, value: Option<T>) {
+        match value {
+            Some(value) => self.push(value),
+            None => {
+                self.missing.absent(self.list.len());
+                self.list.push(T::default());
+            }
+        }
+    }
+
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        self.list.truncate(rows);
+        self.missing.truncate(rows);
+    }
+
+    /// Adds the values of cells from the row `from` on, as far as `read` knows how they are written; returns the row of the
+    /// first that it does not, or that means NULL.
+    #[inline]
+    pub(crate) fn extend(
+        &mut self,
+        cells: &Cells<'_>,
+        from: usize,
+        read: impl Fn(&[u8], usize, usize) -> Option<T>,
+    ) -> usize {
+        let before = self.list.len();
+        for (begin, end) in cells.places(from) {
+            if cells.is_null(begin, end) {
+                break;
+            }
+            let Some(value) = read(cells.bytes(), begin, end) else { break };
+            self.list.push(value);
+        }
+        let count = self.list.len() - before;
+        self.missing.present_all(count);
+        from + count
+    }
+
+    /// Takes out the rows from `first` on that are `odd`.
+    pub(crate) fn drop_odd(&mut self, first: usize, odd: &[bool]) {
+        let mut kept = first;
+        for (row, _) in (first..).zip(odd).filter(|(_, odd)| !**odd) {
+            self.list[kept] = self.list[row];
+            kept += 1;
+        }
+        self.list.truncate(kept);
+        self.missing.drop_odd(first, odd);
+    }
+
+    pub(crate) fn finish<P: ArrowPrimitiveType<Native = T>>(self) -> PrimitiveArray<P>
+    where
+        T: arrow::datatypes::ArrowNativeType,
+    {
+        PrimitiveArray::new(ScalarBuffer::from(self.list), self.missing.finish())
+    }
+}
+
+impl Values<bool> {
+    pub(crate) fn finish_bool(self) -> BooleanArray {
+        BooleanArray::new(BooleanBuffer::from(self.list), self.missing.finish())
+    }
+}
+
+/// Bytes that a short text is copied with, so that each is one load and one store.
+const SHORT_BYTES: usize = 16;
+
+/// Texts behind one another.
+pub(crate) struct Texts {
+    bytes: Vec<u8>,
+    /// Where each ends, behind a zero.
+    ends: Vec<i32>,
+    missing: Missing,
+}
+
+impl Texts {
+    pub(crate) fn new(rows: usize) -> Self {
+        let mut ends = Vec::with_capacity(rows + 1);
+        ends.push(0);
+        Self { bytes: Vec::with_capacity(rows * 8), ends, missing: Missing::default() }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, text: &[u8]) {
+        self.push_part(text, 0, text.len());
+    }
+
+    /// Adds the text between two places.
+    #[inline]
+    pub(crate) fn push_part(&mut self, bytes: &[u8], begin: usize, end: usize) {
+        self.append(bytes, begin, end);
+        self.missing.present();
+    }
+
+    #[inline]
+    fn append(&mut self, bytes: &[u8], begin: usize, end: usize) {
+        let length = end - begin;
+        match bytes.get(begin..).and_then(|rest| rest.first_chunk::<SHORT_BYTES>()) {
+            Some(chunk) if length <= SHORT_BYTES => {
+                let end = self.bytes.len() + length;
+                self.bytes.extend_from_slice(chunk);
+                self.bytes.truncate(end);
+            }
+            _ => self.bytes.extend_from_slice(&bytes[begin..end]),
+        }
+        self.end();
+    }
+
+    pub(crate) fn push_null(&mut self) {
+        self.missing.absent(self.ends.len() - 1);
+        self.end();
+    }
+
+    /// Adds the texts of cells from the row `from` on; returns the row of the first that has quotes or means NULL.
+    pub(crate) fn extend(&mut self, cells: &Cells<'_>, from: usize) -> usize {
+        let (before, bytes) = (self.ends.len(), cells.bytes());
+        for (begin, end) in cells.places(from) {
+            if cells.is_null(begin, end) || bytes.get(begin) == Some(&b'"') {
+                break;
+            }
+            self.append(bytes, begin, end);
+        }
+        let count = self.ends.len() - before;
+        self.missing.present_all(count);
+        from + count
+    }
+
+    /// Takes out the rows from `first` on that are `odd`.
+    pub(crate) fn drop_odd(&mut self, first: usize, odd: &[bool]) {
+        let place = |end: i32| usize::try_from(end).unwrap_or_default();
+        let (mut kept, mut length) = (first, place(self.ends[first]));
+        let mut begin = length;
+        for (row, odd) in (first..).zip(odd) {
+            let end = place(self.ends[row + 1]);
+            if !odd {
+                self.bytes.copy_within(begin..end, length);
+                length += end - begin;
+                kept += 1;
+                self.ends[kept] = i32::try_from(length).unwrap_or(i32::MAX);
+            }
+            begin = end;
+        }
+        self.missing.drop_odd(first, odd);
+        self.truncate(kept);
+    }
+
+    #[inline]
+    fn end(&mut self) {
+        // A batch that grew too long is told when it ends.
+        self.ends.push(i32::try_from(self.bytes.len()).unwrap_or(i32::MAX));
+    }
+
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows + 1);
+        let end = self.ends.last().map_or(0, |end| usize::try_from(*end).unwrap_or_default());
+        self.bytes.truncate(end);
+        self.missing.truncate(rows);
+    }
+
+    pub(crate) fn finish(self) -> Result<(OffsetBuffer<i32>, Buffer, Option<NullBuffer>)> {
+        if i32::try_from(self.bytes.len()).is_err() {
+            return Err(Error::bug("a batch holds more text than Arrow counts").with("bytes", self.bytes.len()));
+        }
+        let ends = OffsetBuffer::new(ScalarBuffer::from(self.ends));
+        Ok((ends, Buffer::from_vec(self.bytes), self.missing.finish()))
+    }
+}
