@@ -19,6 +19,7 @@ pub(crate) struct Records {
     /// The names of the cells, and each as JSON with its colon, where no two are the same.
     names: Vec<String>,
     keys: Option<Vec<String>>,
+    keys_bytes: usize,
     /// The cell of each column, where the file has one.
     cells: Vec<Option<usize>>,
     /// Which of the rows that are read do not fit.
@@ -30,8 +31,9 @@ impl Records {
     pub(crate) fn new(delimiter: u8, null: String, names: Vec<String>, cells: Vec<Option<usize>>) -> Self {
         let distinct: HashSet<&String> = names.iter().collect();
         let key = |name: &String| format!("{}:", Value::from(name.as_str()));
-        let keys = (distinct.len() == names.len()).then(|| names.iter().map(key).collect());
-        Self { grid: Grid::new(delimiter, names.len()), null, keys, names, cells, odd: Vec::new() }
+        let keys: Option<Vec<String>> = (distinct.len() == names.len()).then(|| names.iter().map(key).collect());
+        let keys_bytes = keys.iter().flatten().map(String::len).sum();
+        Self { grid: Grid::new(delimiter, names.len()), null, keys, keys_bytes, names, cells, odd: Vec::new() }
     }
 
     pub(crate) fn delimiter(&self) -> u8 {
@@ -54,8 +56,16 @@ impl Records {
     /// Returns a row as a JSON object.
     pub(crate) fn raw(&self, cells: &[Cow<'_, str>]) -> String {
         if let Some(keys) = self.keys.as_ref().filter(|keys| cells.len() <= keys.len()) {
-            let members = keys.iter().zip(cells).map(|(key, text)| format!("{key}{}", json_text(text)));
-            return format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+            let mut raw =
+                String::with_capacity(cells.iter().map(|text| text.len() + 3).sum::<usize>() + self.keys_bytes + 2);
+            raw.push('{');
+            for (n, (key, text)) in keys.iter().zip(cells).enumerate() {
+                raw.push_str(if n > 0 { "," } else { "" });
+                raw.push_str(key);
+                push_json_text(&mut raw, text);
+            }
+            raw.push('}');
+            return raw;
         }
         let name = |n: usize| self.names.get(n).cloned().unwrap_or_else(|| format!("_{}", n + 1));
         let members = cells.iter().enumerate().map(|(n, text)| (name(n), Value::from(text.as_ref())));
@@ -105,9 +115,14 @@ pub(crate) struct Found {
 }
 
 /// Writes a text as JSON.
-fn json_text(text: &str) -> String {
-    let bytes = text.as_bytes();
-    if string_end(bytes, 0) == bytes.len() { format!("\"{text}\"") } else { Value::from(text).to_string() }
+fn push_json_text(raw: &mut String, text: &str) {
+    if string_end(text.as_bytes(), 0) < text.len() {
+        raw.push_str(&Value::from(text).to_string());
+        return;
+    }
+    raw.push('"');
+    raw.push_str(text);
+    raw.push('"');
 }
 
 /// Passes over the line end at `at`.

@@ -1,10 +1,22 @@
 //! The values of one column while it grows, in the form that Arrow holds.
 
+use std::ops::Range;
+
 use arrow::array::{ArrowPrimitiveType, BooleanArray, BooleanBufferBuilder, PrimitiveArray};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use lakehead_core::{Error, Result};
 
 use crate::grid::Cells;
+
+/// Returns the rows from `first` on that are not `odd`, those behind one another together.
+fn fitting(first: usize, odd: &[bool]) -> impl Iterator<Item = Range<usize>> + '_ {
+    let mut row = first;
+    odd.split(|odd| *odd).map(move |rows| {
+        let begin = row;
+        row += rows.len() + 1;
+        begin..begin + rows.len()
+    })
+}
 
 /// Which values are none: nothing is noted before the first of them.
 #[derive(Default)]
@@ -114,9 +126,10 @@ impl<T: Copy + Default> Values<T> {
     /// Takes out the rows from `first` on that are `odd`.
     pub(crate) fn drop_odd(&mut self, first: usize, odd: &[bool]) {
         let mut kept = first;
-        for (row, _) in (first..).zip(odd).filter(|(_, odd)| !**odd) {
-            self.list[kept] = self.list[row];
-            kept += 1;
+        for rows in fitting(first, odd) {
+            let count = rows.len();
+            self.list.copy_within(rows, kept);
+            kept += count;
         }
         self.list.truncate(kept);
         self.missing.drop_odd(first, odd);
@@ -203,16 +216,15 @@ impl Texts {
     pub(crate) fn drop_odd(&mut self, first: usize, odd: &[bool]) {
         let place = |end: i32| usize::try_from(end).unwrap_or_default();
         let (mut kept, mut length) = (first, place(self.ends[first]));
-        let mut begin = length;
-        for (row, odd) in (first..).zip(odd) {
-            let end = place(self.ends[row + 1]);
-            if !odd {
-                self.bytes.copy_within(begin..end, length);
-                length += end - begin;
+        for rows in fitting(first, odd) {
+            let bytes = place(self.ends[rows.start])..place(self.ends[rows.end]);
+            let by = self.ends[rows.start] - self.ends[kept];
+            for row in rows {
+                self.ends[kept + 1] = self.ends[row + 1] - by;
                 kept += 1;
-                self.ends[kept] = i32::try_from(length).unwrap_or(i32::MAX);
             }
-            begin = end;
+            self.bytes.copy_within(bytes.clone(), length);
+            length += bytes.len();
         }
         self.missing.drop_odd(first, odd);
         self.truncate(kept);
