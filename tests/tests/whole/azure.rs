@@ -1,11 +1,11 @@
 //! A lake in Azure's Blob Storage, as Microsoft's emulator has it: it checks signatures and conditions.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::buckets::free_port;
 use super::lakehead::{command, project, text};
+use super::running::Running;
 
 /// The account and key that every Azurite has; they are printed in its documentation.
 const ACCOUNT: &str = "devstoreaccount1";
@@ -46,16 +46,9 @@ pipeline orders {
 
 /// A server, stopped at the end.
 struct Azurite {
-    server: Child,
+    _server: Running,
     endpoint: String,
     _folder: tempfile::TempDir,
-}
-
-impl Drop for Azurite {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }
 
 impl Azurite {
@@ -68,22 +61,17 @@ impl Azurite {
             return None;
         };
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        let mut server = Command::new(program)
+        let mut azurite = Command::new(program);
+        azurite
             .args(["--skipApiVersionCheck", "--blobPort", &port.to_string(), "--location"])
             .arg(folder.path())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(server.stdout.take().unwrap()).lines();
-        let started = said.by_ref().any(|line| line.unwrap().contains("successfully listens"));
-        assert!(started, "Azurite ended");
-        // What nobody reads would stop it.
-        std::thread::spawn(move || said.for_each(drop));
+            .stderr(Stdio::null());
+        let server = Running::start(azurite, |server| server.stdout.take().unwrap(), "successfully listens");
         let endpoint = format!("http://127.0.0.1:{port}/{ACCOUNT}");
         let made = Command::new(python).args(["-c", MAKE, &endpoint, ACCOUNT, KEY, "lake"]).output().unwrap();
         assert!(made.status.success(), "{}", text(&made.stderr));
-        Some(Self { server, endpoint, _folder: folder })
+        Some(Self { _server: server, endpoint, _folder: folder })
     }
 
     /// Runs lakehead with the environment of the account; returns whether it succeeded, and what it said.

@@ -26,6 +26,7 @@ mod model;
 mod orc;
 mod peek;
 mod rejects;
+mod running;
 #[path = "../../../connectors/postgres/tests/server/mod.rs"]
 #[allow(dead_code, reason = "the postgres crate's tests use more of it")]
 mod server;

@@ -1,24 +1,17 @@
 //! A metastore of Hive, from the jars that Spark brings.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::buckets::free_port;
 use super::lakehead::text;
+use super::running::Running;
 
 /// A metastore, stopped at the end.
 pub(crate) struct Metastore {
-    server: Child,
+    _server: Running,
     pub(crate) port: u16,
     pub(crate) folder: tempfile::TempDir,
-}
-
-impl Drop for Metastore {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }
 
 const SITE: &str = "<configuration>
@@ -54,21 +47,15 @@ impl Metastore {
         std::fs::write(folder.path().join("hive-site.xml"), SITE.replace("FOLDER", here)).unwrap();
         std::fs::write(folder.path().join("hive-log4j2.properties"), LOG).unwrap();
         let port = free_port();
-        let mut server = Command::new("java")
-            .args(["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"])
+        let mut java = Command::new("java");
+        java.args(["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"])
             .arg(format!("{here}:{}/*", jars.display()))
             .args(["org.apache.hadoop.hive.metastore.HiveMetaStore", "-p", &port.to_string()])
             .current_dir(folder.path())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(server.stderr.take().unwrap()).lines();
-        let started = said.by_ref().any(|line| line.unwrap().contains("Started the new metaserver"));
-        assert!(started, "the metastore ended");
-        // What nobody reads would stop it.
-        std::thread::spawn(move || said.for_each(drop));
-        Some(Self { server, port, folder })
+            .stderr(Stdio::piped());
+        let server = Running::start(java, |server| server.stderr.take().unwrap(), "Started the new metaserver");
+        Some(Self { _server: server, port, folder })
     }
 }
 

@@ -1,26 +1,19 @@
 //! Trino, which reads tables by their names in a metastore, looks into the buckets that hold what is asked for, and checks
 //! each row that it reads against the bucket of its file.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::buckets::free_port;
 use super::lakehead::{project, succeed, text};
 use super::metastore::{Metastore, spark};
+use super::running::Running;
 
 /// A server, stopped at the end.
 struct Trino {
-    server: Child,
+    _server: Running,
     port: u16,
     folder: tempfile::TempDir,
-}
-
-impl Drop for Trino {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }
 
 const CONFIG: &str = "node.environment=test
@@ -70,8 +63,8 @@ impl Trino {
             std::fs::write(folder.path().join(format!("catalog/{connector}.properties")), properties).unwrap();
         }
         let (said, out) = std::io::pipe().unwrap();
-        let server = Command::new(home.join("java"))
-            .args(["-Xmx2g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-modules=jdk.incubator.vector"])
+        let mut java = Command::new(home.join("java"));
+        java.args(["-Xmx2g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-modules=jdk.incubator.vector"])
             .args([
                 "--enable-native-access=ALL-UNNAMED",
                 "--sun-misc-unsafe-memory-access=allow",
@@ -83,15 +76,9 @@ impl Trino {
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(said).lines();
-        let started = said.by_ref().any(|line| line.unwrap().contains("SERVER STARTED"));
-        assert!(started, "Trino ended");
-        // What nobody reads would stop it.
-        std::thread::spawn(move || said.for_each(drop));
-        Some(Self { server, port, folder })
+            .stderr(out);
+        let server = Running::start(java, |_| said, "SERVER STARTED");
+        Some(Self { _server: server, port, folder })
     }
 
     fn answer(&self, catalog: &str, statement: &str) -> Result<String, String> {
