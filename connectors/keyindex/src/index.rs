@@ -40,12 +40,12 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Returns limits for up to some 200 million keys in 400 MB.
+    /// Returns limits for up to some 200 million keys in 440 MB; all blocks of four million keys are held.
     fn default() -> Self {
         Self {
             memory_entries: 128 * 1024,
             bloom_bytes: 256 << 20,
-            block_bytes: 64 << 20,
+            block_bytes: 96 << 20,
             fan_in: 8,
             builder_bytes: 64 << 20,
         }
@@ -397,7 +397,7 @@ impl KeyIndex {
             runs_without_bloom: self.runs.iter().filter(|run| !run.holds_bloom()).count(),
             files: self.files.len(),
             disk_bytes: self.runs.iter().map(|run| run.head.bytes()).sum(),
-            memory_bytes: in_memory * 24 + self.runs.iter().map(Run::memory_bytes).sum::<u64>(),
+            memory_bytes: self.memory.bytes() + self.runs.iter().map(Run::memory_bytes).sum::<u64>(),
         }
     }
 }

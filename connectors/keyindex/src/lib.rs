@@ -22,8 +22,8 @@
 //!   even where its page is cached, so blocks that were read stay in memory while their budget lasts.
 //! - The **bloom filter**'s line follows from the high bits of the hash: lines are in the order of the keys. A merge
 //!   writes them as it goes and a sorted batch reads memory forwards.
-//! - The **memory** keeps small batches from becoming small files. A seal appends what is new in it to the **tail**, so
-//!   it costs as much as was added, whatever the memory holds.
+//! - The **memory** keeps small batches from becoming small files; a sketch of it answers for most keys that it lacks. A
+//!   seal appends what is new in it to the **tail**, so it costs as much as was added, whatever the memory holds.
 //! - The **manifest** is replaced by a rename. It names runs by the checksum of their heads, so an older manifest that
 //!   returns after a loss of power does not take a newer file for its own. Files that the last manifest names stay
 //!   until the next.
@@ -57,6 +57,7 @@ mod memory;
 mod merge;
 mod open;
 mod run;
+mod sketch;
 mod tiers;
 mod writer;
 

@@ -13,6 +13,7 @@ use crate::checksum::checksum;
 use crate::entry::{ENTRY_BYTES, Entry, add_newer, read_u64};
 use crate::failure::{damaged, io_error, read_error};
 use crate::run::{Visit, Wanted};
+use crate::sketch::Sketch;
 
 const SEGMENT_HEAD_BYTES: usize = 16;
 
@@ -23,6 +24,8 @@ const RECENT_MAX: usize = 8 * 1024;
 /// The entries that are in no run yet.
 #[derive(Default)]
 pub(crate) struct Memory {
+    /// Of all entries.
+    sketch: Sketch,
     /// The newest.
     recent: Vec<Entry>,
     /// All others.
@@ -34,6 +37,7 @@ pub(crate) struct Memory {
 impl Memory {
     /// Adds a batch that is sorted.
     pub(crate) fn add(&mut self, batch: &[Entry]) {
+        self.sketch.add(batch);
         add_newer(&mut self.recent, batch);
         if self.recent.len() >= RECENT_MAX {
             self.settle();
@@ -56,10 +60,15 @@ impl Memory {
         self.recent.len() + self.settled.len()
     }
 
+    /// Returns the bytes that it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.len() * ENTRY_BYTES + Sketch::BYTES) as u64
+    }
+
     /// Shows every entry of the wanted hashes, newest first; `wanted` is sorted by the high half.
     pub(crate) fn find(&self, wanted: &[Wanted], visit: Visit<'_>) {
         let (mut in_recent, mut in_settled) = (0, 0);
-        for wanted in wanted {
+        for wanted in wanted.iter().filter(|wanted| self.sketch.may_hold(wanted.high)) {
             let taken = show(&self.recent, &mut in_recent, wanted, visit);
             let _ = taken || show(&self.settled, &mut in_settled, wanted, visit);
         }
@@ -109,7 +118,10 @@ impl Tail {
         let mut kept = vec![0; bytes as usize];
         file.read_exact_at(&mut kept, 0).map_err(|error| read_error(error, &path))?;
         let settled = segments(&kept, number, &path)?;
-        Ok((Self { number, path, file, bytes }, Memory { settled, ..Memory::default() }))
+        let mut memory = Memory::default();
+        memory.sketch.add(&settled);
+        memory.settled = settled;
+        Ok((Self { number, path, file, bytes }, memory))
     }
 
     /// Appends what no seal has kept yet and returns how many bytes count then; until [`Tail::keep`] it can be done
