@@ -34,5 +34,6 @@ mod stories;
 mod tidy;
 mod trino;
 mod unity;
+mod unity_server;
 mod unsound;
 mod verified;
