@@ -14,6 +14,7 @@ mod copies;
 mod disks;
 mod errors;
 mod foreign;
+mod gcs;
 mod history;
 mod hive;
 mod intervals;
