@@ -91,11 +91,15 @@ impl Google {
         (output.status.success(), said)
     }
 
-    /// The names of all objects.
-    fn objects(&self) -> Vec<String> {
+    /// The names of all objects, and their entity tags: that of an object which went up in parts ends in their number.
+    fn objects(&self) -> Vec<(String, String)> {
         let url = format!("http://127.0.0.1:{}/lake?list-type=2", self.bucket.port);
         let listed = text(&Command::new("curl").args(["-s", "-H", SIGNED, &url]).output().unwrap().stdout);
-        listed.split("<Key>").skip(1).map(|rest| rest.split("</Key>").next().unwrap().to_owned()).collect()
+        let part = |object: &str, name: &str| {
+            let (_, rest) = object.split_once(&format!("<{name}>")).expect("an object has it");
+            rest.split_once('<').unwrap().0.replace("&quot;", "").replace('"', "")
+        };
+        listed.split("<Contents>").skip(1).map(|object| (part(object, "Key"), part(object, "ETag"))).collect()
     }
 }
 
@@ -181,7 +185,35 @@ fn a_store_that_drops_googles_condition_is_found_before_anything_is_written() {
     assert!(!ran && said.contains("R0643") && said.contains("conditional writes"), "{said}");
     assert!(!said.contains("tried again"), "{said}");
     let objects = google.objects();
-    assert!(!objects.is_empty() && objects.iter().all(|name| name.ends_with("_lakehead/_created_once")), "{objects:?}");
+    assert!(
+        !objects.is_empty() && objects.iter().all(|(name, _)| name.ends_with("_lakehead/_created_once")),
+        "{objects:?}"
+    );
+}
+
+#[test]
+fn what_is_too_large_for_one_call_goes_to_googles_store_in_parts() {
+    let Some(google) = Google::start(Conditions::Kept) else { return };
+    let folder = project(PIPELINES);
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    let mut rows = "id,note\n".to_owned();
+    // Texts that do not pack: the steps of a generator with the full period, as letters.
+    let mut state = 1_u64;
+    for id in 0..150_000 {
+        rows.push_str(&format!("{id},"));
+        for _ in 0..16 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            rows.extend((0..10).map(|at| char::from(b'A' + (state >> (24 + 4 * at) & 15) as u8)));
+        }
+        rows.push('\n');
+    }
+    std::fs::write(folder.path().join("in/1.csv"), rows).unwrap();
+    let (ran, said) = google.lakehead(folder.path(), &[], &["run", "orders"]);
+    assert!(ran, "{said}");
+    let in_parts = |(name, tag): &(String, String)| name.ends_with(".parquet") && tag.contains('-');
+    assert!(google.objects().iter().any(in_parts), "{:?}", google.objects());
+    let (same, said) = google.lakehead(folder.path(), &[], &["verify", "orders"]);
+    assert!(same && !said.contains("DIFFERENT"), "{said}");
 }
 
 #[test]
