@@ -65,9 +65,9 @@ pub(crate) type Written = BTreeMap<(String, String), SchemaRef>;
 /// Plans every pipeline of the files.
 pub fn plan(input: &Input<'_>) -> Planned {
     let mut diagnostics = Vec::new();
-    let definitions =
+    let mut definitions =
         collect(input.files, input.connectors, input.catalogs, input.profile, input.variables, &mut diagnostics);
-    places::check(input.files, &definitions, input.check_store, &mut diagnostics);
+    places::check(input.files, &mut definitions, input.check_store, &mut diagnostics);
     let mut planned = Planned { secrets: definitions.secrets.clone(), ..Planned::default() };
     planned.catalogs = catalogs::all(&definitions, input.catalogs);
     planned.names = definitions.pipelines.keys().cloned().collect();

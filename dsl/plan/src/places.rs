@@ -9,10 +9,10 @@ use crate::definitions::Definitions;
 /// The setting of a connection that says where it lies.
 const PATH: &str = "path";
 
-/// Tells each connection whose path `check_store` refuses.
+/// Tells each connection whose path `check_store` refuses; what leans on it is not planned.
 pub(crate) fn check(
     files: &[(FileId, &ast::File)],
-    definitions: &Definitions<'_>,
+    definitions: &mut Definitions<'_>,
     check_store: fn(&str) -> Result<()>,
     found: &mut Vec<Diagnostic>,
 ) {
@@ -28,7 +28,9 @@ pub(crate) fn check(
             let label = format!("`{}` lies in no store of this build", written.name.text);
             let diagnostic = Diagnostic::error(refusal.code(), refusal.message().to_owned());
             let diagnostic = diagnostic.primary(file, setting.value.span, label);
+            let before = found.len();
             found.push(refusal.helps().iter().fold(diagnostic, Diagnostic::help));
+            definitions.note_mistakes(item, &found[before..]);
         }
     }
 }

@@ -248,4 +248,10 @@ fn a_pipeline_does_not_run_on_a_connection_with_a_mistake() {
     let said = super::lakehead::fail(folder.path(), &["run", "p"], 1);
     assert!(said.contains("did you mean `encryption`?"), "{said}");
     assert!(!folder.path().join("lake").exists(), "nothing is written in the clear");
+    let nowhere = file.replace("\"lake\", encrypton = sse_kms", "\"ftp://host/lake\"");
+    std::fs::write(folder.path().join("p.lake"), nowhere).unwrap();
+    for verb in [&["check"][..], &["run", "p"]] {
+        let said = super::lakehead::fail(folder.path(), verb, 1);
+        assert!(said.contains("R0406") && said.contains("p.lake:2:") && said.contains("s3://bucket/…"), "{said}");
+    }
 }
