@@ -1,7 +1,12 @@
 //! Unity Catalog, over its REST API: external Delta tables by name.
 //!
-//! The API makes tables and drops them; nothing changes the columns of one. To drop it and make it anew would lose its
-//! grants, so an entry keeps the columns that it was made with: engines read those of the table's own log.
+//! The API makes tables and drops them; nothing in it changes the columns of one. To drop it and make it anew would lose
+//! its grants, so a server that knows no other call keeps the columns that an entry was made with: engines read those of
+//! the table's own log. Servers that know Delta's calls change the entry.
+
+mod changes;
+
+use std::collections::BTreeMap;
 
 use arrow_schema::DataType;
 use lakehead_core::{Error, Result, Secret, Settings};
@@ -10,6 +15,7 @@ use serde_json::{Value, json};
 use crate::http::{CALL_TIMEOUT, Http};
 use crate::metastore::{same_place, type_name};
 use crate::{AGAIN, Column, Definition, Difference, TableEntry, spark};
+use changes::{CHANGE, Changes, properties_of};
 
 /// Where the API begins, below the address.
 const API: &str = "/api/2.1/unity-catalog";
@@ -56,13 +62,44 @@ impl Unity {
         };
         let location = found["storage_location"].as_str().unwrap_or("");
         if same_place(location, &definition.location) && found["data_source_format"] == "DELTA" {
-            return Ok(Vec::new());
+            return self.bring_up_to_date(&place, &found, definition, mend).await;
         }
         Err(Error::incident("R0624", "the catalog lists another table under this name")
             .with("table", place.full_name())
             .with("its_location", location)
             .with("our_location", &definition.location)
             .help("give one of them another name (`table`, or `prefix` of the connection), or drop the other's entry"))
+    }
+
+    async fn bring_up_to_date(
+        &self,
+        place: &Place<'_>,
+        found: &Value,
+        definition: &Definition,
+        mend: bool,
+    ) -> Result<Vec<Difference>> {
+        let changes = Changes::between(found, definition);
+        // What nobody can change is no difference to tell at every look.
+        if changes.differences.is_empty() || !self.changes_entries(place.catalog).await? {
+            return Ok(Vec::new());
+        }
+        if mend {
+            let Place { catalog, schema, table } = place;
+            let path = format!("{API}/delta/v1/catalogs/{catalog}/schemas/{schema}/tables/{table}");
+            if self.call("POST", &path, Some(changes.request(found))).await?.is_none() {
+                return Err(Error::external("R0625", "the table's entry is gone since it was looked at")
+                    .with("table", place.full_name())
+                    .help(AGAIN));
+            }
+        }
+        Ok(changes.differences)
+    }
+
+    /// Whether the server says that it changes entries which are there.
+    async fn changes_entries(&self, catalog: &str) -> Result<bool> {
+        let path = format!("{API}/delta/v1/config?catalog={catalog}&protocol-versions=1.0");
+        let known = self.call("GET", &path, None).await?.unwrap_or_default();
+        Ok(known["endpoints"].as_array().is_some_and(|calls| calls.iter().any(|call| call == CHANGE)))
     }
 
     fn place<'a>(&'a self, name: &'a str) -> Place<'a> {
@@ -104,13 +141,18 @@ impl Unity {
         }
         let (status, answer) = self.http.send(request).await?;
         let answer: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
-        let kind = answer["error_code"].as_str().unwrap_or("").to_owned();
+        // Delta's calls put what went wrong one level down.
+        let (kind, said) = match answer.get("error") {
+            Some(error) => (error["type"].as_str(), error["message"].as_str()),
+            None => (answer["error_code"].as_str(), answer["message"].as_str()),
+        };
+        let (kind, said) = (kind.unwrap_or(""), said.unwrap_or(""));
         match status {
             200..300 => Ok(Some(answer)),
             404 => Ok(None),
             // Somebody was faster.
             _ if kind.ends_with("ALREADY_EXISTS") => Ok(Some(Value::Null)),
-            _ => Err(refused(status, &kind, &answer, path)),
+            _ => Err(refused(status, kind, said, path)),
         }
     }
 }
@@ -121,15 +163,16 @@ impl Place<'_> {
     }
 }
 
-fn refused(status: u16, kind: &str, answer: &Value, path: &str) -> Error {
+fn refused(status: u16, kind: &str, said: &str, path: &str) -> Error {
     let error = match status {
         429 | 500.. => Error::external("R0625", "the catalog could not do it now"),
         _ => Error::incident("R0625", "the catalog refused a call"),
     };
-    let said: String = answer["message"].as_str().unwrap_or("").chars().take(SAID_MAX).collect();
+    let said: String = said.chars().take(SAID_MAX).collect();
     let error = error.with("path", path).with("status", status).with("kind", kind).with("said", said);
     match status {
-        401 | 403 => error.help("give the token's owner USE CATALOG, USE SCHEMA, CREATE TABLE, CREATE EXTERNAL TABLE"),
+        401 => error.help("look at `token` of the catalog: it is wrong, of another server, or has run out"),
+        403 => error.help("give the token's owner USE CATALOG, USE SCHEMA, CREATE TABLE, CREATE EXTERNAL TABLE"),
         _ => error.help(AGAIN),
     }
 }
@@ -154,7 +197,7 @@ fn table(place: &Place<'_>, definition: &Definition) -> Value {
         "data_source_format": definition.format.to_uppercase(),
         "storage_location": definition.location,
         "columns": columns.map(|(at, one)| column(at, one, definition)).collect::<Vec<_>>(),
-        "properties": { "lakehead.pipeline": definition.pipeline, "lakehead.owner": definition.owner },
+        "properties": BTreeMap::from(properties_of(definition)),
     });
     if let Some(comment) = &definition.comment {
         body["comment"] = comment.as_str().into();
@@ -166,7 +209,7 @@ fn column(position: usize, column: &Column, definition: &Definition) -> Value {
     let data_type = column.data_type();
     let mut object = json!({
         "name": column.name,
-        "type_text": type_name(&data_type),
+        "type_text": type_text(&data_type),
         "type_json": spark::field(column).to_string(),
         "type_name": kind(&data_type),
         "position": position,
@@ -183,6 +226,15 @@ fn column(position: usize, column: &Column, definition: &Definition) -> Value {
         object["partition_index"] = index.into();
     }
     object
+}
+
+/// The type as it is shown: in Hive's words, and the one that Hive has not.
+fn type_text(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Timestamp(_, None) => "timestamp_ntz".into(),
+        DataType::List(item) => format!("array<{}>", type_text(item.data_type())),
+        other => type_name(other),
+    }
 }
 
 /// The API's word for a type.

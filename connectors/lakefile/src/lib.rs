@@ -40,7 +40,7 @@ pub use selective::{Condition, Extremes, Holds, Keeps, SelectiveFile};
 pub use signed::{Answer, SignedBucket, SignedCalls};
 pub use splice::{SpliceInput, splice, splice_into};
 pub use statistics::{ColumnStatistics, FileStatistics};
-pub use stores::{OpenSigned, STORE_OPTIONS, StoreKind, offer_stores, with_store_options};
+pub use stores::{OpenSigned, STORE_OPTIONS, StoreKind, check_store, offer_stores, with_store_options};
 pub use wary::{calmly, is_calm, load_metadata};
 pub use writer::{FileFormat, FileIndexes, FileKind, FileWriter, WrittenFile};
 

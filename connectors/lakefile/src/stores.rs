@@ -83,29 +83,42 @@ pub(crate) enum Opened {
 
 /// Opens what `url` names.
 pub(crate) fn open_url(url: &Url, settings: &Settings) -> Result<Opened> {
-    let scheme = ObjectStoreScheme::parse(url);
-    let name = match &scheme {
-        Ok((ObjectStoreScheme::Local, _)) => {
-            let folder = url.to_file_path();
-            let folder = folder.map_err(|()| Error::user("R0406", "the path is not a folder").with("location", url))?;
-            return Ok(Opened::Folder(folder));
-        }
+    let Some(kind) = kind_of(url)? else {
+        let folder = url.to_file_path();
+        let folder = folder.map_err(|()| Error::user("R0406", "the path is not a folder").with("location", url))?;
+        return Ok(Opened::Folder(folder));
+    };
+    if kind.name != "s3" {
+        refuse_encryption(url.as_str(), settings)?;
+    }
+    let prefix = match ObjectStoreScheme::parse(url) {
+        Ok((_, prefix)) => prefix,
+        Err(_) => Path::from_url_path(url.path())
+            .map_err(|error| Error::user("R0406", "the path has a part that no store can hold").caused_by(error))?,
+    };
+    Ok(Opened::Store((kind.open)(url, settings)?, prefix))
+}
+
+/// Fails where no store of this build opens what `path` names: a store that was left out (R0640), or one that there is not
+/// (R0406). Asks nobody, and opens nothing.
+pub fn check_store(path: &str) -> Result<()> {
+    match Url::parse(path) {
+        Ok(url) if path.contains("://") => kind_of(&url).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// The kind of store that a URL leads to; `None` for the local disk.
+fn kind_of(url: &Url) -> Result<Option<StoreKind>> {
+    let name = match ObjectStoreScheme::parse(url) {
+        Ok((ObjectStoreScheme::Local, _)) => return Ok(None),
         Ok((ObjectStoreScheme::AmazonS3, _)) => "s3",
         Ok((ObjectStoreScheme::MicrosoftAzure, _)) => "azure",
         Ok((ObjectStoreScheme::GoogleCloudStorage, _)) => "gcs",
         Ok((ObjectStoreScheme::Http, _)) => "http",
         _ => url.scheme(),
     };
-    let Some(kind) = offered(name) else { return Err(absent(url, name)) };
-    if name != "s3" {
-        refuse_encryption(url.as_str(), settings)?;
-    }
-    let prefix = match scheme {
-        Ok((_, prefix)) => prefix,
-        Err(_) => Path::from_url_path(url.path())
-            .map_err(|error| Error::user("R0406", "the path has a part that no store can hold").caused_by(error))?,
-    };
-    Ok(Opened::Store((kind.open)(url, settings)?, prefix))
+    offered(name).map(Some).ok_or_else(|| absent(url, name))
 }
 
 fn offered(name: &str) -> Option<StoreKind> {
@@ -153,6 +166,11 @@ mod tests {
         }
         let error = open("ftp://host/x");
         assert_eq!((error.code(), error.helps()), ("R0406", [KINDS.to_owned()].as_slice()));
+        for (path, code) in
+            [("gs://b/x", Some("R0640")), ("ftp://h/x", Some("R0406")), ("file:///x", None), ("a b", None)]
+        {
+            assert_eq!(check_store(path).err().map(|error| error.code()), code, "{path}");
+        }
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl Definitions<'_> {
         self.read_unsound.take()
     }
 
-    fn note_mistakes(&mut self, item: &Item, since: &[Diagnostic]) {
+    /// Notes that a definition has mistakes, where there are some behind `since`.
+    pub(crate) fn note_mistakes(&mut self, item: &Item, since: &[Diagnostic]) {
         let leans = self.has_read_unsound();
         if let Some((kind, name)) = kind_and_name(item)
             && (leans || since.iter().any(Diagnostic::is_error))

@@ -12,6 +12,7 @@ mod lock;
 mod lowering;
 mod model;
 mod options;
+mod places;
 mod project;
 mod routes;
 mod sinks;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
-use lakehead_core::{CatalogKind, Connector, Value};
+use lakehead_core::{CatalogKind, Connector, Result, Value};
 use lakehead_syntax::ast::{self, Item, Stage};
 use lakehead_syntax::{Diagnostic, FileId, Span};
 use uuid::Uuid;
@@ -12,7 +12,8 @@ use crate::definitions::{Definitions, collect};
 use crate::model::{CatalogPlan, Node, NodeKind, Plan, SourceDeclaration, Stream, StreamId, Target, TestCase};
 use crate::sql::{Scope, SqlAnalyzer, SqlText};
 use crate::{
-    Lock, Project, SecretSource, blind, catalogs, routes, sinks, sources, steps, table_names, test_plan, triggers,
+    Lock, Project, SecretSource, blind, catalogs, places, routes, sinks, sources, steps, table_names, test_plan,
+    triggers,
 };
 
 /// Everything a plan is made from.
@@ -27,6 +28,8 @@ pub struct Input<'a> {
     pub connectors: &'a [&'static Connector],
     /// The kinds of catalogs that are built in.
     pub catalogs: &'a [&'static CatalogKind],
+    /// Fails where no store of this build opens a connection's path; asks nobody.
+    pub check_store: fn(&str) -> Result<()>,
     /// Reads SQL.
     pub analyzer: &'a dyn SqlAnalyzer,
     /// The profile chosen.
@@ -62,8 +65,9 @@ pub(crate) type Written = BTreeMap<(String, String), SchemaRef>;
 /// Plans every pipeline of the files.
 pub fn plan(input: &Input<'_>) -> Planned {
     let mut diagnostics = Vec::new();
-    let definitions =
+    let mut definitions =
         collect(input.files, input.connectors, input.catalogs, input.profile, input.variables, &mut diagnostics);
+    places::check(input.files, &mut definitions, input.check_store, &mut diagnostics);
     let mut planned = Planned { secrets: definitions.secrets.clone(), ..Planned::default() };
     planned.catalogs = catalogs::all(&definitions, input.catalogs);
     planned.names = definitions.pipelines.keys().cloned().collect();

@@ -61,6 +61,7 @@ pub(crate) fn load(path: &Path, common: &Common, sql: &Sql) -> Result<Loaded> {
         lock: &lock,
         connectors,
         catalogs: lakehead_catalog::KINDS,
+        check_store: lakehead_lakefile::check_store,
         analyzer: sql,
         profile: common.profile.as_deref(),
         variables: &variables,

@@ -126,6 +126,60 @@ print(sorted(polars.read_delta('s3://lake/tables/orders', storage_options=option
     assert_eq!(text(&output.stdout).trim(), "[(1, 'a'), (2, 'c'), (3, 'd')]", "{}", text(&output.stderr));
 }
 
+const TABLES: &str = r#"
+connection drops files { path = "in" }
+connection lake delta { path = "s3://lake/tables", endpoint = "http://127.0.0.1:PORT", region = "us-east-1" }
+connection raw parquet { path = "s3://lake/raw", endpoint = "http://127.0.0.1:PORT", region = "us-east-1" }
+
+pipeline orders {
+  source rows = drops { path = "*.csv", columns = { id = bigint, day = date, note = varchar } }
+  sink newest = lake from rows { table = "newest", mode = upsert, key = [id] }
+  sink plain = raw from rows { table = "plain", partition_by = [day] }
+}
+"#;
+
+/// Reads both tables with DuckDB's own client of S3, whose extensions lie in packages: nothing is fetched or kept.
+const DUCKDB: &str = "
+import importlib.util, pathlib, sys, duckdb
+connection = duckdb.connect()
+for name in ('httpfs', 'delta'):
+    found = importlib.util.find_spec(f'duckdb_extension_{name}')
+    if found is None:
+        sys.exit(f'skipped: duckdb-extension-{name} is absent')
+    connection.load_extension(str(next(pathlib.Path(found.origin).parent.glob('extensions/*/*.duckdb_extension'))))
+place = f\"endpoint '127.0.0.1:{sys.argv[1]}', url_style 'path', use_ssl false\"
+connection.execute(f\"create secret (type s3, key_id 'k', secret 'k', region 'us-east-1', {place})\")
+for table in ('delta_scan(\"s3://lake/tables/newest\")', 'read_parquet(\"s3://lake/raw/plain/*/[!_]*.parquet\")'):
+    table = table.replace('\"', chr(39))
+    print(connection.execute(f'select id, day::varchar, note from {table} order by all').fetchall())
+";
+
+#[test]
+fn duckdb_reads_tables_straight_from_a_bucket() {
+    let Some(bucket) = Bucket::start() else {
+        println!("skipped: an S3 server is absent");
+        return;
+    };
+    let folder = project(&TABLES.replace("PORT", &bucket.port.to_string()));
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    for (number, rows) in ["1,2026-01-01,a\n2,2026-01-02,b\n", "2,2026-01-02,c\n3,2026-01-02,d\n"].iter().enumerate() {
+        std::fs::write(folder.path().join(format!("in/{number}.csv")), format!("id,day,note\n{rows}")).unwrap();
+        let keys = [("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "k")];
+        let output = command(folder.path()).args(["run", "orders"]).envs(keys).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let python = std::env::var_os("LAKEHEAD_READERS").unwrap();
+    let read = Command::new(python).args(["-c", DUCKDB, &bucket.port.to_string()]).output().unwrap();
+    let said = text(&read.stderr);
+    if said.contains("skipped") {
+        println!("{said}");
+        return;
+    }
+    let (a, d) = ("(1, '2026-01-01', 'a')", "(3, '2026-01-02', 'd')");
+    let (b, c) = ("(2, '2026-01-02', 'b')", "(2, '2026-01-02', 'c')");
+    assert_eq!(text(&read.stdout), format!("[{a}, {c}, {d}]\n[{a}, {b}, {c}, {d}]\n"), "{said}");
+}
+
 /// What is written is encrypted as the connection says, whatever writes it: data files, the log, the records.
 #[test]
 fn what_is_written_to_s3_is_encrypted_as_the_connection_says() {
@@ -194,4 +248,10 @@ fn a_pipeline_does_not_run_on_a_connection_with_a_mistake() {
     let said = super::lakehead::fail(folder.path(), &["run", "p"], 1);
     assert!(said.contains("did you mean `encryption`?"), "{said}");
     assert!(!folder.path().join("lake").exists(), "nothing is written in the clear");
+    let nowhere = file.replace("\"lake\", encrypton = sse_kms", "\"ftp://host/lake\"");
+    std::fs::write(folder.path().join("p.lake"), nowhere).unwrap();
+    for verb in [&["check"][..], &["run", "p"]] {
+        let said = super::lakehead::fail(folder.path(), verb, 1);
+        assert!(said.contains("R0406") && said.contains("p.lake:2:") && said.contains("s3://bucket/…"), "{said}");
+    }
 }

@@ -98,6 +98,14 @@ impl SqlAnalyzer for NoSql {
     }
 }
 
+/// What a build without Google's store says.
+fn check_store(path: &str) -> lakehead_core::Result<()> {
+    match path.starts_with("gs://") {
+        true => Err(lakehead_core::Error::user("R0640", "no such store").help("take a build with the feature `gcs`")),
+        false => Ok(()),
+    }
+}
+
 /// Plans one file.
 pub(crate) fn planned(text: &str, lakes: &[&'static Connector]) -> Planned {
     let (tree, mistakes) = parse_file(text, FileId(0));
@@ -110,6 +118,7 @@ pub(crate) fn planned(text: &str, lakes: &[&'static Connector]) -> Planned {
         lock: &Lock::default(),
         connectors: &connectors,
         catalogs: &[],
+        check_store,
         analyzer: &NoSql,
         profile: None,
         variables: &[],

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 70] = [
+static PAGES: [Page; 71] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -220,6 +220,13 @@ static PAGES: [Page; 70] = [
               unpacked. A file that claims more, was cut short or changed is damaged",
         wrong: "a file that was copied in part",
         right: "bring it back as it was written, or have it written anew",
+    },
+    Page {
+        code: "R0406",
+        title: "the location is not one that can be read",
+        why: "a path is a folder of this machine, or a URL of a store that lakehead knows: s3, gs, az, abfss, https, file",
+        wrong: "connection lake delta { path = \"ftp://host/lake\" }",
+        right: "connection lake delta { path = \"s3://bucket/lake\" }",
     },
     Page {
         code: "R0420",
