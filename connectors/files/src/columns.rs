@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, StringArray};
+use arrow::array::{ArrayRef, BinaryArray, ListArray, StringArray};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    DataType, Date32Type, Decimal128Type, FieldRef, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
-use lakehead_core::Result;
+use lakehead_core::{Error, Result};
 
 use crate::cell::{Cell, from_text, to_array};
-use crate::grid::Cells;
+use crate::grid::{Cells, Form};
+use crate::plain::of_cell;
 use crate::records::content;
+use crate::rows::Column;
 use crate::scan::{self, POWERS};
 use crate::values::{Texts, Values};
 
@@ -45,8 +48,71 @@ enum Filling {
     Timestamp(Values<i64>, DataType),
     Text(Texts),
     Bytes(Texts),
-    /// Lists, and what no file can be read into: told when the column ends.
+    List(Lists),
+    /// What no file can be read into: told when the column ends.
     Cells(Vec<Cell<'static>>, DataType),
+}
+
+/// Lists behind one another.
+struct Lists {
+    items: Box<Filling>,
+    item: FieldRef,
+    /// How many items there are up to the end of each list, which is not there where it is `None`.
+    ends: Values<i32>,
+    count: usize,
+}
+
+impl Lists {
+    fn push(&mut self, list: Option<Vec<Cell<'_>>>) {
+        let is_there = list.is_some();
+        for cell in list.into_iter().flatten() {
+            self.items.push(cell);
+            self.count += 1;
+        }
+        // A batch that grew too long is told when it ends.
+        let end = i32::try_from(self.count).unwrap_or(i32::MAX);
+        self.ends.push_marked(end, is_there);
+    }
+
+    /// Returns how many items there are in the first lists.
+    fn items_of(&self, lists: usize) -> usize {
+        lists
+            .checked_sub(1)
+            .and_then(|last| self.ends.get(last))
+            .map_or(0, |end| usize::try_from(end).unwrap_or_default())
+    }
+
+    fn truncate(&mut self, lists: usize) {
+        self.count = self.items_of(lists.min(self.ends.len()));
+        self.items.truncate(self.count);
+        self.ends.truncate(lists);
+    }
+
+    /// Takes out the lists from `first` on that are `odd`, and their items.
+    fn drop_odd(&mut self, first: usize, odd: &[bool]) {
+        let from = self.items_of(first);
+        let (mut items_odd, mut begin, mut dropped) = (Vec::with_capacity(self.count - from), from, 0);
+        for (end, odd) in self.ends.rows_from(first).zip(odd) {
+            let items = usize::try_from(*end).unwrap_or_default() - begin;
+            begin += items;
+            items_odd.resize(items_odd.len() + items, *odd);
+            dropped += if *odd { items } else { 0 };
+            *end = i32::try_from(begin - dropped).unwrap_or(i32::MAX);
+        }
+        self.ends.drop_odd(first, odd);
+        self.items.drop_odd(from, &items_odd);
+        self.count -= dropped;
+    }
+
+    fn finish(self) -> Result<ArrayRef> {
+        if i32::try_from(self.count).is_err() {
+            return Err(Error::bug("a batch holds more items of lists than Arrow counts").with("items", self.count));
+        }
+        let (ends, nulls) = self.ends.finish_parts();
+        let ends: Vec<i32> = std::iter::once(0).chain(ends).collect();
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(ends));
+        Ok(Arc::new(ListArray::try_new(self.item, offsets, self.items.finish()?, nulls)?))
+    }
 }
 
 /// The digits of a decimal column.
@@ -183,6 +249,17 @@ impl Columns {
         }
     }
 
+    /// Adds the values of a column in new lines, as far as they are values of its type; returns how many.
+    pub(crate) fn extend_lines(&mut self, place: usize, column: &Column, cells: &Cells<'_>) -> usize {
+        self.list.get_mut(place).map_or(0, |filling| filling.extend_lines(column, cells))
+    }
+
+    /// Ends new lines, of which all columns have got their values; what they have got of later ones is taken back.
+    pub(crate) fn end_lines(&mut self, lines: usize) {
+        self.rows += lines;
+        self.drop_row();
+    }
+
     /// Adds NULL to a column in so many new rows.
     pub(crate) fn extend_null(&mut self, column: usize, rows: usize) {
         if let Some(column) = self.list.get_mut(column) {
@@ -227,6 +304,10 @@ impl Filling {
             DataType::Timestamp(TimeUnit::Microsecond, _) => Self::Timestamp(Values::new(rows), data_type.clone()),
             DataType::Utf8 => Self::Text(Texts::new(rows)),
             DataType::Binary => Self::Bytes(Texts::new(rows)),
+            DataType::List(item) => {
+                let items = Box::new(Self::new(item.data_type(), rows));
+                Self::List(Lists { items, item: Arc::clone(item), ends: Values::new(rows), count: 0 })
+            }
             other => Self::Cells(Vec::new(), other.clone()),
         }
     }
@@ -276,6 +357,7 @@ impl Filling {
                 Cell::Bytes(bytes) => texts.push(bytes),
                 _ => texts.push_null(),
             },
+            Self::List(lists) => lists.push(if let Cell::List(items) = cell { Some(items) } else { None }),
             Self::Cells(cells, _) => cells.push(cell.into_owned()),
         }
     }
@@ -287,32 +369,54 @@ impl Filling {
             row = self.extend_plain(cells, row);
             let Some(odd) = odd.get_mut(row) else { return };
             let content = content(cells.written(row));
-            let found = if *content == *cells.null() { Some(Cell::Null) } else { from_text(data_type, &content) };
+            let is_null = cells.form == Form::Cell { null: &content };
+            let found = if is_null { Some(Cell::Null) } else { from_text(data_type, &content) };
             *odd |= found.is_none();
             self.push(found.unwrap_or(Cell::Null));
             row += 1;
         }
     }
 
+    /// Adds values of JSON, as far as they are values of the type; returns how many.
+    fn extend_lines(&mut self, column: &Column, cells: &Cells<'_>) -> usize {
+        let (mut row, rows) = (0, cells.rows());
+        // A text that is kept as JSON keeps its quotes.
+        let is_plain = !(column.json && cells.form == Form::Text);
+        loop {
+            if is_plain {
+                row = self.extend_plain(cells, row);
+            }
+            if row >= rows {
+                return rows;
+            }
+            let Some(found) = of_cell(column, cells.written(row), cells.form) else { return row };
+            self.push(found);
+            row += 1;
+        }
+    }
+
     /// Adds cells from the row `from` on, as far as they are written plainly; returns the row of the first that is not.
     fn extend_plain(&mut self, cells: &Cells<'_>, from: usize) -> usize {
-        use scan::{bool_between, number_between, timestamp, whole_between};
+        use scan::{bool_between, has_zeros, number_between, timestamp, whole_between};
+        // Zeros before a number are none of JSON's.
+        let is_bare = cells.form == Form::Bare;
+        let odd = |b: &[u8], at| is_bare && has_zeros(b, at);
+        let whole = |b: &[u8], at, to| if odd(b, at) { None } else { whole_between(b, at, to) };
+        let number = |b: &[u8], at, to| if odd(b, at) { None } else { number_between(b, at, to) };
         match self {
-            Self::Bool(values) => values.extend(cells, from, bool_between),
-            Self::Short(values) => values.extend(cells, from, |b, at, to| whole_between(b, at, to)?.try_into().ok()),
-            Self::Int(values) => values.extend(cells, from, |b, at, to| whole_between(b, at, to)?.try_into().ok()),
-            Self::Long(values) => values.extend(cells, from, whole_between),
+            Self::Bool(values) if cells.form != Form::Text => values.extend(cells, from, bool_between),
+            Self::Short(values) => values.extend(cells, from, |b, at, to| whole(b, at, to)?.try_into().ok()),
+            Self::Int(values) => values.extend(cells, from, |b, at, to| whole(b, at, to)?.try_into().ok()),
+            Self::Long(values) => values.extend(cells, from, whole),
             Self::Float(values) => {
-                values.extend(cells, from, |b, at, to| number_between(b, at, to)?.double().map(|number| number as f32))
+                values.extend(cells, from, |b, at, to| number(b, at, to)?.double().map(|number| number as f32))
             }
-            Self::Double(values) => values.extend(cells, from, |b, at, to| number_between(b, at, to)?.double()),
-            Self::Decimal(values, digits) => {
-                values.extend(cells, from, |b, at, to| digits.of(number_between(b, at, to)?))
-            }
-            Self::Timestamp(values, DataType::Timestamp(_, Some(_))) => {
+            Self::Double(values) => values.extend(cells, from, |b, at, to| number(b, at, to)?.double()),
+            Self::Decimal(values, digits) => values.extend(cells, from, |b, at, to| digits.of(number(b, at, to)?)),
+            Self::Timestamp(values, DataType::Timestamp(_, Some(_))) if !is_bare => {
                 values.extend(cells, from, |b, at, to| timestamp(b, at).filter(|(_, end)| *end == to).map(|(at, _)| at))
             }
-            Self::Text(texts) => texts.extend(cells, from),
+            Self::Text(texts) if !is_bare => texts.extend(cells, from),
             _ => from,
         }
     }
@@ -328,6 +432,7 @@ impl Filling {
             Self::Double(values) => values.drop_odd(first, odd),
             Self::Decimal(values, _) => values.drop_odd(first, odd),
             Self::Text(texts) | Self::Bytes(texts) => texts.drop_odd(first, odd),
+            Self::List(lists) => lists.drop_odd(first, odd),
             Self::Cells(cells, _) => {
                 let mut rows = 0..;
                 cells.retain(|_| rows.next().and_then(|row: usize| odd.get(row.checked_sub(first)?)) != Some(&true));
@@ -345,6 +450,7 @@ impl Filling {
             Self::Double(values) => values.truncate(rows),
             Self::Decimal(values, _) => values.truncate(rows),
             Self::Text(texts) | Self::Bytes(texts) => texts.truncate(rows),
+            Self::List(lists) => lists.truncate(rows),
             Self::Cells(cells, _) => cells.truncate(rows),
         }
     }
@@ -373,6 +479,7 @@ impl Filling {
                 let (ends, bytes, nulls) = texts.finish()?;
                 Arc::new(BinaryArray::try_new(ends, bytes, nulls)?)
             }
+            Self::List(lists) => lists.finish()?,
             Self::Cells(cells, data_type) => to_array(&data_type, cells)?,
         })
     }

@@ -2,12 +2,8 @@
 //! the `csv` crate takes for one: it ends with `\n`, `\r` or both, empty lines are none, and a cell that begins with a quote ends
 //! behind the next one that is not doubled.
 
+use crate::marks::{self, WINDOW_BYTES, place};
 use crate::scan::cell_end;
-
-/// Bytes of text that are looked through at once: with their places they stay close to the core while each column is read.
-const WINDOW_BYTES: usize = 16 << 10;
-/// Bytes that are compared at once.
-const CHUNK_BYTES: usize = 64;
 
 /// Where the cells of some rows are.
 #[derive(Debug)]
@@ -63,14 +59,15 @@ impl Grid {
 
     /// Returns the cells of one column.
     pub(crate) fn cells<'a>(&'a self, text: &'a str, cell: usize, null: &'a str) -> Cells<'a> {
-        Cells { text, places: &self.places, stride: self.width + 1, cell, null }
+        let (begin, end) = ((cell, 1), (cell + 1, 0));
+        Cells { text, places: &self.places, stride: self.width + 1, begin, end, form: Form::Cell { null } }
     }
 
     /// Finds the next rows from `at` on, at least one where there is one; `bytes` end with a row.
     pub(crate) fn find(&mut self, bytes: &[u8], at: usize, limit: Limit) {
         let begin = row_start(bytes, at);
         let looked = bytes.len().min(begin.saturating_add(WINDOW_BYTES));
-        self.look(bytes, begin, looked);
+        marks::look(marks::Cell(self.delimiter), bytes, begin, looked, &mut self.marks);
         self.places.clear();
         self.odd.clear();
         let (mut next, mut row, mut count) = (0, begin, 0);
@@ -92,35 +89,6 @@ impl Grid {
             row = row_start(bytes, end);
         }
         self.end = row;
-    }
-
-    /// Notes the places of what may end a cell or begin a quoted one.
-    fn look(&mut self, bytes: &[u8], at: usize, to: usize) {
-        self.marks.clear();
-        let (chunks, rest) = bytes[at..to].as_chunks::<CHUNK_BYTES>();
-        let mut base = at;
-        for chunk in chunks {
-            self.note(base, marks(chunk, self.delimiter));
-            base += CHUNK_BYTES;
-        }
-        let mut last = [0; CHUNK_BYTES];
-        last[..rest.len()].copy_from_slice(rest);
-        self.note(base, marks(&last, self.delimiter) & ((1 << rest.len()) - 1));
-    }
-
-    /// Notes the places of bits: always eight at once, for a branch for each would often be guessed wrong.
-    #[inline]
-    fn note(&mut self, base: usize, mut bits: u64) {
-        let (base, end) = (place(base), self.marks.len() + bits.count_ones() as usize);
-        while bits != 0 {
-            let mut eight = [0; 8];
-            for mark in &mut eight {
-                *mark = base + bits.trailing_zeros();
-                bits &= bits.wrapping_sub(1);
-            }
-            self.marks.extend_from_slice(&eight);
-        }
-        self.marks.truncate(end);
     }
 
     /// Passes over a row cell by cell; returns where it ends.
@@ -148,12 +116,26 @@ impl Grid {
 /// The cells of one column, row by row.
 #[derive(Clone, Copy)]
 pub(crate) struct Cells<'a> {
-    text: &'a str,
-    places: &'a [u32],
-    stride: usize,
-    cell: usize,
-    /// The text that means NULL.
-    null: &'a str,
+    pub(crate) text: &'a str,
+    /// Places by which cells are found, as many for each row.
+    pub(crate) places: &'a [u32],
+    pub(crate) stride: usize,
+    /// Which of a row's places a cell begins behind, and how many bytes behind.
+    pub(crate) begin: (usize, u32),
+    /// Which of a row's places a cell ends before, and how many bytes before.
+    pub(crate) end: (usize, u32),
+    pub(crate) form: Form<'a>,
+}
+
+/// How the values of cells are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form<'a> {
+    /// As CSV, where a text means NULL.
+    Cell { null: &'a str },
+    /// As the text of a JSON string without escapes.
+    Text,
+    /// As any other value of JSON.
+    Bare,
 }
 
 impl<'a> Cells<'a> {
@@ -161,34 +143,32 @@ impl<'a> Cells<'a> {
         self.text.as_bytes()
     }
 
+    /// Returns how many there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.places.len() / self.stride
+    }
+
     /// Returns where each cell begins and ends, from a row on.
     #[inline]
     pub(crate) fn places(&self, row: usize) -> impl Iterator<Item = (usize, usize)> + 'a {
-        let cell = self.cell;
+        let ((begin, behind), (end, before)) = (self.begin, self.end);
         let rows = self.places[row * self.stride..].chunks_exact(self.stride);
-        rows.map(move |row| (row[cell].wrapping_add(1) as usize, row[cell + 1] as usize))
+        rows.map(move |row| (row[begin].wrapping_add(behind) as usize, row[end].wrapping_sub(before) as usize))
     }
 
     /// Returns whether a cell without quotes means NULL.
     #[inline]
     pub(crate) fn is_null(&self, begin: usize, end: usize) -> bool {
-        end - begin == self.null.len() && self.bytes()[begin..end] == *self.null.as_bytes()
+        match self.form {
+            Form::Cell { null } => end - begin == null.len() && self.bytes()[begin..end] == *null.as_bytes(),
+            Form::Text | Form::Bare => false,
+        }
     }
 
     /// Returns the cell of a row as it is written, quotes with it.
     pub(crate) fn written(&self, row: usize) -> &'a str {
         self.places(row).next().map_or("", |(begin, end)| &self.text[begin..end])
     }
-
-    /// Returns the text that means NULL.
-    pub(crate) fn null(&self) -> &'a str {
-        self.null
-    }
-}
-
-/// A place in a block, which is never as long as this counts.
-fn place(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// Returns whether the marks are the ends of all cells of one row.
@@ -199,19 +179,6 @@ fn is_row(bytes: &[u8], marks: &[u32], delimiter: u8) -> bool {
     let is_plain = others.iter().fold(true, |all, mark| all & (byte(mark) == delimiter));
     // Where quotes part cells, none of them is plain.
     is_plain && delimiter != b'"' && matches!(byte(last), b'\n' | b'\r')
-}
-
-/// Returns a bit for each byte that may end a cell or begin a quoted one.
-#[inline]
-fn marks(chunk: &[u8; CHUNK_BYTES], delimiter: u8) -> u64 {
-    let mut found = [0; CHUNK_BYTES];
-    for (found, byte) in found.iter_mut().zip(chunk) {
-        *found = u8::from((*byte == delimiter) | (*byte == b'\n') | (*byte == b'\r') | (*byte == b'"'));
-    }
-    let (words, _) = found.as_chunks::<8>();
-    // Eight bytes of 0 or 1 are brought together in the highest one.
-    let bits = |word: &[u8; 8]| u64::from_le_bytes(*word).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-    words.iter().rev().fold(0, |all, word| (all << 8) | bits(word))
 }
 
 /// Returns where the first row from `at` on begins, behind line ends; the end of the text where there is none.

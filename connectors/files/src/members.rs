@@ -140,7 +140,7 @@ fn begins_with(bytes: &[u8], name: &[u8]) -> bool {
         && rest.iter().zip(found_rest).all(|(byte, found)| byte == found)
 }
 
-fn place(columns: &[&Column], name: &str) -> Option<usize> {
+pub(crate) fn place(columns: &[&Column], name: &str) -> Option<usize> {
     columns.iter().position(|column| column.field.name() == name)
 }
 
@@ -179,19 +179,19 @@ fn cell(line: &str, at: usize, place: usize, column: &Column, filling: &mut Colu
     Some(end)
 }
 
-fn space(bytes: &[u8], mut at: usize) -> usize {
+pub(crate) fn space(bytes: &[u8], mut at: usize) -> usize {
     while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
         at += 1;
     }
     at
 }
 
-fn expect(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
+pub(crate) fn expect(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
     (*bytes.get(at)? == byte).then_some(at + 1)
 }
 
 /// Reads a string without escapes; returns it and where it ends.
-fn text(line: &str, at: usize) -> Option<(&str, usize)> {
+pub(crate) fn text(line: &str, at: usize) -> Option<(&str, usize)> {
     let bytes = line.as_bytes();
     let from = expect(bytes, at, b'"')?;
     let end = string_end(bytes, from);

@@ -5,6 +5,7 @@ use arrow::datatypes::DataType;
 use serde_json::Value;
 
 use crate::cell::{Cell, from_json, from_text};
+use crate::grid::Form;
 use crate::rows::Column;
 use crate::scan::string_end;
 
@@ -121,6 +122,16 @@ fn name(bytes: &[u8], at: usize, first: usize, names: &mut Names) -> Option<usiz
 
 fn expect_quote(bytes: &[u8], at: usize) -> Option<usize> {
     (bytes.get(at) == Some(&b'"')).then_some(at + 1)
+}
+
+/// Returns the value of a column that is written so, and nothing else; `None` where it is none of the type.
+pub(crate) fn of_cell<'a>(column: &Column, written: &'a str, form: Form<'_>) -> Option<Cell<'a>> {
+    if form == Form::Text {
+        return from_plain(column, Plain::Text(written));
+    }
+    let (found, end) = value(written, 0)?;
+    let is_all = written[end..].bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
+    if is_all { from_plain(column, found) } else { None }
 }
 
 /// Returns the value of a column, as [`from_json`] does; `None` where it is none of the type.

@@ -34,13 +34,14 @@ impl Dice {
     }
 }
 
-const COLUMNS: [(&str, &str); 6] = [
+const COLUMNS: [(&str, &str); 7] = [
     ("id", "bigint"),
     ("note", "varchar"),
     ("amount", "decimal(12, 2)"),
     ("at", "timestamptz"),
     ("rate", "double"),
     ("raw", "varchar"),
+    ("tags", "list(varchar)"),
 ];
 
 /// Right and wrong, short and long, of one form and of another.
@@ -68,7 +69,8 @@ const VALUES: [&str; 20] = [
 ];
 
 /// A value of JSON for each column.
-const GOOD: [&str; 6] = ["17", "\"text\"", "-12.50", "\"2026-01-31T23:59:59.5Z\"", "0.25", "{\"a\":[1, \"x\"]}"];
+const GOOD: [&str; 7] =
+    ["17", "\"text\"", "-12.50", "\"2026-01-31T23:59:59.5Z\"", "0.25", "{\"a\":[1, \"x\"]}", "[\"a\",null,\"\"]"];
 
 fn layout(null: &str) -> Layout {
     let column = |(name, of): (&str, &str)| Column {
@@ -268,6 +270,71 @@ fn lines_of_json_have_the_rows_that_a_reader_of_whole_lines_finds() {
     assert!(fits > 300, "{fits}");
 }
 
+/// Makes a line of one of some shapes, mostly with values that fit.
+fn shaped(dice: &mut Dice, shape: usize, wild: usize) -> String {
+    let mut value = |n: usize| match dice.below(wild) {
+        0 => json_value(dice),
+        1 => number_or_time(dice),
+        2 => format!("\"{}\"", number_or_time(dice)),
+        _ => match n {
+            0 => dice.below(1 << 30).to_string(),
+            1 => format!(
+                "\"{}\"",
+                dice.pick(&["", "a", "short", "exactly sixteen.", "n\u{e9}", "more than sixteen bytes"])
+            ),
+            2 => format!("{}.{:02}", dice.below(99_999), dice.below(100)),
+            3 => format!("\"2026-01-{:02}T{:02}:00:00.{:03}Z\"", 1 + dice.below(28), dice.below(24), dice.below(1000)),
+            4 => format!("0.{:06}", dice.below(1_000_000)),
+            5 => dice
+                .pick(&["[1,{\"a\":\"b\"}]", "[2,{\"a\":\"\"}]", "[1, {\"a\":\"b\"}]", "{\"id\":1}", "7"])
+                .to_owned(),
+            _ => dice.pick(&["[]", "[\"a\",\"\"]", "[null,\"b\"]", "null", "[\"more\",\"\"]"]).to_owned(),
+        },
+    };
+    let [id, note, amount, at, rate, raw, tags] = std::array::from_fn(&mut value);
+    match shape {
+        0 => format!(
+            r#"{{"id":{id},"note":{note},"amount":{amount},"at":{at},"rate":{rate},"raw":{raw},"tags":{tags}}}"#
+        ),
+        1 => format!(
+            r#"{{"at": {at}, "id": {id}, "rate": {rate}, "more": {raw}, "tags": {tags}, "amount": {amount}, "note": {note}}} "#
+        ),
+        2 => format!("{{\"other\":{raw} ,\"id\" :{id}\t,\"x\":{amount},\"y\":{note}}}"),
+        3 => format!(r#"{{"id":{id},"id":{amount},"note":{note}}}"#),
+        _ => format!(
+            r#" {{"note":{note},"raw":{note},"n\u00e9":{id},"long name of a column that is none":{at},"id":{rate}}}"#
+        ),
+    }
+}
+
+#[test]
+fn lines_of_one_shape_have_the_rows_that_a_reader_of_whole_lines_finds() {
+    let (mut dice, layout, mut fits) = (Dice(6), layout(""), 0);
+    for _ in 0..40 {
+        let mut text = String::new();
+        let wild = [5, 50, 500][dice.below(3)];
+        while text.len() < 60_000 {
+            let (shape, end) = (dice.below(5), dice.pick(&["\n", "\n", "\r\n"]));
+            for _ in 0..dice.below(120) {
+                text += &shaped(&mut dice, shape, wild);
+                text += end;
+            }
+            match dice.below(4) {
+                0 => text += dice.pick(&["\n", " \n", "x\n", "{}\n", "{\"id\":1\n", "}\n", "\"\n"]),
+                1 => text += &format!("{{\"note\":\"{}\"}}\n", "long".repeat(dice.below(9000))),
+                _ => {}
+            }
+        }
+        let budget = BatchBudget { rows_max: 1 + dice.below(5000), bytes_max: 1 + dice.below(1 << 20) };
+        let found = found_in(Format::Lines, &text, &layout, 1 + dice.below(200_000), budget).unwrap();
+        let expected = expected_lines(&text, &layout);
+        fits += expected.0[0].len();
+        assert!(found.1 == expected.1, "{} of {} misfits", found.1.len(), expected.1.len());
+        assert!(found.0 == expected.0, "{} of {} rows fit", found.0[0].len(), expected.0[0].len());
+    }
+    assert!(fits > 5000, "{fits}");
+}
+
 /// Makes CSV rows of so many cells; `wild` ones have quotes where none belong, too.
 fn csv_text(dice: &mut Dice, header: &str, rows: usize, wild: bool) -> String {
     let (mut text, cells) = (header.to_owned(), header.matches(',').count() + 1);
@@ -393,8 +460,16 @@ fn cells_read_column_by_column_are_those_read_one_by_one() {
         let data_type = parse_column_type(name).unwrap();
         let null = dice.pick(&["", "", "null", "1"]).to_owned();
         let texts: Vec<String> = (0..1 + dice.below(60))
-            .map(|_| if dice.below(3) == 0 { dice.pick(&VALUES).to_owned() } else { number_or_time(&mut dice) })
+            .map(|_| match dice.below(3) {
+                0 => dice.pick(&VALUES).to_owned(),
+                _ if name == "list(bigint)" => {
+                    dice.pick(&["[1]", "[]", "[null]", " [ -7 ]", "[\"1\"]", "[x]"]).to_owned()
+                }
+                _ => number_or_time(&mut dice),
+            })
             .collect();
+        // What is wrong with another cell takes out the row, too.
+        let gone: Vec<bool> = texts.iter().map(|_| dice.below(9) == 0).collect();
         let text = texts.iter().fold(String::new(), |text, cell| text + "x," + cell + "\n");
         let mut grid = Grid::new(b',', 2);
         grid.find(text.as_bytes(), 0, Limit { rows: usize::MAX, bytes: usize::MAX });
@@ -402,13 +477,19 @@ fn cells_read_column_by_column_are_those_read_one_by_one() {
         let (mut columns, mut odd) = (Columns::new([&data_type].into_iter(), 1), vec![false; texts.len()]);
         // Two times, for what is taken out must leave what came before.
         for _ in 0..2 {
-            odd.fill(false);
+            odd.copy_from_slice(&gone);
             columns.extend(0, &data_type, &grid.cells(&text, 1, &null), &mut odd);
             columns.end_rows(&odd);
         }
         let expected: Vec<Option<Cell<'_>>> = texts
             .iter()
-            .map(|text| if *text == null { Some(Cell::Null) } else { from_text(&data_type, text) })
+            .zip(&gone)
+            .map(
+                |(text, gone)| {
+                    if *text == null { Some((Cell::Null, gone)) } else { Some((from_text(&data_type, text)?, gone)) }
+                },
+            )
+            .map(|found| found.filter(|(_, gone)| !**gone).map(|(cell, _)| cell))
             .collect();
         assert_eq!(odd, expected.iter().map(Option::is_none).collect::<Vec<_>>(), "{name} {texts:?}");
         let fits: Vec<Cell<'_>> = expected.into_iter().flatten().collect();

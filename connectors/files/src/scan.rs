@@ -119,6 +119,13 @@ fn digits_between(bytes: &[u8], from: usize, mut to: usize) -> Option<i64> {
     }
 }
 
+/// Returns whether the number at a place has zeros before its first digit.
+#[inline]
+pub(crate) fn has_zeros(bytes: &[u8], at: usize) -> bool {
+    let from = at + usize::from(bytes.get(at) == Some(&b'-'));
+    bytes.get(from) == Some(&b'0') && bytes.get(from + 1).is_some_and(u8::is_ascii_digit)
+}
+
 /// Reads a truth value, all the bytes between two places; `None` where it is written in another way.
 #[inline]
 pub(crate) fn bool_between(bytes: &[u8], from: usize, to: usize) -> Option<bool> {

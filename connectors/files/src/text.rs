@@ -12,9 +12,10 @@ use crate::columns::Columns;
 use crate::feed::Feed;
 use crate::grid::{Limit, row_start};
 use crate::json::Values;
-use crate::members::{Members, misfit};
+use crate::members::misfit;
 use crate::records::{Records, cells};
 use crate::rows::{Column, Layout};
+use crate::runs::Lines;
 
 /// Rows for which the first batch has room.
 const ROWS_FIRST: usize = 8192;
@@ -38,7 +39,7 @@ pub(crate) struct TextReader {
 #[derive(Debug)]
 enum Form {
     Rows(Records),
-    Lines(Members),
+    Lines(Lines),
     Values(Values),
 }
 
@@ -96,6 +97,12 @@ impl Text {
         self.lines
     }
 
+    /// Passes over so many lines, up to where the last one ends.
+    fn pass_lines(&mut self, count: usize, end: usize) {
+        (self.at, self.counted) = (end, end);
+        self.lines += count as u64;
+    }
+
     /// Returns the number of the line of a place behind those that were asked for before.
     fn line_of(&mut self, at: usize) -> u64 {
         self.lines += memchr::memchr_iter(b'\n', &self.text.as_bytes()[self.counted..at]).count() as u64;
@@ -126,7 +133,7 @@ impl TextReader {
     ) -> Result<std::result::Result<Self, String>> {
         let mut text = Text { text: feed.next().await?.unwrap_or_default(), ..Text::default() };
         let form = match cut {
-            Cut::Lines => Form::Lines(Members::new()),
+            Cut::Lines => Form::Lines(Lines::new()),
             Cut::Values => Form::Values(Values::default()),
             Cut::Rows(_) => {
                 // A block may hold nothing but empty lines.
@@ -157,8 +164,10 @@ impl TextReader {
             }
             let Some(next) = self.feed.next().await? else { break };
             self.feed.give_back(self.text.go_on(next));
-            if let Form::Values(values) = &mut self.form {
-                values.restart();
+            match &mut self.form {
+                Form::Values(values) => values.restart(),
+                Form::Lines(lines) => lines.restart(),
+                Form::Rows(_) => {}
             }
         }
         let Some(batch) = self.batch.take().filter(|batch| batch.read > 0) else { return Ok(None) };
@@ -188,7 +197,12 @@ impl Batch {
                     }
                     continue;
                 }
-                Form::Lines(members) => line(text, members, data, &mut self.columns),
+                Form::Lines(lines) => {
+                    if self.run(text, lines, data, budget) {
+                        continue;
+                    }
+                    line(text, lines, data, &mut self.columns)
+                }
                 Form::Values(values) => array_value(text, values, data),
             };
             let Some((row, size)) = taken else { return false };
@@ -206,15 +220,35 @@ impl Batch {
         }
     }
 
+    /// Returns what is left of a budget.
+    fn limit(&self, budget: BatchBudget) -> Limit {
+        Limit {
+            rows: budget.rows_max.saturating_sub(self.read).max(1),
+            bytes: budget.bytes_max.saturating_sub(self.bytes).max(1),
+        }
+    }
+
+    /// Reads the next lines of JSON that have one shape; returns whether there are any.
+    fn run(&mut self, text: &mut Text, lines: &mut Lines, data: &[&Column], budget: BatchBudget) -> bool {
+        if text.is_at_end() {
+            return false;
+        }
+        let limit = self.limit(budget);
+        let Some((count, end)) = lines.read_run(&text.text, text.at, limit, data, &mut self.columns) else {
+            return false;
+        };
+        self.read += count;
+        self.bytes += end - text.at;
+        text.pass_lines(count, end);
+        true
+    }
+
     /// Reads the next CSV rows; returns whether there are any.
     fn csv_rows(&mut self, text: &mut Text, records: &mut Records, data: &[&Column], budget: BatchBudget) -> bool {
         if text.skip_empty_lines() {
             return false;
         }
-        let limit = Limit {
-            rows: budget.rows_max.saturating_sub(self.read).max(1),
-            bytes: budget.bytes_max.saturating_sub(self.bytes).max(1),
-        };
+        let limit = self.limit(budget);
         let found = records.read(&text.text, text.at, limit, data, &mut self.columns);
         for from in found.misfits {
             let line = text.line_of(from);
@@ -273,14 +307,14 @@ fn header_cells(names: &[String], layout: &Layout) -> std::result::Result<Vec<Op
 }
 
 /// Reads the next line that is not empty; returns its size with it.
-fn line(text: &mut Text, members: &mut Members, data: &[&Column], columns: &mut Columns) -> Option<(Row, usize)> {
+fn line(text: &mut Text, lines: &mut Lines, data: &[&Column], columns: &mut Columns) -> Option<(Row, usize)> {
     while !text.is_at_end() {
         let bytes = text.text.as_bytes();
         let end = memchr::memchr(b'\n', &bytes[text.at..]).map_or(bytes.len(), |length| text.at + length);
         let begin = std::mem::replace(&mut text.at, end + 1);
         let number = text.pass_line(end);
         let found = &text.text[begin..end];
-        if members.read(found, data, columns).is_some() {
+        if lines.read(found, data, columns).is_some() {
             return Some((Row::Read, found.len()));
         }
         // A line that is not plain, or holds a value that does not fit, is read and told the long way.

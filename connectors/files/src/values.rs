@@ -96,6 +96,34 @@ impl<T: Copy + Default> Values<T> {
         }
     }
 
+    /// Adds a value that is one or, as it says, is none.
+    pub(crate) fn push_marked(&mut self, value: T, is_there: bool) {
+        if is_there {
+            self.missing.present();
+        } else {
+            self.missing.absent(self.list.len());
+        }
+        self.list.push(value);
+    }
+
+    pub(crate) fn get(&self, row: usize) -> Option<T> {
+        self.list.get(row).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Returns the values from a row on, to be changed.
+    pub(crate) fn rows_from(&mut self, first: usize) -> impl Iterator<Item = &mut T> {
+        self.list.iter_mut().skip(first)
+    }
+
+    /// Returns the values, and which of them are none.
+    pub(crate) fn finish_parts(self) -> (Vec<T>, Option<NullBuffer>) {
+        (self.list, self.missing.finish())
+    }
+
     pub(crate) fn truncate(&mut self, rows: usize) {
         self.list.truncate(rows);
         self.missing.truncate(rows);

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use lakehead_core::Result;
 use parquet::schema::types::ColumnPath;
@@ -11,6 +12,25 @@ use parquet::schema::types::ColumnPath;
 const SAMPLE_ROWS: usize = 512;
 /// Rows that are looked at in a large first batch, a quarter of it: among so many, some thousand words repeat themselves.
 const SAMPLE_ROWS_MAX: usize = 16_384;
+
+/// Returns the columns that zstd would take the most work for and make smaller by less than a tenth: those of floating point
+/// numbers that are as good as random. They are no others than those without a dictionary.
+pub(crate) fn incompressible(rows: &RecordBatch, without_dictionary: &[ColumnPath]) -> Vec<ColumnPath> {
+    let rows = rows.slice(0, rows.num_rows().min(SAMPLE_ROWS_MAX));
+    let is_random = |column: &dyn Array| {
+        let data = column.to_data();
+        // The bytes of these are in a file what they are in memory.
+        if !matches!(data.data_type(), DataType::Float32 | DataType::Float64) || data.len() < SAMPLE_ROWS {
+            return false;
+        }
+        let width = data.data_type().primitive_width().unwrap_or_default();
+        let bytes = data.buffers().first().and_then(|all| all.get(data.offset() * width..)).unwrap_or_default();
+        let bytes = bytes.get(..data.len() * width).unwrap_or_default();
+        zstd::bulk::compress(bytes, 1).is_ok_and(|packed| packed.len() * 10 > bytes.len() * 9)
+    };
+    let is_random = |path: &&ColumnPath| matches!(path.parts(), [name] if rows.column_by_name(name).is_some_and(|column| is_random(column)));
+    without_dictionary.iter().filter(is_random).cloned().collect()
+}
 
 /// Returns the columns for which a dictionary would not pay: more than half of the first values differ. Each value would be
 /// hashed, and stand in the dictionary and as a number beside it, until the encoder gave up at a megabyte.
@@ -36,9 +56,31 @@ pub(crate) fn without_dictionary(rows: &RecordBatch) -> Result<Vec<ColumnPath>> 
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{ArrayRef, Float32Array, Float64Array, Int64Array, StringArray};
 
     use super::*;
+
+    #[test]
+    fn numbers_that_are_as_good_as_random_are_not_packed() {
+        let noise = |n: u64| {
+            let bits = (n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let bits = (bits ^ (bits >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            bits ^ (bits >> 32)
+        };
+        let columns: [(&str, ArrayRef); 4] = [
+            ("noise", Arc::new((0..5000).map(|n| f64::from_bits(noise(n))).collect::<Float64Array>())),
+            ("even", Arc::new((0..5000).map(f64::from).collect::<Float64Array>())),
+            ("single", Arc::new((0..5000).map(|n| f32::from_bits(noise(n) as u32)).collect::<Float32Array>())),
+            ("whole", Arc::new((0..5000).map(|n| noise(n).cast_signed()).collect::<Int64Array>())),
+        ];
+        let all: Vec<ColumnPath> = columns.iter().map(|(name, _)| ColumnPath::from(*name)).collect();
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let names = |rows: &RecordBatch| incompressible(rows, &all).iter().map(ColumnPath::string).collect::<Vec<_>>();
+        assert_eq!(names(&rows), ["noise", "single"]);
+        assert_eq!(names(&rows.slice(1000, 3000)), ["noise", "single"]);
+        assert!(names(&rows.slice(0, 100)).is_empty(), "a small file is not worth it");
+        assert!(incompressible(&rows, &[]).is_empty());
+    }
 
     #[test]
     fn what_repeats_itself_gets_a_dictionary() {

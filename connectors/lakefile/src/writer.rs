@@ -13,7 +13,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::without_dictionary;
+use crate::encoding::{incompressible, without_dictionary};
 use crate::orc::OrcBody;
 use crate::{FileStatistics, Location, parquet_error};
 
@@ -163,6 +163,8 @@ pub struct FileWriter {
     schema: SchemaRef,
     body: Body,
     rows: u64,
+    /// Whether pages are packed with zstd.
+    packs_tight: bool,
 }
 
 enum Body {
@@ -206,7 +208,9 @@ impl FileWriter {
             }
             FileKind::Parquet => Body::Begun(Box::new((buffer, properties))),
         };
-        Ok(Self { location: location.clone(), name: name.to_owned(), schema: Arc::clone(schema), body, rows: 0 })
+        let packs_tight = matches!(format.compression, Compression::ZSTD(_));
+        let (location, name, schema) = (location.clone(), name.to_owned(), Arc::clone(schema));
+        Ok(Self { location, name, schema, body, rows: 0, packs_tight })
     }
 
     /// Adds rows; the batch has the file's schema.
@@ -227,7 +231,13 @@ impl FileWriter {
         self.body = match std::mem::replace(&mut self.body, Body::None) {
             Body::Begun(begun) => {
                 let (buffer, mut properties) = *begun;
-                for column in without_dictionary(rows)? {
+                let without = without_dictionary(rows)?;
+                if self.packs_tight {
+                    for column in incompressible(rows, &without) {
+                        properties = properties.set_column_compression(column, Compression::UNCOMPRESSED);
+                    }
+                }
+                for column in without {
                     properties = properties.set_column_dictionary_enabled(column, false);
                 }
                 let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(&self.schema), Some(properties.build()));
