@@ -68,7 +68,7 @@ impl BucketRules {
     ///
     /// R0560 where the rules are no longer those of `seen`: nothing is written. R0561 where the bucket then shows others than
     /// were written: somebody wrote at the same time. R0562 where the bucket refuses. R0563 where the store dropped what a
-    /// rule may not be without: the old rules are put back.
+    /// rule may not be without: the old rules are put back, or it is said that they could not be.
     pub async fn write(&self, seen: &str, merged: &Merged, rules: &S3Rules) -> Result<Vec<String>> {
         failpoint::hit("lifecycle.apply").await?;
         let now = self.read().await?;
@@ -86,15 +86,7 @@ impl BucketRules {
                         "the store keeps no sizes in rules: files of 128 KB or less are moved too, and cost more";
                     return Ok(vec![note.to_owned()]);
                 }
-                Shown::WithoutTags => {
-                    self.put(seen, merged.minimum_object_size.as_deref()).await?;
-                    return Err(Error::user(
-                        "R0563",
-                        "the store drops the tags of rules: they would move a table's log",
-                    )
-                    .with("bucket", self.calls.bucket())
-                    .help("the old rules were put back; this store cannot carry out the lifecycle"));
-                }
+                Shown::WithoutTags => return Err(self.put_back(seen, merged).await),
                 Shown::Others if look < LOOKS => self.clock.sleep(LOOK_PAUSE).await,
                 Shown::Others => {}
             }
@@ -103,6 +95,19 @@ impl BucketRules {
             .with("bucket", self.calls.bucket())
             .help("somebody sets rules at the same time: find out who, and run it again")
             .help("lakehead lifecycle apply … --dry-run   shows what is there"))
+    }
+
+    /// Puts the rules back that were there; returns why.
+    async fn put_back(&self, seen: &str, merged: &Merged) -> Error {
+        let refusal = Error::user("R0563", "the store drops the tags of rules: they would move a table's log")
+            .with("bucket", self.calls.bucket());
+        match self.put(seen, merged.minimum_object_size.as_deref()).await {
+            Ok(()) => refusal.help("the old rules were put back; this store cannot carry out the lifecycle"),
+            Err(error) => refusal
+                .caused_by(error)
+                .help("the old rules could not be put back: the new ones hold, and would move a table's log")
+                .help("take away those whose ids begin with `lakehead:` before the store next carries them out, mostly at midnight"),
+        }
     }
 
     async fn put(&self, configuration: &str, minimum_size: Option<&str>) -> Result<()> {
