@@ -1,9 +1,9 @@
 """Shows that Spark prunes by our buckets behind a thousand increments, Parquet and ORC, whose small files were merged meanwhile.
 
-    cargo build --workspace --example bucketed_rounds
-    python increments.py TARGET/debug/examples/bucketed_rounds [1000 [orc]]     # the Python of tests/spark/install
+    cargo build --release --workspace --example bucketed_rounds
+    python increments.py TARGET/release/examples/bucketed_rounds [1000 [orc]]     # the Python of tests/spark/install
 
-Ends with a line `every check held`, or with the first one that did not.
+A thousand take some ten minutes, a debug build's hours. Ends with a line `every check held`, or with the first one that did not.
 """
 
 import glob
