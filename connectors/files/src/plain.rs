@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::cell::{Cell, from_json, from_text};
 use crate::grid::Form;
+use crate::members::space;
 use crate::rows::Column;
 use crate::scan::string_end;
 
@@ -124,14 +125,20 @@ fn expect_quote(bytes: &[u8], at: usize) -> Option<usize> {
     (bytes.get(at) == Some(&b'"')).then_some(at + 1)
 }
 
+/// Reads a value with nothing but spaces behind it. Where line ends were taken for quotes of the values before, it seems to go on
+/// behind its line: that is none.
+pub(crate) fn whole(written: &str) -> Option<Plain<'_>> {
+    let (found, end) = value(written, 0)?;
+    let bytes = written.as_bytes();
+    (space(bytes, end) == bytes.len() && memchr::memchr(b'\n', bytes).is_none()).then_some(found)
+}
+
 /// Returns the value of a column that is written so, and nothing else; `None` where it is none of the type.
 pub(crate) fn of_cell<'a>(column: &Column, written: &'a str, form: Form<'_>) -> Option<Cell<'a>> {
     if form == Form::Text {
         return from_plain(column, Plain::Text(written));
     }
-    let (found, end) = value(written, 0)?;
-    let is_all = written[end..].bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
-    if is_all { from_plain(column, found) } else { None }
+    from_plain(column, whole(written)?)
 }
 
 /// Returns the value of a column, as [`from_json`] does; `None` where it is none of the type.

@@ -335,6 +335,19 @@ fn lines_of_one_shape_have_the_rows_that_a_reader_of_whole_lines_finds() {
     assert!(fits > 5000, "{fits}");
 }
 
+#[test]
+fn a_value_goes_not_on_behind_its_line_where_many_lines_are_read_together() {
+    // As many line ends as the values before had quotes.
+    for (like, broken) in [("\"more\":[\"a\"]", "\"more\":7\n\n"), ("\"tags\":[\"a\"]", "\"tags\":[\n\n]")] {
+        let like = format!("{{\"id\":1,{like}}}\n").repeat(100);
+        let (text, layout) = (format!("{like}{{\"id\":2,{broken}}}\n{like}"), layout(""));
+        let budget = BatchBudget { rows_max: 1000, bytes_max: 1 << 20 };
+        let found = found_in(Format::Lines, &text, &layout, 1 << 20, budget).unwrap();
+        assert_eq!((found.0[0].len(), found.1.len()), (200, 2), "{broken:?}");
+        assert!(found == expected_lines(&text, &layout), "{broken:?}");
+    }
+}
+
 /// Makes CSV rows of so many cells; `wild` ones have quotes where none belong, too.
 fn csv_text(dice: &mut Dice, header: &str, rows: usize, wild: bool) -> String {
     let (mut text, cells) = (header.to_owned(), header.matches(',').count() + 1);

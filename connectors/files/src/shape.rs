@@ -5,7 +5,7 @@ use crate::columns::Columns;
 use crate::grid::{Cells, Form};
 use crate::marks::{self, WINDOW_BYTES};
 use crate::members::{expect, place, space, text};
-use crate::plain::{Plain, value};
+use crate::plain::{Plain, value, whole};
 use crate::rows::Column;
 
 /// The shape of a line with at least one member.
@@ -173,11 +173,7 @@ fn sound(cells: &Cells<'_>) -> usize {
     if cells.form == Form::Text {
         return cells.rows();
     }
-    let is_sound = |row: &usize| {
-        let written = cells.written(*row);
-        value(written, 0).is_some_and(|(_, end)| space(written.as_bytes(), end) == written.len())
-    };
-    (0..cells.rows()).take_while(is_sound).count()
+    (0..cells.rows()).take_while(|row| whole(cells.written(*row)).is_some()).count()
 }
 
 /// Returns the members of a line, one after another.
