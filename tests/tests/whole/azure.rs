@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::buckets::free_port;
+use super::crashes::holds_each_row_once;
 use super::lakehead::{command, project, text};
 use super::running::Running;
 
@@ -93,30 +94,8 @@ impl Azurite {
 fn a_lake_in_azure_holds_each_row_once_through_crashes() {
     let Some(azurite) = Azurite::start() else { return };
     let folder = project(PIPELINES);
-    let put = |number: usize| {
-        std::fs::create_dir_all(folder.path().join("in")).unwrap();
-        let rows = format!("id,note\n{number},a{number}\n0,newest{number}\n");
-        std::fs::write(folder.path().join(format!("in/{number}.csv")), rows).unwrap();
-    };
-    let points =
-        ["delta.vectors.put", "delta.put", "delta.put.answer", "parquet.put", "parquet.put.answer", "engine.committed"];
-    for (number, point) in points.into_iter().enumerate() {
-        put(number + 1);
-        let failpoint = format!("{point}=abort");
-        let crashed = azurite.lakehead(folder.path(), &[("LAKEHEAD_FAILPOINTS", &failpoint)], &["run", "orders"]);
-        // Nothing is taken out by vectors in the first round.
-        assert_eq!(crashed.0, number == 0, "{point}: {}", crashed.1);
-    }
-    let (ran, said) = azurite.lakehead(folder.path(), &[], &["run", "orders"]);
-    assert!(ran, "{said}");
-    let (same, said) = azurite.lakehead(folder.path(), &[], &["verify", "orders"]);
-    assert!(same && !said.contains("DIFFERENT"), "{said}");
-    let read = Command::new(std::env::var_os("LAKEHEAD_READERS").unwrap())
-        .args(["-c", READ, &azurite.endpoint, ACCOUNT, KEY])
-        .output()
-        .unwrap();
-    let expected = "[(0, 'newest6'), (1, 'a1'), (2, 'a2'), (3, 'a3'), (4, 'a4'), (5, 'a5'), (6, 'a6')]";
-    assert_eq!(text(&read.stdout).trim(), expected, "{}", text(&read.stderr));
+    let lakehead = |more: &[(&str, &str)], arguments: &[&str]| azurite.lakehead(folder.path(), more, arguments);
+    holds_each_row_once(folder.path(), lakehead, &[READ, &azurite.endpoint, ACCOUNT, KEY]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::buckets::Bucket;
+use super::crashes::{holds_each_row_once, put};
 use super::lakehead::{command, project, text};
 
 const SIGNED: &str = "Authorization: AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/s3/aws4_request";
@@ -144,36 +145,12 @@ fn pass_on(client: TcpStream, port: u16, conditions: Conditions) -> std::io::Res
     std::io::copy(&mut server, &mut client).map(drop)
 }
 
-fn put(folder: &Path, number: usize) {
-    std::fs::create_dir_all(folder.join("in")).unwrap();
-    let rows = format!("id,note\n{number},a{number}\n0,newest{number}\n");
-    std::fs::write(folder.join(format!("in/{number}.csv")), rows).unwrap();
-}
-
 #[test]
 fn a_lake_in_googles_store_holds_each_row_once_through_crashes() {
     let Some(google) = Google::start(Conditions::Kept) else { return };
     let folder = project(PIPELINES);
-    let points =
-        ["delta.vectors.put", "delta.put", "delta.put.answer", "parquet.put", "parquet.put.answer", "engine.committed"];
-    for (number, point) in points.into_iter().enumerate() {
-        put(folder.path(), number + 1);
-        let failpoint = format!("{point}=abort");
-        let crashed = google.lakehead(folder.path(), &[("LAKEHEAD_FAILPOINTS", &failpoint)], &["run", "orders"]);
-        // Nothing is taken out by vectors in the first round.
-        assert_eq!(crashed.0, number == 0, "{point}: {}", crashed.1);
-    }
-    let (ran, said) = google.lakehead(folder.path(), &[], &["run", "orders"]);
-    assert!(ran, "{said}");
-    let (same, said) = google.lakehead(folder.path(), &[], &["verify", "orders"]);
-    assert!(same && !said.contains("DIFFERENT"), "{said}");
-    let read = Command::new(std::env::var_os("LAKEHEAD_READERS").unwrap())
-        .args(["-c", READ])
-        .arg(&google.account)
-        .output()
-        .unwrap();
-    let expected = "[(0, 'newest6'), (1, 'a1'), (2, 'a2'), (3, 'a3'), (4, 'a4'), (5, 'a5'), (6, 'a6')]";
-    assert_eq!(text(&read.stdout).trim(), expected, "{}", text(&read.stderr));
+    let lakehead = |more: &[(&str, &str)], arguments: &[&str]| google.lakehead(folder.path(), more, arguments);
+    holds_each_row_once(folder.path(), lakehead, &[READ, google.account.to_str().unwrap()]);
 }
 
 #[test]

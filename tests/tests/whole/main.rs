@@ -11,6 +11,7 @@ mod catalogs;
 mod colder;
 mod compactor;
 mod copies;
+mod crashes;
 mod disks;
 mod errors;
 mod foreign;

@@ -97,7 +97,8 @@ fn answer(method: &str, path: &str, body: &Value, kept: &mut Kept) -> (u16, Valu
     }
 }
 
-fn texts<'a>(value: &'a Value, name: &str) -> &'a str {
+/// Returns a member that is a text.
+pub(crate) fn texts<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("`{name}` is not a text in {value}"))
 }
 

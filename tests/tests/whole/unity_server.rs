@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::buckets::free_port;
 use super::lakehead::{command, project, text};
 use super::running::Running;
+use super::unity::texts;
 
 /// Starts the server at the loopback alone; its own `main` listens at every address of the machine.
 const LAUNCH: &str = "
@@ -125,10 +126,6 @@ pipeline orders {
 fn columns(table: &Value) -> Vec<String> {
     let listed = table["columns"].as_array().unwrap_or_else(|| panic!("no columns: {table}"));
     listed.iter().map(|column| format!("{} {}", texts(column, "name"), texts(column, "type_text"))).collect()
-}
-
-fn texts<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_else(|| panic!("`{name}` is not a text in {value}"))
 }
 
 fn put(folder: &Path, number: usize) {
