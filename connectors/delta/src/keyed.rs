@@ -15,7 +15,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{DiskFault, Error, Result, failpoint};
-use lakehead_keyindex::{Builder, Built, FileId, KeyHash, KeyIndex, Limits, Opened, Place, Progress, means_rebuild};
+use lakehead_keyindex::{Builder, FileId, KeyHash, KeyIndex, Limits, Opened, Place, Progress, means_rebuild};
 use lakehead_lakefile::{Location, conform, read_file, read_rows};
 use serde_json::Value;
 use uuid::Uuid;
@@ -26,15 +26,14 @@ use crate::hash::{KeyHasher, UNINDEXED};
 use crate::live::{LiveFile, LiveTable};
 use crate::merge::add_partition_columns;
 use crate::sink::NewMark;
-use crate::stage::{FileKeys, KeyRun, StagedFile, build};
+use crate::stage::StagedFile;
+use crate::upkeep::merge::Merged;
 use crate::vectors::{self, Descriptor, Vector};
 
 /// Commits between two seals of the index: after a crash the files of so many commits are read again, a second's work.
 const SEAL_EVERY: u32 = 32;
 /// Keys of a new file that are put into the index at once: what that holds in memory is bounded by it.
 const INSERTED_AT_ONCE: usize = 256 * 1024;
-/// Bytes of keys that are held while files are merged.
-const BUILT_BESIDE_BYTES: usize = 16 << 20;
 
 /// Says of what an index is one; another text means another index.
 fn stamp(live: &LiveTable, hasher: &KeyHasher) -> Vec<u8> {
@@ -66,59 +65,10 @@ impl Marked {
     }
 }
 
-/// Files that became live.
-#[derive(Default)]
-pub(crate) struct Added<'a> {
-    pub(crate) files: &'a [StagedFile],
-    /// Which of the rows of each are gone by now; none where all are live, and for files behind the last.
-    pub(crate) gone: Vec<NewMark>,
-    /// The keys of those that were built beside the index.
-    pub(crate) built: Option<Built>,
-}
-
-impl Added<'_> {
-    /// Puts their keys into the index; returns whether all were at hand. A file whose keys are not is read by the next round.
-    fn into_index(self, index: &mut KeyIndex, vectors: &mut HashMap<FileId, (Descriptor, Vector)>) -> Result<bool> {
-        let (mut complete, mut beside, mut beside_gone) = (true, Vec::new(), Vec::new());
-        let mut gone = self.gone.into_iter();
-        for StagedFile { file, keys, .. } in self.files {
-            let gone = gone.next().flatten();
-            let id = match keys {
-                None => {
-                    complete = false;
-                    continue;
-                }
-                Some(FileKeys::Built(id)) => {
-                    beside.push((*id, file.name.clone()));
-                    beside_gone.extend(gone.map(|gone| (*id, gone)));
-                    continue;
-                }
-                Some(FileKeys::Hashes(keys)) => {
-                    let id = index.register(&file.name)?;
-                    insert(index, id, keys, gone.as_ref().map(|(_, gone)| gone))?;
-                    id
-                }
-            };
-            vectors.extend(gone.map(|gone| (id, gone)));
-        }
-        let adopted = match self.built {
-            Some(built) => index.adopt(built, &beside)?,
-            None => beside.is_empty(),
-        };
-        if adopted {
-            // Numbers of an index that was cleared since are those of other files now.
-            vectors.extend(beside_gone);
-        }
-        Ok(complete && adopted)
-    }
-}
-
-/// Puts the keys of a file's live rows into the index.
-fn insert(index: &mut KeyIndex, id: FileId, keys: &[KeyHash], gone: Option<&Vector>) -> Result<()> {
-    let is_gone = |row: u32| gone.is_some_and(|gone| gone.contains(u64::from(row)));
-    let indexed = |row: u32, key: KeyHash| key != UNINDEXED && !is_gone(row);
+/// Puts the keys of a new file into the index.
+fn insert(index: &mut KeyIndex, id: FileId, keys: &[KeyHash]) -> Result<()> {
     for (rows, keys) in (0_u32..).step_by(INSERTED_AT_ONCE).zip(keys.chunks(INSERTED_AT_ONCE)) {
-        let places = (rows..).zip(keys).filter(|(row, key)| indexed(*row, **key));
+        let places = (rows..).zip(keys).filter(|(_, key)| **key != UNINDEXED);
         index.insert(places.map(|(row, key)| (*key, Place { file: id, row })).collect())?;
     }
     Ok(())
@@ -377,26 +327,28 @@ impl KeyedTable {
     ///
     /// The table is safe; a failure of the index here is told, and the index is built anew by the next round.
     pub(crate) fn committed(&mut self, version: u64, marked: Marked, added: &[StagedFile]) {
-        self.carry_on(version, marked, Added { files: added, ..Added::default() });
+        let done = self.take_over(version, marked, added);
+        self.carried_on(done);
     }
 
-    fn carry_on(&mut self, version: u64, marked: Marked, added: Added<'_>) {
-        if let Err(error) = self.take_over(version, marked, added) {
+    /// Takes over that a merge became `version`: `marks` say which rows of its new files went meanwhile, and are none for a
+    /// file that no version names, since no row of it is left.
+    pub(crate) fn replaced(&mut self, version: u64, merged: &Merged, marks: Vec<Option<NewMark>>) {
+        let done = self.move_rows(version, merged, marks);
+        self.carried_on(done);
+    }
+
+    /// Takes over that `version` removed some files.
+    pub(crate) fn removed(&mut self, version: u64, files: &[LiveFile]) {
+        let emptied = files.iter().filter_map(|file| self.index.as_ref()?.index.file_id(&file.name)).collect();
+        self.committed(version, Marked { emptied, ..Marked::default() }, &[]);
+    }
+
+    fn carried_on(&mut self, done: Result<()>) {
+        if let Err(error) = done {
             tracing::warn!(table = %self.location.url(), %error, "the key index could not be carried on");
             self.forget();
         }
-    }
-
-    /// Takes over that the rows of some files stand in others now.
-    pub(crate) fn replaced(&mut self, version: u64, old: &[LiveFile], added: Added<'_>) {
-        let emptied = old.iter().filter_map(|file| self.index.as_ref()?.index.file_id(&file.name)).collect();
-        self.carry_on(version, Marked { emptied, ..Marked::default() }, added);
-    }
-
-    /// Returns what builds the keys of new files beside the index, where there is one.
-    pub(crate) fn beside(&self, hasher: KeyHasher) -> Option<KeyRun> {
-        let builder = self.index.as_ref()?.index.builder_within(BUILT_BESIDE_BYTES);
-        Some(KeyRun { hasher, builder })
     }
 
     /// Returns the bytes of the vectors that a round wrote, by file.
@@ -412,22 +364,65 @@ impl KeyedTable {
         (Some(descriptor) == file.vector.as_ref()).then_some(vector)
     }
 
-    fn take_over(&mut self, version: u64, marked: Marked, added: Added<'_>) -> Result<()> {
-        if self.synced.take() != Some(version - 1) {
-            // It does not stand for the version before (a table was emptied, say): the next round brings it up by names.
-            return Ok(());
+    /// Returns the index where it stands for the version before, and stands for none from here on: where it does not (a
+    /// table was emptied, say), the next round brings it up by names.
+    fn index_before(&mut self, version: u64) -> Option<&mut KeyIndex> {
+        let stood = self.synced.take() == Some(version - 1);
+        self.index.as_mut().filter(|_| stood).map(|own| &mut own.index)
+    }
+
+    fn take_over(&mut self, version: u64, marked: Marked, added: &[StagedFile]) -> Result<()> {
+        let Some(index) = self.index_before(version) else { return Ok(()) };
+        for id in &marked.emptied {
+            index.drop_file(*id);
         }
-        let Some(OwnIndex { index, stamp, .. }) = &mut self.index else { return Ok(()) };
-        for id in marked.emptied {
-            index.drop_file(id);
-            self.vectors.remove(&id);
+        // A file whose keys are not at hand is read by the next round.
+        let mut complete = true;
+        for StagedFile { file, keys, .. } in added {
+            match keys {
+                Some(keys) => {
+                    let id = index.register(&file.name)?;
+                    insert(index, id, keys)?;
+                }
+                None => complete = false,
+            }
         }
-        for (id, descriptor, vector) in marked.vectors {
-            self.vectors.insert(id, (descriptor, vector));
+        for id in &marked.emptied {
+            self.vectors.remove(id);
         }
-        let rows: u64 = added.files.iter().map(|file| file.file.statistics.rows).sum();
-        let complete = added.into_index(index, &mut self.vectors)?;
+        self.vectors.extend(marked.vectors.into_iter().map(|(id, descriptor, vector)| (id, (descriptor, vector))));
         self.synced = complete.then_some(version);
+        self.maintain(added.iter().map(|file| file.file.statistics.rows).sum())
+    }
+
+    fn move_rows(&mut self, version: u64, merged: &Merged, marks: Vec<Option<NewMark>>) -> Result<()> {
+        let Some(index) = self.index_before(version) else { return Ok(()) };
+        let (mut old, mut new) = (Vec::with_capacity(merged.old.len()), Vec::with_capacity(merged.new.len()));
+        for file in &merged.old {
+            let id = index.file_id(file.name());
+            let id = id.ok_or_else(|| Error::bug("the key index lacks a file").with("file", file.name()))?;
+            old.push((id, file.left_out()?));
+        }
+        for StagedFile { file, .. } in &merged.new {
+            new.push((index.register(&file.name)?, row_number(file.statistics.rows)?));
+        }
+        let moved: Vec<FileId> = old.iter().map(|(id, _)| *id).collect();
+        index.move_rows(old, &new)?;
+        let marked: Vec<_> = new.into_iter().zip(marks).map(|((id, _), mark)| (id, mark)).collect();
+        for (id, _) in marked.iter().filter(|(_, mark)| mark.is_none()) {
+            index.drop_file(*id);
+        }
+        for id in &moved {
+            self.vectors.remove(id);
+        }
+        self.vectors.extend(marked.into_iter().filter_map(|(id, mark)| Some((id, mark??))));
+        self.synced = Some(version);
+        self.maintain(0)
+    }
+
+    /// Lets the index merge its runs after a commit of so many rows, and keeps it from time to time.
+    fn maintain(&mut self, rows: u64) -> Result<()> {
+        let Some(OwnIndex { index, stamp, .. }) = &mut self.index else { return Ok(()) };
         let worn = worn(&self.vectors);
         let is_live = |place: Place| {
             let vector = worn.binary_search_by_key(&place.file, |(file, _)| *file);
@@ -443,6 +438,11 @@ impl KeyedTable {
         }
         Ok(())
     }
+}
+
+/// Returns a count of rows, or the number of one, as the index has them.
+pub(crate) fn row_number(row: u64) -> Result<u32> {
+    u32::try_from(row).map_err(|_| Error::bug("a data file has more rows than the index can name"))
 }
 
 impl Drop for KeyedTable {
@@ -474,7 +474,9 @@ pub(crate) async fn build_all(
 ) -> Result<()> {
     let (mut hashes, mut row) = (Box::pin(hashes), 0);
     while let Some(batch) = hashes.try_next().await? {
-        build(builder, file, row, &batch)?;
+        for (row, hash) in (row..).zip(&batch).filter(|(_, hash)| **hash != UNINDEXED) {
+            builder.push(*hash, Place { file, row })?;
+        }
         row += batch.len() as u32;
         // Rounds come first.
         tokio::task::yield_now().await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, Decimal128Array, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Field, Schema, SchemaRef};
 use lakehead_core::{Error, OP, Op, Result, Settings, UNCHANGED, failpoint};
-use lakehead_keyindex::{Builder, Built, FileId, KeyHash, Place};
+use lakehead_keyindex::KeyHash;
 use lakehead_lakefile::{
     FileFormat, FileWriter, Location, PartitionValues, WrittenFile, file_schema, partition_path, split_by_partition,
 };
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::changes::Changes;
-use crate::hash::{KeyHasher, UNINDEXED};
+use crate::hash::KeyHasher;
 use crate::history::{self, History};
 use crate::net::{NetChanges, Netted, text_column};
 use crate::schema::to_lake;
@@ -36,64 +36,9 @@ const HASH: &str = "_key_hash";
 pub(crate) struct StagedFile {
     pub(crate) file: WrittenFile,
     pub(crate) partition: PartitionValues,
-    /// The keys of its rows, where this process wrote the file and kept them.
+    /// The hashes of its rows' keys, for the index, where this process wrote the file and kept them.
     #[serde(skip)]
-    pub(crate) keys: Option<FileKeys>,
-}
-
-/// The keys of a file's rows, for the index.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum FileKeys {
-    /// The hash of each.
-    Hashes(Vec<KeyHash>),
-    /// They were built beside the index, under a number that waits for the file.
-    Built(FileId),
-}
-
-impl FileKeys {
-    /// Returns the hashes, where they are at hand.
-    pub(crate) fn hashes(self) -> Option<Vec<KeyHash>> {
-        match self {
-            Self::Hashes(hashes) => Some(hashes),
-            Self::Built(_) => None,
-        }
-    }
-}
-
-/// What becomes of the keys of rows that are written.
-enum KeyUse {
-    /// Nothing.
-    None,
-    /// They are kept with their file.
-    Kept(KeyHasher),
-    /// They are built into a run for the index.
-    Built(Box<KeyRun>),
-}
-
-/// Builds the keys of files into a run for the index, beside it.
-pub(crate) struct KeyRun {
-    pub(crate) hasher: KeyHasher,
-    pub(crate) builder: Builder,
-}
-
-/// Adds the hashes of neighbouring rows of a file, the first of which is `row`.
-pub(crate) fn build(builder: &mut Builder, file: FileId, row: u32, hashes: &[KeyHash]) -> Result<()> {
-    for (row, hash) in (row..).zip(hashes) {
-        if *hash != UNINDEXED {
-            builder.push(*hash, Place { file, row })?;
-        }
-    }
-    Ok(())
-}
-
-impl KeyRun {
-    /// Sorts and writes the run, on a thread of its own.
-    pub(crate) async fn finish(self) -> Result<Built> {
-        match tokio::task::spawn_blocking(|| self.builder.finish()).await {
-            Ok(built) => built,
-            Err(error) => Err(Error::bug("the building of a run of keys ended early").caused_by(error)),
-        }
-    }
+    pub(crate) keys: Option<Vec<KeyHash>>,
 }
 
 /// A file that is being written.
@@ -101,7 +46,8 @@ struct OpenFile {
     writer: FileWriter,
     /// When it was written to last, counted in writes.
     used: u64,
-    keys: Option<FileKeys>,
+    /// The hashes of its rows' keys.
+    keys: Option<Vec<KeyHash>>,
 }
 
 /// The payload of a `Prepared`.
@@ -156,7 +102,8 @@ pub(crate) struct DataWriters {
     format: FileFormat,
     file_bytes: u64,
     owner: Owner,
-    keys: KeyUse,
+    /// What hashes the keys that are kept.
+    keys: Option<KeyHasher>,
     open: BTreeMap<PartitionValues, OpenFile>,
     clock: u64,
     done: Vec<StagedFile>,
@@ -178,7 +125,7 @@ impl DataWriters {
             format,
             file_bytes: file_bytes.unwrap_or(FILE_BYTES),
             owner: owner.clone(),
-            keys: KeyUse::None,
+            keys: None,
             open: BTreeMap::new(),
             clock: 0,
             done: Vec::new(),
@@ -187,21 +134,11 @@ impl DataWriters {
 
     /// Keeps the hashes of the keys from here on: 16 bytes a row.
     pub(crate) fn keep_keys(&mut self, hasher: KeyHasher) {
-        self.keys = KeyUse::Kept(hasher);
-    }
-
-    /// Builds the keys from here on into a run for the index: [`DataWriters::finish_with_keys`] returns it.
-    pub(crate) fn build_keys(&mut self, run: KeyRun) {
-        self.keys = KeyUse::Built(Box::new(run));
+        self.keys = Some(hasher);
     }
 
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        let hasher = match &self.keys {
-            KeyUse::None => None,
-            KeyUse::Kept(hasher) => Some(hasher),
-            KeyUse::Built(run) => Some(&run.hasher),
-        };
-        let hashed = hasher.map(|hasher| with_hashes(rows, hasher)).transpose()?;
+        let hashed = self.keys.as_ref().map(|hasher| with_hashes(rows, hasher)).transpose()?;
         for (partition, rows) in split_by_partition(hashed.as_ref().unwrap_or(rows), &self.partition_by)? {
             let (rows, keys) = if hashed.is_some() { without_hashes(&rows)? } else { (rows, Vec::new()) };
             self.clock += 1;
@@ -209,21 +146,13 @@ impl DataWriters {
                 self.make_room().await?;
                 let name = self.new_name(&partition);
                 let writer = FileWriter::create(&self.location, &name, &self.schema, self.format)?;
-                let keys = match &self.keys {
-                    KeyUse::None => None,
-                    KeyUse::Kept(_) => Some(FileKeys::Hashes(Vec::new())),
-                    KeyUse::Built(run) => Some(FileKeys::Built(run.builder.reserve()?)),
-                };
+                let keys = self.keys.as_ref().map(|_| Vec::new());
                 self.open.insert(partition.clone(), OpenFile { writer, used: 0, keys });
             }
             let Some(open) = self.open.get_mut(&partition) else { continue };
             open.used = self.clock;
-            match (&mut open.keys, &mut self.keys) {
-                (Some(FileKeys::Hashes(hashes)), _) => hashes.extend(keys),
-                (Some(FileKeys::Built(id)), KeyUse::Built(run)) => {
-                    build(&mut run.builder, *id, row_number(&open.writer)?, &keys)?;
-                }
-                _ => {}
+            if let Some(kept) = &mut open.keys {
+                kept.extend(keys);
             }
             open.writer.write(&rows).await?;
             if open.writer.bytes() >= self.file_bytes {
@@ -272,27 +201,13 @@ impl DataWriters {
     }
 
     /// Closes every file and returns all that were written.
-    pub(crate) async fn finish(self) -> Result<Vec<StagedFile>> {
-        Ok(self.finish_with_keys().await?.0)
-    }
-
-    /// Closes every file and returns all that were written, with the run of their keys where one was built.
-    pub(crate) async fn finish_with_keys(mut self) -> Result<(Vec<StagedFile>, Option<Built>)> {
+    pub(crate) async fn finish(mut self) -> Result<Vec<StagedFile>> {
         let partitions: Vec<_> = self.open.keys().cloned().collect();
         for partition in partitions {
             self.close(&partition).await?;
         }
-        let built = match self.keys {
-            KeyUse::Built(run) => Some(run.finish().await?),
-            KeyUse::None | KeyUse::Kept(_) => None,
-        };
-        Ok((self.done, built))
+        Ok(self.done)
     }
-}
-
-/// The number of the row that is written next.
-fn row_number(writer: &FileWriter) -> Result<u32> {
-    u32::try_from(writer.rows()).map_err(|_| Error::bug("a data file has more rows than the index can name"))
 }
 
 /// Puts each row's key hash beside it, so that it follows its row into its partition.

@@ -6,12 +6,11 @@ use lakehead_core::Result;
 
 use crate::blocks::Budget;
 use crate::entry::{ENTRY_BYTES, Entry};
-use crate::files::Numbers;
 use crate::folder::Folder;
 use crate::merge::{Cursor, Merge, Source};
 use crate::run::Run;
 use crate::writer::{Passing, RunWriter};
-use crate::{FileId, KeyHash, Place, bloom};
+use crate::{KeyHash, Place};
 
 /// Sorted parts on disk at most; more are merged into one. It bounds the open files and the memory of the last merge.
 const PARTS_MAX: usize = 64;
@@ -19,31 +18,12 @@ const PARTS_MAX: usize = 64;
 /// A sorted part of a rebuild; its file goes away with it.
 struct Part {
     run: Run,
-    passing: Passing,
+    _passing: Passing,
 }
 
 impl Part {
     fn new(run: Run) -> Self {
-        Self { passing: Passing::new(run.path.clone()), run }
-    }
-}
-
-/// All that a builder was given, written; it waits to be taken over by
-/// [`KeyIndex::adopt`](crate::KeyIndex::adopt). What is not leaves no file.
-pub struct Built {
-    run: Option<Part>,
-    numbers: Arc<Numbers>,
-}
-
-impl Built {
-    /// Returns the run, unless the index whose numbers it has is another one by now.
-    pub(crate) fn take(self, numbers: &Arc<Numbers>) -> Option<Option<Run>> {
-        Arc::ptr_eq(&self.numbers, numbers).then(|| {
-            self.run.map(|part| {
-                part.passing.keep();
-                part.run
-            })
-        })
+        Self { _passing: Passing::new(run.path.clone()), run }
     }
 }
 
@@ -54,33 +34,15 @@ impl Built {
 /// several threads. What is not given back leaves no file.
 pub struct Builder {
     folder: Arc<Folder>,
-    numbers: Arc<Numbers>,
     entries: Vec<Entry>,
     entries_max: usize,
     parts: Vec<Part>,
 }
 
 impl Builder {
-    pub(crate) fn new(folder: Arc<Folder>, numbers: Arc<Numbers>, memory_bytes: usize) -> Self {
+    pub(crate) fn new(folder: Arc<Folder>, memory_bytes: usize) -> Self {
         let entries_max = (memory_bytes / ENTRY_BYTES).max(1);
-        Self { folder, numbers, entries: Vec::new(), entries_max, parts: Vec::new() }
-    }
-
-    /// Takes a number for a file that becomes live later, if at all.
-    pub fn reserve(&self) -> Result<FileId> {
-        self.numbers.take()
-    }
-
-    /// Sorts and writes what it was given: the long part of adding it to the index, for a thread beside.
-    pub fn finish(mut self) -> Result<Built> {
-        let (folder, numbers) = (Arc::clone(&self.folder), Arc::clone(&self.numbers));
-        self.entries.shrink_to_fit();
-        let writer = RunWriter::create(folder.next_run(), bloom::lines_for(self.count()))?;
-        let mut run = merge_builders(vec![self], writer, &folder.budget)?;
-        if let Some(run) = &mut run {
-            run.hold_bloom(true)?;
-        }
-        Ok(Built { run: run.map(Part::new), numbers })
+        Self { folder, entries: Vec::new(), entries_max, parts: Vec::new() }
     }
 
     /// Adds the place of a key. A rebuild gives each key's live row once; of several places of one hash, which is
@@ -146,6 +108,6 @@ pub(crate) fn merge_builders(builders: Vec<Builder>, writer: RunWriter, budget: 
 
 fn merge_all(sources: Vec<Source>, writer: RunWriter, budget: &Arc<Budget>) -> Result<Option<Run>> {
     let mut merge = Merge::new(sources, writer)?;
-    while !merge.step(usize::MAX, &mut |_| true)? {}
+    while !merge.step(usize::MAX, &mut Some)? {}
     merge.finish(budget)
 }

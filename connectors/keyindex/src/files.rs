@@ -2,31 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use lakehead_core::{Error, Result};
 
 use crate::FileId;
 
-/// Gives files their numbers, to the index and to builders beside it; another one after the index was cleared.
-#[derive(Debug, Default)]
-pub(crate) struct Numbers(AtomicU32);
-
-impl Numbers {
-    /// Returns a number that no other file has had.
-    pub(crate) fn take(&self) -> Result<FileId> {
-        let taken = self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, |next| next.checked_add(1));
-        taken.map(FileId).map_err(|_| {
-            Error::incident("R1106", "the key index has no numbers left for data files")
-                .help("delete the folder of the index while lakehead is stopped: it is built anew from the table")
-        })
-    }
-}
-
-/// The registered files. An id is never given twice, so whatever is not live was dropped.
+/// The registered files. An id is never given twice, so whatever is not live was dropped, or its rows
+/// moved.
 #[derive(Default)]
 pub(crate) struct Files {
-    numbers: Arc<Numbers>,
+    next: u32,
     names: BTreeMap<FileId, Arc<str>>,
     ids: HashMap<Arc<str>, FileId>,
     /// A bit for each id from `base` on: every candidate of a lookup is tested.
@@ -38,8 +23,7 @@ impl Files {
     /// Restores what a manifest lists.
     pub(crate) fn restore(next: u32, listed: Vec<(u32, String)>) -> Self {
         let base = listed.iter().map(|(id, _)| *id).min().unwrap_or(next);
-        let numbers = Arc::new(Numbers(AtomicU32::new(next)));
-        let mut files = Self { numbers, base, ..Self::default() };
+        let mut files = Self { next, base, ..Self::default() };
         listed.into_iter().for_each(|(id, name)| files.add(FileId(id), name.into()));
         files
     }
@@ -48,18 +32,17 @@ impl Files {
         if let Some(id) = self.ids.get(name) {
             return Ok(*id);
         }
-        let id = self.numbers.take()?;
+        let id = FileId(self.next);
+        self.next = self.next.checked_add(1).ok_or_else(|| {
+            Error::incident("R1106", "the key index has no numbers left for data files")
+                .help("delete the folder of the index while lakehead is stopped: it is built anew from the table")
+        })?;
         self.add(id, name.into());
         Ok(id)
     }
 
-    /// Where numbers come from.
-    pub(crate) fn numbers(&self) -> &Arc<Numbers> {
-        &self.numbers
-    }
-
-    /// Makes a file live under a number that was taken for it.
-    pub(crate) fn add(&mut self, id: FileId, name: Arc<str>) {
+    /// Makes a file live under a number.
+    fn add(&mut self, id: FileId, name: Arc<str>) {
         let bit = (id.0 - self.base) as usize;
         if self.live.len() <= bit / 64 {
             self.live.resize(bit / 64 + 1, 0);
@@ -96,7 +79,7 @@ impl Files {
     }
 
     pub(crate) fn next(&self) -> u32 {
-        self.numbers.0.load(Ordering::Relaxed)
+        self.next
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -40,6 +40,11 @@ impl Folder {
         (number, self.tail(number))
     }
 
+    pub(crate) fn next_moves(&self) -> (u64, PathBuf) {
+        let number = self.number();
+        (number, self.moves(number))
+    }
+
     pub(crate) fn next_part(&self) -> (u64, PathBuf) {
         let number = self.number();
         (number, self.path.join(format!("part-{number}.keys")))
@@ -66,6 +71,10 @@ impl Folder {
         self.path.join(format!("tail-{number}.keys"))
     }
 
+    pub(crate) fn moves(&self, number: u64) -> PathBuf {
+        self.path.join(format!("moves-{number}.keys"))
+    }
+
     /// Removes every file of an index that is not among `kept`; files of others stay.
     pub(crate) fn sweep(&self, kept: &[PathBuf]) -> Result<()> {
         let listing = fs::read_dir(&self.path).map_err(|error| io_error(error, &self.path))?;
@@ -89,5 +98,5 @@ impl Folder {
 fn is_ours(name: &str) -> bool {
     let Some(stem) = name.strip_suffix(".keys") else { return Manifest::is_unfinished(name) };
     let numbered = |kind| stem.strip_prefix(kind).is_some_and(|number: &str| number.parse::<u64>().is_ok());
-    numbered("run-") || numbered("tail-") || numbered("part-")
+    ["run-", "tail-", "moves-", "part-"].into_iter().any(numbered)
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use lakehead_core::{Error, Result};
 
-use crate::builder::{Builder, Built, merge_builders};
+use crate::builder::{Builder, merge_builders};
 use crate::entry::Entry;
 use crate::files::Files;
 use crate::folder::Folder;
 use crate::manifest::Manifest;
 use crate::memory::{Memory, Tail};
 use crate::merge::{Cursor, Merge, Source};
+use crate::moves::{Moves, MovesFile};
 use crate::run::{Run, Wanted};
 use crate::tiers::{Size, choose};
 use crate::writer::RunWriter;
@@ -83,11 +84,17 @@ pub struct KeyIndex {
     pub(crate) folder: Arc<Folder>,
     pub(crate) limits: Limits,
     pub(crate) files: Files,
+    pub(crate) moves: Moves,
+    /// The files that keep them, and those whose moves no file keeps yet.
+    pub(crate) moves_files: Vec<MovesFile>,
+    pub(crate) unsealed_moves: Vec<FileId>,
     /// The oldest first.
     pub(crate) runs: Vec<Run>,
     pub(crate) memory: Memory,
     pub(crate) tail: Option<Tail>,
     pub(crate) merging: Option<Merging>,
+    /// Whether runs and files are those that gave nothing to merge when that was looked at.
+    pub(crate) settled: bool,
     /// The last manifest: its files stay until the next.
     pub(crate) sealed: Option<Manifest>,
     /// Files that the last manifest names and the index needs no more.
@@ -106,10 +113,14 @@ impl KeyIndex {
             folder,
             limits,
             files: Files::default(),
+            moves: Moves::default(),
+            moves_files: Vec::new(),
+            unsealed_moves: Vec::new(),
             runs: Vec::new(),
             memory: Memory::default(),
             tail: None,
             merging: None,
+            settled: false,
             sealed: None,
             left: Vec::new(),
         }
@@ -143,6 +154,7 @@ impl KeyIndex {
     /// Forgets a file: its entries count no more from now on and go away as runs merge. False says that it was not
     /// registered.
     pub fn drop_file(&mut self, file: FileId) -> bool {
+        self.settled = false;
         self.files.drop_file(file)
     }
 
@@ -163,11 +175,12 @@ impl KeyIndex {
 
     /// Turns the memory into a run.
     fn spill(&mut self) -> Result<()> {
-        let kept: Vec<_> =
-            self.memory.entries().iter().filter(|entry| self.files.is_live(entry.place().file)).collect();
+        let entries = self.memory.entries().to_vec().into_iter();
+        let kept: Vec<Entry> =
+            entries.filter_map(|entry| Some(Entry::new(entry.hash(), self.resolve(entry.place())?))).collect();
         let mut writer = RunWriter::create(self.folder.next_run(), bloom::lines_for(kept.len() as u64))?;
         for entry in kept {
-            writer.push(*entry)?;
+            writer.push(entry)?;
         }
         self.runs.extend(writer.finish(&self.folder.budget)?);
         self.memory = Memory::default();
@@ -179,7 +192,7 @@ impl KeyIndex {
     }
 
     /// Removes a file, at once or when the next manifest does not name it.
-    fn leave(&mut self, path: PathBuf, is_sealed: bool) {
+    pub(crate) fn leave(&mut self, path: PathBuf, is_sealed: bool) {
         if is_sealed {
             self.left.push(path);
         } else {
@@ -194,8 +207,9 @@ impl KeyIndex {
         self.leave(run.path, is_sealed);
     }
 
-    /// Holds the filters of as many runs as the budget allows, those of the smallest.
+    /// Notes that the runs are others, and holds the filters of as many as the budget allows, those of the smallest.
     pub(crate) fn fit_blooms(&mut self) -> Result<()> {
+        self.settled = false;
         let mut runs: Vec<_> = self.runs.iter_mut().collect();
         runs.sort_by_key(|run| run.head.bloom_lines);
         let mut bytes = 0;
@@ -257,11 +271,11 @@ impl KeyIndex {
         is_live: &mut dyn FnMut(Place) -> bool,
         places: &mut [Option<Place>],
     ) -> bool {
-        let counts = self.files.is_live(place.file) && is_live(place);
-        if counts {
-            places[index as usize] = Some(place);
+        let place = self.resolve(place).filter(|place| is_live(*place));
+        if place.is_some() {
+            places[index as usize] = place;
         }
-        counts
+        place.is_some()
     }
 
     /// Keeps the index on disk as it is now, with the caller's stamp: it is what the next open finds.
@@ -272,6 +286,7 @@ impl KeyIndex {
         if stamp.len() > STAMP_BYTES_MAX {
             return Err(Error::bug("a stamp is too long").with("bytes", stamp.len()));
         }
+        self.seal_moves()?;
         if self.tail.is_none() && self.memory.len() > 0 {
             let (number, path) = self.folder.next_tail();
             self.tail = Some(Tail::create(path, number)?);
@@ -285,6 +300,7 @@ impl KeyIndex {
             next_number: self.folder.next_number(),
             runs: self.runs.iter().map(|run| (run.head.number, run.head_check)).collect(),
             tail,
+            moves: self.moves_files.iter().map(|file| (file.number, file.check)).collect(),
             next_file: self.files.next(),
             files: self.files.iter().map(|(id, name)| (id.0, name.to_owned())).collect(),
         };
@@ -304,12 +320,16 @@ impl KeyIndex {
     /// in a committed version, and an entry is gone then for good once the index is sealed. `|_| true` keeps all.
     /// What a merge replaces stays on disk until the next seal.
     pub fn maintain(&mut self, entries_max: usize, mut is_live: impl FnMut(Place) -> bool) -> Result<Progress> {
-        let Some(mut merging) = self.merging.take().map_or_else(|| self.begin_merge(), |merging| Ok(Some(merging)))?
-        else {
-            return Ok(Progress::Idle);
+        let begun = match self.merging.take() {
+            None if self.settled => None,
+            None => self.begin_merge()?,
+            merging => merging,
         };
-        let files = &self.files;
-        if merging.merge.step(entries_max.max(1), &mut |place| files.is_live(place.file) && is_live(place))? {
+        self.settled = begun.is_none();
+        let Some(mut merging) = begun else { return Ok(Progress::Idle) };
+        let done =
+            merging.merge.step(entries_max.max(1), &mut |place| self.resolve(place).filter(|place| is_live(*place)))?;
+        if done {
             self.end_merge(merging)?;
         } else {
             self.merging = Some(merging);
@@ -318,14 +338,19 @@ impl KeyIndex {
     }
 
     fn begin_merge(&mut self) -> Result<Option<Merging>> {
-        let live = |run: &Run| run.live_count(|file| self.files.is_live(file));
-        let dead: Vec<_> = self.runs.extract_if(.., |run| live(run) == 0).collect();
+        let is_live = |file| self.files.is_live(file);
+        let live = |run: &Run| run.live_count(|file, count| self.moves.live_count(file, count, &is_live));
+        let mut counts: Vec<_> = self.runs.iter().map(live).collect();
+        let mut of_run = counts.iter();
+        let is_dead = |_: &mut Run| of_run.next().is_some_and(|count| count.all == 0);
+        let dead: Vec<_> = self.runs.extract_if(.., is_dead).collect();
         dead.into_iter().for_each(|run| self.leave_run(run));
-        let live = |run: &Run| run.live_count(|file| self.files.is_live(file));
-        let sizes: Vec<_> = self.runs.iter().map(|run| Size { count: run.head.count, live: live(run) }).collect();
+        counts.retain(|count| count.all > 0);
+        let sizes = self.runs.iter().zip(&counts).map(|(run, live)| Size { count: run.head.count, live: live.near });
+        let sizes: Vec<_> = sizes.collect();
         let smallest = self.limits.memory_entries.max(1) as u64;
         let Some(range) = choose(&sizes, smallest, self.limits.fan_in.max(2)) else { return Ok(None) };
-        let keys = sizes[range.clone()].iter().map(|size| size.live).sum();
+        let keys = counts[range.clone()].iter().map(|count| count.all).sum();
         let runs = &self.runs[range];
         let writer = RunWriter::create(self.folder.next_run(), bloom::lines_for(keys))?;
         let newest_first = runs.iter().rev().map(|run| Source::Run(Cursor::new(run))).collect();
@@ -344,25 +369,7 @@ impl KeyIndex {
 
     /// Returns a builder that puts its sorted parts in this index's folder.
     pub fn builder(&self) -> Builder {
-        self.builder_within(self.limits.builder_bytes)
-    }
-
-    /// Returns a builder that holds at most so many bytes.
-    pub fn builder_within(&self, bytes: usize) -> Builder {
-        Builder::new(Arc::clone(&self.folder), Arc::clone(self.files.numbers()), bytes)
-    }
-
-    /// Adds what was built beside the index, and makes its files live under the numbers that were reserved for them.
-    /// False says that the index was cleared since, so that the files are not known to it.
-    ///
-    /// It costs no more than naming the files. The run counts as older than what is in memory: its keys may have no
-    /// other live row than the one that it gives, or one that came later.
-    pub fn adopt(&mut self, built: Built, files: &[(FileId, String)]) -> Result<bool> {
-        let Some(run) = built.take(self.files.numbers()) else { return Ok(false) };
-        files.iter().for_each(|(id, name)| self.files.add(*id, name.as_str().into()));
-        self.runs.extend(run);
-        self.fit_blooms()?;
-        Ok(true)
+        Builder::new(Arc::clone(&self.folder), self.limits.builder_bytes)
     }
 
     /// Adds all that some builders were given as one run, newer than all before it.
@@ -397,7 +404,9 @@ impl KeyIndex {
             runs_without_bloom: self.runs.iter().filter(|run| !run.holds_bloom()).count(),
             files: self.files.len(),
             disk_bytes: self.runs.iter().map(|run| run.head.bytes()).sum(),
-            memory_bytes: self.memory.bytes() + self.runs.iter().map(Run::memory_bytes).sum::<u64>(),
+            memory_bytes: self.memory.bytes()
+                + self.moves.bytes()
+                + self.runs.iter().map(Run::memory_bytes).sum::<u64>(),
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) const HEAD_BYTES: usize = 80;
 /// Bytes of one data file's count.
 pub(crate) const FILE_COUNT_BYTES: usize = 12;
 /// The one format that is read and written; any other means a rebuild, so there is no migration.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 const CHECK_BYTES: usize = 8;
 const MAGIC: [u8; 8] = *b"LHKEYRUN";

@@ -29,6 +29,8 @@
 //!   until the next.
 //! - **Files** are dropped by forgetting their id, which is never given again; a run counts its entries by file, so one
 //!   of which most are dropped is found without reading it.
+//! - **Moves** say where the rows of a file stand that was written anew: a bit for each row that was left out. Entries
+//!   keep the place that they have, and take the new one on when their runs merge.
 //!
 //! # Who is live
 //!
@@ -48,6 +50,7 @@ mod builder;
 mod checksum;
 mod entry;
 mod failure;
+mod fields;
 mod files;
 mod folder;
 mod index;
@@ -55,15 +58,18 @@ mod layout;
 mod manifest;
 mod memory;
 mod merge;
+mod moves;
+mod moving;
 mod open;
 mod run;
 mod sketch;
 mod tiers;
 mod writer;
 
-pub use builder::{Builder, Built};
+pub use builder::Builder;
 pub use failure::{DAMAGED, OTHER_FORMAT, means_rebuild};
 pub use index::{Figures, KeyIndex, Limits, Progress};
+pub use moves::LeftOut;
 pub use open::{Opened, Reason};
 
 /// The uniform hash of a key.

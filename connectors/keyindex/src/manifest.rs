@@ -8,6 +8,7 @@ use lakehead_core::Result;
 use crate::checksum::checksum;
 use crate::entry::{read_u32, read_u64};
 use crate::failure::{damaged, io_error, other_format};
+use crate::fields::Fields;
 use crate::layout::FORMAT;
 
 const NAME: &str = "manifest.keys";
@@ -26,6 +27,8 @@ pub(crate) struct Manifest {
     pub(crate) runs: Vec<(u64, u64)>,
     /// Number and bytes of the tail, the entries that are in no run yet.
     pub(crate) tail: Option<(u64, u64)>,
+    /// Number and checksum of each file of moves.
+    pub(crate) moves: Vec<(u64, u64)>,
     pub(crate) next_file: u32,
     pub(crate) files: Vec<(u32, String)>,
 }
@@ -68,7 +71,8 @@ impl Manifest {
         for number in [self.next_number, tail, tail_bytes, self.runs.len() as u64] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        for (number, check) in &self.runs {
+        bytes.extend_from_slice(&(self.moves.len() as u64).to_le_bytes());
+        for (number, check) in self.runs.iter().chain(&self.moves) {
             bytes.extend_from_slice(&number.to_le_bytes());
             bytes.extend_from_slice(&check.to_le_bytes());
         }
@@ -95,7 +99,7 @@ impl Manifest {
         if checksum(body, 0, 0) != read_u64(check, 0) {
             return Err(damaged(path, "the checksum of the manifest does not hold"));
         }
-        Fields(&body[12..]).manifest().ok_or_else(|| damaged(path, "the manifest cannot be read"))
+        read(Fields::new(&body[12..])).ok_or_else(|| damaged(path, "the manifest cannot be read"))
     }
 }
 
@@ -104,41 +108,20 @@ fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
     bytes.extend_from_slice(text);
 }
 
-/// What is left to read.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn manifest(mut self) -> Option<Manifest> {
-        let (next_number, tail, tail_bytes, runs) = (self.u64()?, self.u64()?, self.u64()?, self.u64()?);
-        let runs = (0..runs).map(|_| Some((self.u64()?, self.u64()?))).collect::<Option<_>>()?;
-        let stamp = self.text()?.to_vec();
-        let (next_file, files) = (self.u32()?, self.u32()?);
-        let files = (0..files)
-            .map(|_| Some((self.u32()?, String::from_utf8(self.text()?.to_vec()).ok()?)))
-            .collect::<Option<Vec<_>>>()?;
-        let tail = (tail != u64::MAX).then_some((tail, tail_bytes));
-        let sound = self.0.is_empty() && files.iter().all(|(id, _)| *id < next_file);
-        sound.then_some(Manifest { stamp, next_number, runs, tail, next_file, files })
-    }
-
-    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(read_u32(self.bytes(4)?, 0))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(read_u64(self.bytes(8)?, 0))
-    }
-
-    fn text(&mut self) -> Option<&'a [u8]> {
-        let count = self.u32()?;
-        self.bytes(count as usize)
-    }
+/// Reads what stands behind the format; `None` where it is not a manifest.
+fn read(mut fields: Fields<'_>) -> Option<Manifest> {
+    let (next_number, tail, tail_bytes, runs) = (fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?);
+    let moves = fields.u64()?;
+    let mut numbered = |count| (0..count).map(|_| Some((fields.u64()?, fields.u64()?))).collect::<Option<_>>();
+    let (runs, moves) = (numbered(runs)?, numbered(moves)?);
+    let stamp = fields.text()?.to_vec();
+    let (next_file, files) = (fields.u32()?, fields.u32()?);
+    let files = (0..files)
+        .map(|_| Some((fields.u32()?, String::from_utf8(fields.text()?.to_vec()).ok()?)))
+        .collect::<Option<Vec<_>>>()?;
+    let tail = (tail != u64::MAX).then_some((tail, tail_bytes));
+    let sound = fields.is_empty() && files.iter().all(|(id, _)| *id < next_file);
+    sound.then_some(Manifest { stamp, next_number, runs, tail, moves, next_file, files })
 }
 
 #[cfg(test)]
@@ -152,6 +135,7 @@ mod tests {
             next_number: 9,
             runs: vec![(1, 11), (8, 12)],
             tail: Some((4, 400)),
+            moves: vec![(5, 12), (7, 13)],
             next_file: 3,
             files: vec![(0, "a.parquet".into()), (2, "ö.parquet".into())],
         };

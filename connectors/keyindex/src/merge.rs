@@ -120,8 +120,13 @@ impl Merge {
         Ok(Self { sources, fronts, writer })
     }
 
-    /// Moves at most `entries_max` entries, leaving out those that are not kept; true says that none is left.
-    pub(crate) fn step(&mut self, entries_max: usize, keep: &mut dyn FnMut(Place) -> bool) -> Result<bool> {
+    /// Moves at most `entries_max` entries to the places that `place_of` gives them, leaving out those without one; true
+    /// says that none is left.
+    pub(crate) fn step(
+        &mut self,
+        entries_max: usize,
+        place_of: &mut dyn FnMut(Place) -> Option<Place>,
+    ) -> Result<bool> {
         for _ in 0..entries_max {
             let Some(mut front) = self.fronts.peek_mut() else { return Ok(true) };
             let Reverse(Front(_, rank, entry)) = &mut *front;
@@ -130,8 +135,8 @@ impl Merge {
                 Some(next) => *front = Reverse(Front(next.hash(), rank, next)),
                 None => drop(PeekMut::pop(front)),
             }
-            if keep(entry.place()) {
-                self.writer.push(entry)?;
+            if let Some(place) = place_of(entry.place()) {
+                self.writer.push(Entry::new(entry.hash(), place))?;
             }
         }
         Ok(self.fronts.is_empty())

@@ -12,6 +12,7 @@ use crate::folder::Folder;
 use crate::index::{KeyIndex, Limits};
 use crate::manifest::Manifest;
 use crate::memory::Tail;
+use crate::moves::MovesFile;
 use crate::run::Run;
 
 /// What [`KeyIndex::open`] found.
@@ -73,9 +74,12 @@ fn restore(folder: &Arc<Folder>, limits: Limits) -> Result<Option<KeyIndex>> {
         let (tail, memory) = Tail::open(folder.tail(number), number, bytes)?;
         (index.tail, index.memory) = (Some(tail), memory);
     }
+    for (number, check) in &manifest.moves {
+        index.moves_files.push(MovesFile::read(folder.moves(*number), *number, *check, &mut index.moves)?);
+    }
     index.fit_blooms()?;
-    let kept: Vec<_> =
-        index.runs.iter().map(|run| run.path.clone()).chain(index.tail.iter().map(|tail| tail.path.clone())).collect();
+    let runs = index.runs.iter().map(|run| &run.path).chain(index.tail.iter().map(|tail| &tail.path));
+    let kept: Vec<_> = runs.chain(index.moves_files.iter().map(|file| &file.path)).cloned().collect();
     folder.sweep(&kept)?;
     index.files = Files::restore(manifest.next_file, manifest.files.clone());
     index.sealed = Some(manifest);

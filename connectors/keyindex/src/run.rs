@@ -14,6 +14,7 @@ use crate::checksum::checksum;
 use crate::entry::{Entry, hash_at, high, low, read_u32, read_u64};
 use crate::failure::{damaged, io_error, read_error};
 use crate::layout::{BLOCK_BYTES, BLOCK_ENTRIES, FILE_COUNT_BYTES, HEAD_BYTES, Head};
+use crate::moves::LiveCount;
 use crate::{FileId, KeyHash, Place};
 
 /// Blocks read at once at most: 128 KiB, where a larger read costs as much a byte.
@@ -108,9 +109,14 @@ impl Run {
         self.bloom.is_some()
     }
 
-    /// Returns how many entries lie in files that are live.
-    pub(crate) fn live_count(&self, live: impl Fn(FileId) -> bool) -> u64 {
-        self.counts.iter().filter(|(file, _)| live(*file)).map(|(_, count)| count).sum()
+    /// Returns the sum of what `live_count` makes of each data file's count of entries.
+    pub(crate) fn live_count(&self, live_count: impl Fn(FileId, u64) -> LiveCount) -> LiveCount {
+        self.counts.iter().map(|(file, count)| live_count(*file, *count)).sum()
+    }
+
+    /// Returns the data files that its entries name.
+    pub(crate) fn files(&self) -> impl Iterator<Item = FileId> {
+        self.counts.iter().map(|(file, _)| *file)
     }
 
     /// Returns the bytes of memory that it takes.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::checksum::checksum;
 use crate::entry::{ENTRY_BYTES, Entry};
 use crate::failure::io_error;
 use crate::layout::{BLOCK_BYTES, BLOCK_ENTRIES, Head, blocks_at, close_block};
+use crate::moves::IdHasher;
 use crate::run::Run;
 
 /// Bytes written at once, a whole number of blocks.
@@ -29,11 +30,6 @@ pub(crate) struct Passing {
 impl Passing {
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, kept: false }
-    }
-
-    /// Lets the file stay.
-    pub(crate) fn keep(mut self) {
-        self.kept = true;
     }
 }
 
@@ -155,23 +151,5 @@ impl RunWriter {
         let run = Run::open(self.passing.path.clone(), self.number, budget)?;
         self.passing.kept = true;
         Ok(Some(run))
-    }
-}
-
-/// Hashes a file's id, one of which is counted for every entry that is written.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
-    }
-
-    fn write_u32(&mut self, id: u32) {
-        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

@@ -8,7 +8,6 @@ use lakehead_core::{Expired, Expiry, Patience, Result, failpoint};
 use super::DeltaSink;
 use super::tend::ATTEMPTS_MAX;
 use crate::actions::remove;
-use crate::keyed::Added;
 use crate::live::LiveFile;
 use crate::log::Put;
 
@@ -64,7 +63,7 @@ impl DeltaSink {
             failpoint::hit("delta.expire").await?;
             let version = state.version + 1;
             if self.log.put(version, "DELETE", &actions).await? == Put::Ours {
-                self.rows_by_key.replaced(version, &old, Added::default());
+                self.rows_by_key.removed(version, &old);
                 return Ok(expired_in(old.iter()));
             }
         }

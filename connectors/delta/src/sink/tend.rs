@@ -6,7 +6,6 @@ use object_store::ObjectStoreExt;
 use super::upsert::Keyed;
 use super::{DeltaSink, last_part};
 use crate::actions::{add, kept_rows, remove, with_vector};
-use crate::keyed::Added;
 use crate::live::LiveFile;
 use crate::log::Put;
 use crate::stage::{DataWriters, Staged, StagedFile};
@@ -142,8 +141,6 @@ impl DeltaSink {
             self.upkeep.rest(version, now);
             return false;
         }
-        let hasher = self.wants_vectors().then(|| self.hasher(&schema)).transpose().unwrap_or_default();
-        let keys = hasher.and_then(|hasher| self.rows_by_key.beside(hasher));
         let writers = DataWriters::new(
             &self.location,
             &schema,
@@ -152,7 +149,7 @@ impl DeltaSink {
             Some(self.upkeep.policy.file_bytes),
             &self.own(),
         );
-        let merge = Merge { location: self.location.clone(), schema, files, writers, keys };
+        let merge = Merge { location: self.location.clone(), schema, files, writers };
         self.upkeep.merging.spawn(merge.run());
         true
     }
@@ -184,10 +181,7 @@ impl DeltaSink {
             if self.log.put(version, "OPTIMIZE", &actions).await? == Put::Ours {
                 self.upkeep.merged_bytes += merged.bytes();
                 tracing::debug!(table = %self.location.url(), files = old.len(), into = marks.len(), "files were merged");
-                let live = merged.new.into_iter().zip(marks).filter_map(|(file, mark)| mark.map(|mark| (file, mark)));
-                let (new, marks): (Vec<StagedFile>, Vec<NewMark>) = live.unzip();
-                let added = Added { files: &new, gone: marks, built: merged.keys };
-                self.rows_by_key.replaced(version, &old, added);
+                self.rows_by_key.replaced(version, &merged, marks);
                 return Ok(());
             }
         }

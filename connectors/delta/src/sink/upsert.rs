@@ -19,7 +19,7 @@ use crate::keyed::{KeyedTable, Marked, file_keys};
 use crate::live::{LiveFile, LiveTable};
 use crate::merge::{KeyBounds, Merge, add_partition_columns, looked_up};
 use crate::schema::to_lake;
-use crate::stage::{DataWriters, FileKeys, Staged, StagedFile};
+use crate::stage::{DataWriters, Staged, StagedFile};
 
 /// Rows whose unsent values are read at once: the values may be large.
 const FILLED_AT_ONCE: usize = 4096;
@@ -105,7 +105,7 @@ impl DeltaSink {
     /// Keeps the hashes of staged files beside the round: they are not part of its record.
     pub(super) fn keep_hashes(&mut self, staged: &mut Staged) {
         for StagedFile { file, keys, .. } in &mut staged.data {
-            let hashes = keys.take().and_then(FileKeys::hashes);
+            let hashes = keys.take();
             self.hashes.extend(hashes.map(|keys| (file.name.clone(), keys)));
         }
     }
@@ -116,7 +116,7 @@ impl DeltaSink {
         let Some(keyed) = keyed else { return };
         staged.data.retain(|staged| !keyed.dropped.contains(&staged.file.name));
         for StagedFile { file, keys, .. } in &mut staged.data {
-            *keys = hashes.remove(&file.name).map(FileKeys::Hashes);
+            *keys = hashes.remove(&file.name);
         }
         staged.data.extend(keyed.filled);
         self.rows_by_key.committed(version, keyed.marks, &staged.data);

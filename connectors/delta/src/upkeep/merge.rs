@@ -6,15 +6,15 @@
 
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Result, failpoint};
-use lakehead_keyindex::Built;
+use lakehead_keyindex::LeftOut;
 use lakehead_lakefile::{Location, SpliceInput, read_file, read_gathered, splice};
 
 use super::choose::bytes;
-use crate::keyed::{build_all, file_keys};
+use crate::keyed::row_number;
 use crate::live::LiveFile;
 use crate::merge::add_partition_columns;
 use crate::schema::to_lake;
-use crate::stage::{DataWriters, FileKeys, KeyRun, StagedFile};
+use crate::stage::{DataWriters, StagedFile};
 use crate::vectors::{self, Vector, live_rows};
 
 use arrow::array::RecordBatch;
@@ -35,14 +35,13 @@ pub(crate) struct Merge {
     pub(crate) schema: SchemaRef,
     pub(crate) files: Vec<LiveFile>,
     pub(crate) writers: DataWriters,
-    /// Builds the keys where the table has an index.
-    pub(crate) keys: Option<KeyRun>,
 }
 
 /// A file that was merged, as it was when the merge began.
 #[derive(Debug)]
 pub(crate) struct OldFile {
     pub(crate) file: LiveFile,
+    rows: u64,
     /// The rows that were gone.
     gone: Vector,
     /// Rows that precede its first one in the new files.
@@ -53,8 +52,6 @@ pub(crate) struct OldFile {
 pub(crate) struct Merged {
     pub(crate) old: Vec<OldFile>,
     pub(crate) new: Vec<StagedFile>,
-    /// The keys of the new files.
-    pub(crate) keys: Option<Built>,
 }
 
 impl Merge {
@@ -64,9 +61,6 @@ impl Merge {
         if let Some(merged) = self.splice().await? {
             return Ok(merged);
         }
-        if let Some(keys) = self.keys.take() {
-            self.writers.build_keys(keys);
-        }
         let mut old = Vec::with_capacity(self.files.len());
         let mut start = 0;
         let location = self.location.clone();
@@ -75,14 +69,13 @@ impl Merge {
         let mut loads = futures::stream::iter(loads).buffered(2).boxed();
         while let Some(loaded) = loads.try_next().await? {
             for Loaded { file, gone, rows } in loaded {
-                let kept = self.copy(&file, &gone, rows).await?;
-                old.push(OldFile { file, gone, start });
+                let (rows, kept) = self.copy(&file, &gone, rows).await?;
+                old.push(OldFile { file, rows, gone, start });
                 start += kept;
             }
         }
         drop(loads);
-        let (new, keys) = self.writers.finish_with_keys().await?;
-        Ok(Merged { old, new, keys })
+        Ok(Merged { old, new: self.writers.finish().await? })
     }
 
     /// Puts whole files behind one another without decoding them, where they allow it.
@@ -104,27 +97,19 @@ impl Merge {
             // A statistic that lies: places cannot be told by it.
             return Ok(None);
         }
-        let (mut id, mut built) = (None, None);
-        if let Some(mut run) = self.keys.take() {
-            let reserved = run.builder.reserve()?;
-            let KeyRun { hasher, builder } = &mut run;
-            let hashes = file_keys(&self.location, &file.name, &partition, &self.schema, hasher).await?;
-            build_all(builder, reserved, hashes).await?;
-            (id, built) = (Some(FileKeys::Built(reserved)), Some(run.finish().await?));
-        }
         let mut start = 0;
         let files = std::mem::take(&mut self.files).into_iter();
         let old = files.map(|file| {
-            let old = OldFile { start, gone: Vector::new(), file };
-            start += old.file.rows().unwrap_or(0);
+            let old = OldFile { start, rows: file.rows().unwrap_or(0), gone: Vector::new(), file };
+            start += old.rows;
             old
         });
-        let new = vec![StagedFile { file, partition, keys: id }];
-        Ok(Some(Merged { old: old.collect(), new, keys: built }))
+        let new = vec![StagedFile { file, partition, keys: None }];
+        Ok(Some(Merged { old: old.collect(), new }))
     }
 
-    /// Writes the rows of `file` that are not gone; returns how many.
-    async fn copy(&mut self, file: &LiveFile, gone: &Vector, rows: Option<Vec<RecordBatch>>) -> Result<u64> {
+    /// Writes the rows of `file` that are not gone; returns how many there were, and how many were written.
+    async fn copy(&mut self, file: &LiveFile, gone: &Vector, rows: Option<Vec<RecordBatch>>) -> Result<(u64, u64)> {
         let (mut row, mut kept) = (0, 0);
         let mut batches = match rows {
             Some(rows) => futures::stream::iter(rows.into_iter().map(Ok)).boxed(),
@@ -145,7 +130,7 @@ impl Merge {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(kept)
+        Ok((row, kept))
     }
 }
 
@@ -185,6 +170,19 @@ async fn load(location: &Location, files: Vec<LiveFile>) -> Result<Vec<Loaded>> 
         Loaded { file, gone, rows: rows.next() }
     };
     Ok(files.into_iter().map(of).collect())
+}
+
+impl OldFile {
+    /// Returns the name of the file.
+    pub(crate) fn name(&self) -> &str {
+        &self.file.name
+    }
+
+    /// Returns which of its rows are not in the new files.
+    pub(crate) fn left_out(&self) -> Result<LeftOut> {
+        let gone = self.gone.iter().filter_map(|row| u32::try_from(row).ok());
+        Ok(LeftOut::new(row_number(self.rows)?, gone))
+    }
 }
 
 impl Merged {
@@ -229,7 +227,7 @@ mod tests {
     fn old(start: u64, gone: &[u64]) -> OldFile {
         let add = json!({ "path": "a", "partitionValues": {}, "size": 1, "modificationTime": 0, "dataChange": true });
         let file = LiveFile::of(serde_json::from_value(add).unwrap()).unwrap();
-        OldFile { file, gone: gone.iter().copied().collect(), start }
+        OldFile { file, rows: 10, gone: gone.iter().copied().collect(), start }
     }
 
     fn new(rows: u64) -> StagedFile {
@@ -241,7 +239,7 @@ mod tests {
     fn rows_that_went_meanwhile_are_found_where_they_stand_now() {
         // Ten rows each; three and two were gone: survivors 0..7 and 7..15, in files of 10 and 5 rows.
         let new = vec![new(10), new(5)];
-        let merged = Merged { old: vec![old(0, &[0, 4, 9]), old(7, &[1, 2])], new, keys: None };
+        let merged = Merged { old: vec![old(0, &[0, 4, 9]), old(7, &[1, 2])], new };
         let now = [[0_u64, 1, 4, 8, 9].into_iter().collect(), [0_u64, 1, 2, 9].into_iter().collect()];
         let carried: Vec<Vec<u64>> = merged.carried(&now).into_iter().map(|gone| gone.into_iter().collect()).collect();
         // Row 1 is the first survivor, row 8 the last of its file; row 0 of the second is the eighth, row 9 the last.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lakehead_keyindex::{FileId, KeyIndex, Limits, Place, Progress};
+use lakehead_keyindex::{FileId, KeyIndex, LeftOut, Limits, Place, Progress};
 
 use crate::dice::hash;
 use crate::{SMALL, create, lookup, names, open};
@@ -137,6 +137,81 @@ fn a_merge_keeps_what_the_caller_may_still_want() {
     while index.maintain(77, |_| true).unwrap() == Progress::More {}
     assert_eq!(index.figures().entries, 500);
     assert_eq!(lookup(&index, &[hash(1)], |_| true), [Some(Place { file: files[1], row: 1 })]);
+}
+
+/// Rows that are written anew again and again, one less each time.
+fn move_on(index: &mut KeyIndex, file: FileId, rows: u32, name: &str) -> FileId {
+    let new = index.register(name).unwrap();
+    index.move_rows(vec![(file, LeftOut::new(rows, [0]))], &[(new, rows - 1)]).unwrap();
+    new
+}
+
+#[test]
+fn a_row_that_was_moved_often_is_found_where_it_stands_and_its_run_is_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = create(folder.path(), Limits { memory_entries: 1, ..SMALL });
+    let mut file = index.register("0").unwrap();
+    fill(&mut index, file, 0..500);
+    let run = names(folder.path());
+    for turn in 0..20_u32 {
+        file = move_on(&mut index, file, 500 - turn, &format!("{}", turn + 1));
+        let gone = u64::from(turn) + 1;
+        assert_eq!(rows(&index, 0..gone), vec![None; gone as usize], "{turn}");
+        assert_eq!(rows(&index, gone..500), all(0..500 - gone), "{turn}");
+        while index.maintain(100, |_| true).unwrap() == Progress::More {}
+        assert_eq!(names(folder.path()) == run, turn < 8, "{turn}");
+    }
+    index.seal(b"").unwrap();
+    assert_eq!(index.figures().entries, 500 - 18, "those that were left out went with the second writing");
+    assert_eq!(rows(&open(folder.path(), SMALL), 20..500), all(0..480));
+}
+
+#[test]
+fn moves_are_kept_while_an_entry_needs_them_and_no_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = create(folder.path(), Limits { memory_entries: 1, ..SMALL });
+    let moves = || names(folder.path()).into_iter().filter(|name| name.starts_with("moves-")).collect::<Vec<_>>();
+    let (mut last, count) = (Vec::new(), 40_u64);
+    for turn in 0..count {
+        let file = index.register(&format!("{turn}")).unwrap();
+        fill(&mut index, file, turn * 10..turn * 10 + 10);
+        move_on(&mut index, file, turn as u32 * 10 + 10, &format!("{turn} anew"));
+        index.seal(b"").unwrap();
+        assert!((1..=17).contains(&moves().len()), "{:?}", moves());
+        assert_ne!(moves(), last);
+        last = moves();
+    }
+    let expected: Vec<_> = (0..count * 10).map(|key| (key as u32).checked_sub(1)).collect();
+    assert_eq!(rows(&index, 0..count * 10), expected);
+    let before = index.figures().memory_bytes;
+    drop(index);
+    let mut index = open(folder.path(), Limits { memory_entries: 1, ..SMALL });
+    assert_eq!(rows(&index, 0..count * 10), expected);
+    assert_eq!(index.figures().memory_bytes, before, "the same is held");
+    // Runs that merge take the new places on.
+    let file = index.register("more").unwrap();
+    for at in 0..100 {
+        fill(&mut index, file, 1_000 + at * 10..1_010 + at * 10);
+        while index.maintain(1_000, |_| true).unwrap() == Progress::More {}
+    }
+    for _ in 0..2 {
+        index.seal(b"").unwrap();
+    }
+    assert_eq!(moves(), Vec::<String>::new());
+    assert_eq!(rows(&index, 0..count * 10), expected);
+}
+
+#[test]
+fn rows_that_do_not_add_up_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = create(folder.path(), SMALL);
+    let (old, new) = (index.register("a").unwrap(), index.register("b").unwrap());
+    let error = index.move_rows(vec![(old, LeftOut::new(10, [3]))], &[(new, 10)]).unwrap_err();
+    assert_eq!(error.code(), "R0001");
+    index.drop_file(new);
+    let error = index.move_rows(vec![(old, LeftOut::new(10, [3]))], &[(new, 9)]).unwrap_err();
+    assert_eq!(error.code(), "R0001");
+    assert_eq!(index.file_name(old), Some("a"), "it is as it was");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lakehead_keyindex::{DAMAGED, KeyHash, KeyIndex, Limits, OTHER_FORMAT, Opened, Place, Reason};
+use lakehead_keyindex::{DAMAGED, KeyHash, KeyIndex, LeftOut, Limits, OTHER_FORMAT, Opened, Place, Reason};
 
 use crate::dice::{Dice, hash};
 use crate::{SMALL, create, lookup, names};
@@ -13,15 +13,17 @@ const KEYS: u64 = 330;
 /// So that a run is a block or two: every byte is damaged once.
 const TINY: Limits = Limits { memory_entries: 100, ..SMALL };
 
-/// Two runs and a tail, sealed.
+/// Two runs, a tail, and a file that was written anew, sealed.
 fn sealed(folder: &Path) -> Vec<Option<Place>> {
     let mut index = create(folder, TINY);
     let file = index.register("a.parquet").unwrap();
     for keys in [0..200, 200..300, 300..KEYS] {
         index.insert(keys.map(|key| (hash(key), Place { file, row: key as u32 })).collect()).unwrap();
     }
+    let anew = index.register("b.parquet").unwrap();
+    index.move_rows(vec![(file, LeftOut::new(KEYS as u32, [7, 70]))], &[(anew, KEYS as u32 - 2)]).unwrap();
     index.seal(b"version 9").unwrap();
-    assert_eq!(names(folder), ["manifest.keys", "run-0.keys", "run-1.keys", "tail-2.keys"]);
+    assert_eq!(names(folder), ["manifest.keys", "moves-2.keys", "run-0.keys", "run-1.keys", "tail-3.keys"]);
     lookup(&index, &hashes(), |_| true)
 }
 
@@ -116,7 +118,7 @@ fn no_flipped_byte_of_a_filter_matters_where_it_is_not_read() {
         std::iter::once(bytes)
     };
     let [right, at_open, at_lookup] = damage_each(flip, Limits { bloom_bytes: 0, ..TINY });
-    assert_eq!([right, at_open, at_lookup], [2, 2, 0]);
+    assert_eq!([right, at_open, at_lookup], [2, 3, 0]);
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn zeros_noise_and_another_file_make_no_wrong_answer() {
 
 #[test]
 fn a_missing_or_a_stranger_run_is_found_at_open() {
-    for name in ["run-0.keys", "run-1.keys", "tail-2.keys"] {
+    for name in ["run-0.keys", "run-1.keys", "moves-2.keys", "tail-3.keys"] {
         let folder = tempfile::tempdir().unwrap();
         let expected = sealed(folder.path());
         fs::remove_file(folder.path().join(name)).unwrap();
@@ -171,6 +173,18 @@ fn a_missing_or_a_stranger_run_is_found_at_open() {
     index.insert((0..200).map(|key| (hash(key + 9_000), Place { file, row: 1 })).collect()).unwrap();
     fs::copy(other.path().join("run-0.keys"), folder.path().join("run-0.keys")).unwrap();
     assert_eq!(fate(folder.path(), SMALL, &expected, "another life"), Fate::FoundAtOpen);
+    // And moves of the same number, that leave other rows out.
+    let folder = tempfile::tempdir().unwrap();
+    let expected = sealed(folder.path());
+    let mut index = create(other.path(), TINY);
+    let (file, anew) = (index.register("b.parquet").unwrap(), index.register("c.parquet").unwrap());
+    for keys in [0..200, 200..300, 300..KEYS] {
+        index.insert(keys.map(|key| (hash(key), Place { file, row: key as u32 })).collect()).unwrap();
+    }
+    index.move_rows(vec![(file, LeftOut::new(KEYS as u32, [8, 71]))], &[(anew, KEYS as u32 - 2)]).unwrap();
+    index.seal(b"version 9").unwrap();
+    fs::copy(other.path().join("moves-2.keys"), folder.path().join("moves-2.keys")).unwrap();
+    assert_eq!(fate(folder.path(), SMALL, &expected, "other moves"), Fate::FoundAtOpen);
 }
 
 #[test]

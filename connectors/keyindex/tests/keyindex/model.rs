@@ -3,13 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use lakehead_keyindex::{FileId, KeyHash, KeyIndex, Limits, Place, Progress};
+use lakehead_keyindex::{FileId, KeyHash, KeyIndex, LeftOut, Limits, Place, Progress};
 
 use crate::dice::{Dice, hash};
 use crate::{SMALL, create, lookup, open};
 
 /// Keys are few, so that most have several entries.
 const KEYS: u64 = 1_500;
+/// A file has as many rows, most of which are of no key.
+const ROWS: u32 = 4_000;
 
 /// What the index must say.
 #[derive(Clone, Default)]
@@ -18,6 +20,8 @@ struct Model {
     places: HashMap<KeyHash, Vec<Place>>,
     names: HashMap<String, FileId>,
     dead: HashSet<Place>,
+    /// How many rows a file has that others were written into; the rest have `ROWS`.
+    rows: HashMap<FileId, u32>,
 }
 
 impl Model {
@@ -63,7 +67,7 @@ impl Bench<'_> {
             75..88 => self.seal(at),
             88..92 => self.crash(),
             92..94 => self.rebuild(),
-            94..98 => self.move_rows(),
+            94..99 => self.move_rows(),
             _ => {}
         }
         if at.is_multiple_of(10) {
@@ -152,39 +156,48 @@ impl Bench<'_> {
         self.index.insert_built(builders.into()).unwrap();
     }
 
-    /// The rows of a file move into another one, which is built beside the index while rounds go on.
+    /// The rows of some files are written anew into others, without some that are dead, in the order that they have.
     fn move_rows(&mut self) {
-        let Some((old, name)) = self.index.files().map(|(id, name)| (id, name.to_owned())).next() else { return };
-        let mut builder = self.index.builder_within(2_000);
-        let new = builder.reserve().unwrap();
-        let mut moved: Vec<(KeyHash, Place)> = Vec::new();
-        let hashes: HashSet<_> = (0..KEYS).map(self.spread).collect();
-        for hash in hashes {
-            if self.model.expected(hash).is_some_and(|place| place.file == old) {
-                let place = Place { file: new, row: moved.len() as u32 };
-                builder.push(hash, place).unwrap();
-                moved.push((hash, place));
-            }
+        let files: Vec<_> = self.index.files().map(|(id, name)| (id, name.to_owned())).collect();
+        let first = self.dice.below(files.len().max(1) as u64) as usize;
+        let old: Vec<_> = files.into_iter().skip(first).take(1 + self.dice.below(3) as usize).collect();
+        let (mut kept, mut left_out) = (Vec::new(), Vec::new());
+        for (file, _) in &old {
+            let (dead, rows) = (self.some_dead(*file), self.model.rows.get(file).copied().unwrap_or(ROWS));
+            kept.extend((0..rows).filter(|row| !dead.contains(row)).map(|row| Place { file: *file, row }));
+            left_out.push((*file, LeftOut::new(rows, dead)));
         }
-        let built = builder.finish().unwrap();
-        if self.dice.below(2) == 0 {
-            self.insert();
+        let (rows, first_rows) = (kept.len() as u32, self.dice.below(kept.len() as u64 + 1) as u32);
+        let new = [self.moved_file(first_rows), self.moved_file(rows - first_rows)];
+        // Each place by its rank among those that are kept, which is what the index must find without being told.
+        let to = |at| match at {
+            at if at < first_rows => Place { file: new[0].0, row: at },
+            at => Place { file: new[1].0, row: at - first_rows },
+        };
+        let to: HashMap<Place, Place> = kept.into_iter().zip((0..).map(to)).collect();
+        let dead: Vec<_> = self.model.dead.iter().filter_map(|place| to.get(place)).copied().collect();
+        self.model.dead.extend(dead);
+        for place in self.model.places.values_mut().flatten() {
+            *place = to.get(place).copied().unwrap_or(*place);
         }
-        for (hash, place) in &moved {
-            // A key has one live row: the one that moved, or one that came meanwhile.
-            let newest = self.model.expected(*hash);
-            let went = newest.is_none_or(|newest| newest.file != old);
-            let others = self.model.places[hash].iter().copied().filter(|place| !went || Some(*place) != newest);
-            self.model.dead.extend(others.collect::<Vec<_>>());
-            self.model.places.entry(*hash).or_default().push(*place);
-            self.model.dead.extend(went.then_some(*place));
-        }
+        self.model.names.retain(|_, file| old.iter().all(|(id, _)| id != file));
+        self.index.move_rows(left_out, &new).unwrap();
+    }
+
+    fn moved_file(&mut self, rows: u32) -> (FileId, u32) {
         self.next_name += 1;
-        let new_name = format!("moved-{}.parquet", self.next_name);
-        assert!(self.index.adopt(built, &[(new, new_name.clone())]).unwrap());
-        self.model.names.insert(new_name, new);
-        self.index.drop_file(old);
-        self.model.names.remove(&name);
+        let name = format!("moved-{}.parquet", self.next_name);
+        let file = self.index.register(&name).unwrap();
+        self.model.names.insert(name, file);
+        self.model.rows.insert(file, rows);
+        (file, rows)
+    }
+
+    /// Returns most of the dead rows of a file.
+    fn some_dead(&mut self, file: FileId) -> HashSet<u32> {
+        let mut dead: Vec<_> = self.model.dead.iter().filter(|place| place.file == file).map(|p| p.row).collect();
+        dead.sort_unstable();
+        dead.into_iter().filter(|_| self.dice.below(4) > 0).collect()
     }
 
     fn check(&mut self) {
@@ -233,20 +246,4 @@ fn hashes_that_are_not_uniform_are_slower_and_not_wrong() {
     check(SMALL, KeyHash::from, 21);
     check(SMALL, |key| KeyHash::from(key) << 64, 22);
     check(SMALL, |key| KeyHash::MAX - KeyHash::from(key % 7), 23);
-}
-
-#[test]
-fn what_was_built_for_an_index_that_was_cleared_is_not_taken_over() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut index = create(folder.path(), SMALL);
-    let mut builder = index.builder();
-    let file = builder.reserve().unwrap();
-    (0..1_000).for_each(|row| builder.push(hash(row.into()), Place { file, row }).unwrap());
-    let built = builder.finish().unwrap();
-    index.clear().unwrap();
-    assert_eq!(index.register("a").unwrap(), file, "numbers begin anew");
-    assert!(!index.adopt(built, &[(file, "b".into())]).unwrap());
-    assert_eq!(lookup(&index, &[hash(1)], |_| true), [None]);
-    let left = std::fs::read_dir(folder.path()).unwrap().count();
-    assert_eq!(left, 0, "nothing is left behind");
 }
