@@ -4,6 +4,7 @@ use lakehead_lakefile::WrittenFile;
 use serde_json::{Map, Value, json};
 
 use crate::live::LiveFile;
+use crate::stats::Stats;
 use crate::vectors::Descriptor;
 
 /// Percent-encodes a file's name for the log (RFC 2396).
@@ -115,16 +116,13 @@ pub(crate) fn with_vector(mut action: Value, vector: &Descriptor) -> Value {
 /// Returns the action that names the rows of a live file that are gone; it stands beside a [`remove`] of the file as it
 /// was. Its statistics still bound the rows that stay, no longer closely; `rows` counts those that are gone too.
 pub(crate) fn add_with_vector(file: &LiveFile, vector: &Descriptor, rows: u64) -> Value {
-    let mut stats = file.stats.clone().unwrap_or_else(|| json!({}));
-    stats["numRecords"] = rows.into();
-    stats["tightBounds"] = false.into();
     let mut action = json!({
         "path": file.path,
         "partitionValues": partition_json(&file.partition),
         "size": file.size,
         "modificationTime": file.modified,
         "dataChange": true,
-        "stats": stats.to_string(),
+        "stats": Stats::loosened(file.stats.as_ref(), rows),
         "deletionVector": vector,
     });
     if !file.tags.is_empty() {

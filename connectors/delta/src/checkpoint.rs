@@ -4,7 +4,10 @@
 //! since have overtaken, or whose time to be kept is over. It so costs what it holds and no replay of a table, and no more
 //! memory than the entries since (Delta protocol, "Checkpoints" and "Action Reconciliation").
 
+use std::collections::HashMap;
+
 use arrow::array::{Array, RecordBatch};
+use bytes::Bytes;
 use deltalake::logstore::LogStoreRef;
 use futures::{StreamExt, TryStreamExt};
 use lakehead_core::{Error, Result, Settings, failpoint};
@@ -62,6 +65,8 @@ pub(crate) struct Checkpoint {
     pub(crate) version: u64,
     /// Files that were taken out before this time are forgotten, milliseconds since the epoch.
     pub(crate) since: i64,
+    /// Entries that need not be read, by version.
+    pub(crate) known: HashMap<u64, Bytes>,
 }
 
 impl Checkpoint {
@@ -120,8 +125,11 @@ impl Checkpoint {
     /// Reads the entries behind the checkpoint `base`; `None` where one of them is gone.
     async fn entries(&self, base: Option<u64>) -> Result<Option<Newest>> {
         let read = |version| {
-            let log = &self.log;
+            let (log, known) = (&self.log, self.known.get(&version).cloned());
             async move {
+                if known.is_some() {
+                    return Ok(known);
+                }
                 log.read_commit_entry(version)
                     .await
                     .map_err(|error| Error::external("R0209", "the table's log could not be read").caused_by(error))

@@ -17,6 +17,7 @@ mod sink;
 mod source;
 mod spill;
 mod stage;
+mod stats;
 mod upkeep;
 mod vectors;
 mod versions;

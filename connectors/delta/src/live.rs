@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::actions::uri;
 use crate::schema::parse_schema_string;
+use crate::stats::Stats;
 use crate::vectors::Descriptor;
 
 /// A live file of the table.
@@ -25,7 +26,7 @@ pub(crate) struct LiveFile {
     pub(crate) size: i64,
     pub(crate) partition: Vec<(String, Option<String>)>,
     pub(crate) run: Option<String>,
-    pub(crate) stats: Option<Value>,
+    pub(crate) stats: Option<Stats>,
     /// Milliseconds since the epoch.
     pub(crate) modified: i64,
     pub(crate) tags: BTreeMap<String, Option<String>>,
@@ -47,7 +48,7 @@ impl LiveFile {
             size: add.size,
             partition,
             run: tags.get("lakehead.run").cloned().flatten(),
-            stats: add.stats.and_then(|stats| serde_json::from_str(&stats).ok()),
+            stats: add.stats.and_then(|stats| Stats::read(&stats)),
             modified: add.modification_time,
             tags,
             vector: vector.map_err(unreadable)?,
@@ -76,7 +77,7 @@ impl LiveFile {
 
     /// Returns the rows of the file, those that are gone included, where its statistics say.
     pub(crate) fn rows(&self) -> Option<u64> {
-        self.stats.as_ref()?.get("numRecords")?.as_u64()
+        self.stats.as_ref()?.rows()
     }
 }
 

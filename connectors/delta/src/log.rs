@@ -3,7 +3,7 @@
 //! Commits never go through the library's transaction: its rebase does not know our `seq`, and a rebase of a rewrite
 //! over a foreign OPTIMIZE doubles rows. Why, and what was tried: docs/decisions/0003-own-delta-commit.md.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +66,32 @@ pub(crate) struct TableLog {
     loaded: Duration,
     /// Bytes of the entries that were written.
     pub(crate) written: u64,
+    recent: Recent,
+}
+
+/// The newest entries that this process wrote or read, so that a checkpoint need not read them again.
+#[derive(Default)]
+struct Recent {
+    entries: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+}
+
+/// Bytes of entries that are held: a few hundred of small rounds.
+const RECENT_BYTES_MAX: usize = 1 << 20;
+
+impl Recent {
+    fn push(&mut self, version: u64, entry: Bytes) {
+        if self.entries.back().is_some_and(|(last, _)| last + 1 != version) {
+            *self = Self::default();
+        }
+        self.bytes += entry.len();
+        self.entries.push_back((version, entry));
+        while self.bytes > RECENT_BYTES_MAX
+            && let Some((_, oldest)) = self.entries.pop_front()
+        {
+            self.bytes -= oldest.len();
+        }
+    }
 }
 
 impl TableLog {
@@ -84,6 +110,7 @@ impl TableLog {
             restored: false,
             loaded: Duration::ZERO,
             written: 0,
+            recent: Recent::default(),
         }
     }
 
@@ -117,6 +144,7 @@ impl TableLog {
                 Some(body) => {
                     self.restored |= takes_back(&body);
                     live.apply(next, &body).map_err(|e| e.with("table", self.location.url()))?;
+                    self.recent.push(next, body);
                 }
                 None => return Ok(live),
             }
@@ -142,6 +170,7 @@ impl TableLog {
     /// Reads the table whole, from its newest checkpoint on.
     async fn load(&mut self) -> Result<Option<LiveTable>> {
         self.loaded = self.clock.monotonic();
+        self.recent = Recent::default();
         self.table = DeltaTable::new(Arc::clone(&self.store));
         if !self.is_there().await? {
             return Ok(None);
@@ -283,10 +312,10 @@ impl TableLog {
                 Err(_) => Err(TransactionError::VersionAlreadyExists(version)),
             };
             if answer.is_ok() {
-                return self.put_is_ours(version, &body);
+                return self.put_is_ours(version, body);
             }
             match self.store.read_commit_entry(version).await.map_err(|e| self.failed(e))? {
-                Some(found) if found == body => return self.put_is_ours(version, &body),
+                Some(found) if found == body => return self.put_is_ours(version, body),
                 Some(_) => return Ok(Put::Lost),
                 None => {}
             }
@@ -299,12 +328,13 @@ impl TableLog {
     }
 
     /// What we wrote need not be read.
-    fn put_is_ours(&mut self, version: u64, body: &[u8]) -> Result<Put> {
+    fn put_is_ours(&mut self, version: u64, body: Bytes) -> Result<Put> {
         self.written += body.len() as u64;
         match &mut self.live {
-            Some(live) if live.version + 1 == version => live.apply(version, body)?,
+            Some(live) if live.version + 1 == version => live.apply(version, &body)?,
             _ => self.live = None,
         }
+        self.recent.push(version, body);
         Ok(Put::Ours)
     }
 
@@ -342,6 +372,7 @@ impl TableLog {
             log: Arc::clone(&self.store),
             version: live.version,
             since: self.clock.now().div_euclid(1000).saturating_sub(kept),
+            known: self.recent.entries.iter().cloned().collect(),
         })
     }
 

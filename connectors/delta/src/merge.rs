@@ -19,6 +19,7 @@ use lakehead_lakefile::{
 use crate::live::LiveFile;
 use crate::net::{FROM, text_column};
 use crate::schema::to_lake;
+use crate::stats::Stats;
 use crate::vectors::{self, Vector, live_rows};
 
 /// What rewriting the live files came to.
@@ -73,7 +74,8 @@ impl KeyBounds {
     /// Returns whether a file's statistics leave room for one of the keys; a file without them may hold any.
     pub(crate) fn may_be_in(&self, file: &LiveFile, column: &str) -> bool {
         let Self::Within(range) = self else { return true };
-        let bound = |side: &str| file.stats.as_ref()?.get(side)?.get(column)?.as_i64();
+        let stats = file.stats.as_ref().map(Stats::value).unwrap_or_default();
+        let bound = |side: &str| stats[side][column].as_i64();
         match (bound("minValues"), bound("maxValues")) {
             (Some(min), Some(max)) => min <= range.max && max >= range.min,
             _ => true,

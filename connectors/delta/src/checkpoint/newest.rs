@@ -36,9 +36,10 @@ impl Newest {
             let action: Value = serde_json::from_slice(line).map_err(|error| {
                 Error::incident("R0218", "an entry of the table's log cannot be read").caused_by(error)
             })?;
-            let Some((kind, body)) = action.as_object().and_then(|action| action.iter().next()) else { continue };
-            let (kind, body) = (kind.clone(), body.clone());
-            self.take_action(&kind, body);
+            let Value::Object(action) = action else { continue };
+            if let Some((kind, body)) = action.into_iter().next() {
+                self.take_action(&kind, body);
+            }
         }
         Ok(())
     }

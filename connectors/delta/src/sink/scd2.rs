@@ -25,6 +25,7 @@ use crate::merge::add_partition_columns;
 use crate::net::refuse_null_keys;
 use crate::schema::to_lake;
 use crate::stage::{DataWriters, Staged, only_read};
+use crate::stats::Stats;
 use crate::versions::{Round, Rules};
 
 /// What the statistics of a file may fall short of a time, in microseconds: other writers cut to milliseconds.
@@ -247,7 +248,7 @@ fn stored_columns(key: &[String], partition: &PartitionValues) -> Vec<String> {
 
 /// Returns whether a file may hold a version that ended behind `time`, by its statistics.
 fn may_end_behind(file: &LiveFile, time: Micros) -> bool {
-    let Some(stats) = &file.stats else { return true };
+    let Some(stats) = file.stats.as_ref().map(Stats::value) else { return true };
     if stats["nullCount"][VALID_TO].as_u64().is_some_and(|nulls| Some(nulls) == file.rows()) {
         return false;
     }

@@ -9,7 +9,7 @@ use crate::actions::{add, kept_rows, remove, with_vector};
 use crate::live::LiveFile;
 use crate::log::Put;
 use crate::stage::{DataWriters, Staged, StagedFile};
-use crate::upkeep::choose::{bytes, choose};
+use crate::upkeep::choose::{bytes, choose, is_soon_merged_again};
 use crate::upkeep::merge::{Merge, Merged};
 use crate::upkeep::sweep::{self, Sweep};
 use crate::vectors::{self, Descriptor, Vector};
@@ -133,22 +133,23 @@ impl DeltaSink {
         }
         let (version, schema) = (live.version, std::sync::Arc::clone(&live.schema));
         self.upkeep.vectors.retain(|name, _| live.files.contains_key(name));
+        let (table_bytes, partitioned) = (live.totals.bytes, !live.partition_by.is_empty());
         let (time, file_bytes) = (self.spec.clock.now(), self.upkeep.policy.file_bytes);
         let is_readable = |file: &LiveFile| !self.is_archived(file, time);
         let files: Vec<LiveFile> =
             choose(live, file_bytes, &self.upkeep.vectors, is_readable).into_iter().cloned().collect();
-        if files.is_empty() || !self.upkeep.spend(files.iter().map(bytes).sum(), now) {
+        let merged: u64 = files.iter().map(bytes).sum();
+        if files.is_empty() || !self.upkeep.spend(merged, now) {
             self.upkeep.rest(version, now);
             return false;
         }
-        let writers = DataWriters::new(
-            &self.location,
-            &schema,
-            &self.spec.partition_by,
-            self.format(),
-            Some(self.upkeep.policy.file_bytes),
-            &self.own(),
-        );
+        // A file of a partition may be its last.
+        let format = match is_soon_merged_again(merged, table_bytes, file_bytes) && !partitioned {
+            true => self.format().for_a_while(),
+            false => self.format(),
+        };
+        let writers =
+            DataWriters::new(&self.location, &schema, &self.spec.partition_by, format, Some(file_bytes), &self.own());
         let merge = Merge { location: self.location.clone(), schema, files, writers };
         self.upkeep.merging.spawn(merge.run());
         true

@@ -95,6 +95,12 @@ pub(crate) fn choose<'a>(
     worn.max_by(|a, b| (share(a), &a.name).cmp(&(share(b), &b.name))).into_iter().collect()
 }
 
+/// Returns whether what is merged now is small beside the table and beside a full file, so that it is soon merged again.
+pub(crate) fn is_soon_merged_again(merged: u64, table_bytes: u64, file_bytes: u64) -> bool {
+    let tiers_ahead = |whole: u64, share: u64| merged.saturating_mul(share) <= whole;
+    tiers_ahead(table_bytes, FAN_IN as u64) && tiers_ahead(file_bytes, 2 * FAN_IN as u64)
+}
+
 /// Returns the bytes of a file.
 pub(crate) fn bytes(file: &LiveFile) -> u64 {
     u64::try_from(file.size).unwrap_or(0)
@@ -109,6 +115,7 @@ mod tests {
 
     use super::*;
     use crate::live::Totals;
+    use crate::stats::Stats;
 
     fn file(name: &str, size: i64, gone: u64) -> LiveFile {
         let vector = json!({ "storageType": "u", "pathOrInlineDv": "x", "sizeInBytes": 10, "cardinality": gone });
@@ -118,7 +125,7 @@ mod tests {
             size,
             partition: Vec::new(),
             run: None,
-            stats: Some(json!({ "numRecords": 300 })),
+            stats: Stats::read(r#"{"numRecords":300}"#),
             modified: 0,
             tags: BTreeMap::new(),
             vector: (gone > 0).then(|| serde_json::from_value(vector).unwrap()),
@@ -152,6 +159,14 @@ mod tests {
     fn tiers_grow_by_the_fan_in() {
         let sizes = [0, TIER_BYTES - 1, TIER_BYTES, 8 * TIER_BYTES - 1, 8 * TIER_BYTES, 64 * TIER_BYTES];
         assert_eq!(sizes.map(tier), [0, 0, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn small_files_of_a_large_table_are_merged_again() {
+        let soon = |merged, table| is_soon_merged_again(merged, table, 128 << 20);
+        assert!(soon(8 << 20, 64 << 20) && !soon(9 << 20, 1 << 30), "beside a full file");
+        assert!(soon(1 << 20, 8 << 20) && !soon((1 << 20) + 1, 8 << 20), "beside the table");
+        assert!(!is_soon_merged_again(1 << 20, 1 << 30, 8 << 20), "files of the author's size");
     }
 
     #[test]
