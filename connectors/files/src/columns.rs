@@ -249,15 +249,18 @@ impl Columns {
         }
     }
 
-    /// Adds the values of a column in new lines, as far as they are values of its type; returns how many.
-    pub(crate) fn extend_lines(&mut self, place: usize, column: &Column, cells: &Cells<'_>) -> usize {
-        self.list.get_mut(place).map_or(0, |filling| filling.extend_lines(column, cells))
+    /// Adds the values of a column in new lines, as far as they are plain; returns how many. Notes those lines whose value is none of
+    /// its type.
+    pub(crate) fn extend_lines(&mut self, place: usize, column: &Column, cells: &Cells<'_>, odd: &mut [bool]) -> usize {
+        self.list.get_mut(place).map_or(0, |filling| filling.extend_lines(column, cells, odd))
     }
 
-    /// Ends new lines, of which all columns have got their values; what they have got of later ones is taken back.
-    pub(crate) fn end_lines(&mut self, lines: usize) {
-        self.rows += lines;
-        self.drop_row();
+    /// Ends new lines, of which all columns have got their values: those that are `odd` are taken out again, and what the columns
+    /// have got of later ones.
+    pub(crate) fn end_lines(&mut self, odd: &[bool]) {
+        let rows = self.rows + odd.len();
+        self.list.iter_mut().for_each(|column| column.truncate(rows));
+        self.end_rows(odd);
     }
 
     /// Adds NULL to a column in so many new rows.
@@ -377,8 +380,8 @@ impl Filling {
         }
     }
 
-    /// Adds values of JSON, as far as they are values of the type; returns how many.
-    fn extend_lines(&mut self, column: &Column, cells: &Cells<'_>) -> usize {
+    /// Adds values of JSON, as far as they are plain, NULL where one is none of the type; returns how many.
+    fn extend_lines(&mut self, column: &Column, cells: &Cells<'_>, odd: &mut [bool]) -> usize {
         let (mut row, rows) = (0, cells.rows());
         // A text that is kept as JSON keeps its quotes.
         let is_plain = !(column.json && cells.form == Form::Text);
@@ -390,7 +393,8 @@ impl Filling {
                 return rows;
             }
             let Some(found) = of_cell(column, cells.written(row), cells.form) else { return row };
-            self.push(found);
+            odd[row] |= found.is_none();
+            self.push(found.unwrap_or(Cell::Null));
             row += 1;
         }
     }

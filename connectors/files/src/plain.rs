@@ -133,12 +133,11 @@ pub(crate) fn whole(written: &str) -> Option<Plain<'_>> {
     (space(bytes, end) == bytes.len() && memchr::memchr(b'\n', bytes).is_none()).then_some(found)
 }
 
-/// Returns the value of a column that is written so, and nothing else; `None` where it is none of the type.
-pub(crate) fn of_cell<'a>(column: &Column, written: &'a str, form: Form<'_>) -> Option<Cell<'a>> {
-    if form == Form::Text {
-        return from_plain(column, Plain::Text(written));
-    }
-    from_plain(column, whole(written)?)
+/// Returns the value of a column that is written so, and nothing else; the inner `None` where it is none of the type. `None` where
+/// another reader is to look at it.
+pub(crate) fn of_cell<'a>(column: &Column, written: &'a str, form: Form<'_>) -> Option<Option<Cell<'a>>> {
+    let found = if form == Form::Text { Plain::Text(written) } else { whole(written)? };
+    Some(from_plain(column, found))
 }
 
 /// Returns the value of a column, as [`from_json`] does; `None` where it is none of the type.
