@@ -71,7 +71,7 @@ fn number_end(bytes: &[u8], at: usize) -> Option<usize> {
 /// The names of the objects around a place, those of the innermost last.
 #[derive(Default)]
 struct Names {
-    places: [(usize, usize); NAMES_MAX],
+    places: [(u32, u32); NAMES_MAX],
     count: usize,
 }
 
@@ -113,10 +113,12 @@ fn name(bytes: &[u8], at: usize, first: usize, names: &mut Names) -> Option<usiz
     }
     let end = expect_quote(bytes, string_end(bytes, at + 1))?;
     let found = &bytes[at..end];
-    if names.places[first..names.count].iter().any(|(from, to)| bytes[*from..*to] == *found) {
+    let is_same =
+        |(from, to): &(u32, u32)| (to - from) as usize == found.len() && bytes[*from as usize..*to as usize] == *found;
+    if names.places[first..names.count].iter().any(is_same) {
         return None;
     }
-    *names.places.get_mut(names.count)? = (at, end);
+    *names.places.get_mut(names.count)? = (u32::try_from(at).ok()?, u32::try_from(end).ok()?);
     names.count += 1;
     (bytes.get(end) == Some(&b':')).then_some(end + 1)
 }
