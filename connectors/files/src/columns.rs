@@ -74,6 +74,22 @@ impl Lists {
         self.ends.push_marked(end, is_there);
     }
 
+    /// Adds lists of texts, as far as these are written plainly, from the row `from` on; returns the row of the first that is not.
+    fn extend_texts(&mut self, cells: &Cells<'_>, from: usize) -> usize {
+        let Filling::Text(texts) = &mut *self.items else { return from };
+        let mut row = from;
+        for (begin, end) in cells.places(from) {
+            let Some(count) = plain_texts(cells.bytes(), begin, end, texts) else {
+                texts.truncate(self.count);
+                break;
+            };
+            self.count += count;
+            self.ends.push(i32::try_from(self.count).unwrap_or(i32::MAX));
+            row += 1;
+        }
+        row
+    }
+
     /// Returns how many items there are in the first lists.
     fn items_of(&self, lists: usize) -> usize {
         lists
@@ -112,6 +128,29 @@ impl Lists {
         let ends: Vec<i32> = std::iter::once(0).chain(ends).collect();
         let offsets = OffsetBuffer::new(ScalarBuffer::from(ends));
         Ok(Arc::new(ListArray::try_new(self.item, offsets, self.items.finish()?, nulls)?))
+    }
+}
+
+/// Adds the texts of a list, all the bytes between two places, that has no spaces and nothing but texts without escapes; returns how many.
+/// `None` where it is written in another way; some may be there then.
+fn plain_texts(bytes: &[u8], begin: usize, end: usize, texts: &mut Texts) -> Option<usize> {
+    if bytes.get(begin..end)? == b"[]" {
+        return Some(0);
+    }
+    let (mut at, mut count, mut before) = (begin, 0, b'[');
+    loop {
+        if bytes.get(at) != Some(&before) || bytes.get(at + 1) != Some(&b'"') {
+            return None;
+        }
+        let behind = scan::string_end(bytes, at + 2);
+        if bytes.get(behind) != Some(&b'"') || behind >= end {
+            return None;
+        }
+        texts.push_part(bytes, at + 2, behind);
+        (at, count, before) = (behind + 1, count + 1, b',');
+        if at + 1 == end && bytes.get(at) == Some(&b']') {
+            return Some(count);
+        }
     }
 }
 
@@ -249,15 +288,18 @@ impl Columns {
         }
     }
 
-    /// Adds the values of a column in new lines, as far as they are values of its type; returns how many.
-    pub(crate) fn extend_lines(&mut self, place: usize, column: &Column, cells: &Cells<'_>) -> usize {
-        self.list.get_mut(place).map_or(0, |filling| filling.extend_lines(column, cells))
+    /// Adds the values of a column in new lines, as far as they are plain; returns how many. Notes those lines whose value is none of
+    /// its type.
+    pub(crate) fn extend_lines(&mut self, place: usize, column: &Column, cells: &Cells<'_>, odd: &mut [bool]) -> usize {
+        self.list.get_mut(place).map_or(0, |filling| filling.extend_lines(column, cells, odd))
     }
 
-    /// Ends new lines, of which all columns have got their values; what they have got of later ones is taken back.
-    pub(crate) fn end_lines(&mut self, lines: usize) {
-        self.rows += lines;
-        self.drop_row();
+    /// Ends new lines, of which all columns have got their values: those that are `odd` are taken out again, and what the columns
+    /// have got of later ones.
+    pub(crate) fn end_lines(&mut self, odd: &[bool]) {
+        let rows = self.rows + odd.len();
+        self.list.iter_mut().for_each(|column| column.truncate(rows));
+        self.end_rows(odd);
     }
 
     /// Adds NULL to a column in so many new rows.
@@ -377,8 +419,8 @@ impl Filling {
         }
     }
 
-    /// Adds values of JSON, as far as they are values of the type; returns how many.
-    fn extend_lines(&mut self, column: &Column, cells: &Cells<'_>) -> usize {
+    /// Adds values of JSON, as far as they are plain, NULL where one is none of the type; returns how many.
+    fn extend_lines(&mut self, column: &Column, cells: &Cells<'_>, odd: &mut [bool]) -> usize {
         let (mut row, rows) = (0, cells.rows());
         // A text that is kept as JSON keeps its quotes.
         let is_plain = !(column.json && cells.form == Form::Text);
@@ -390,7 +432,8 @@ impl Filling {
                 return rows;
             }
             let Some(found) = of_cell(column, cells.written(row), cells.form) else { return row };
-            self.push(found);
+            odd[row] |= found.is_none();
+            self.push(found.unwrap_or(Cell::Null));
             row += 1;
         }
     }
@@ -417,6 +460,7 @@ impl Filling {
                 values.extend(cells, from, |b, at, to| timestamp(b, at).filter(|(_, end)| *end == to).map(|(at, _)| at))
             }
             Self::Text(texts) if !is_bare => texts.extend(cells, from),
+            Self::List(lists) if is_bare => lists.extend_texts(cells, from),
             _ => from,
         }
     }

@@ -71,7 +71,7 @@ fn number_end(bytes: &[u8], at: usize) -> Option<usize> {
 /// The names of the objects around a place, those of the innermost last.
 #[derive(Default)]
 struct Names {
-    places: [(usize, usize); NAMES_MAX],
+    places: [(u32, u32); NAMES_MAX],
     count: usize,
 }
 
@@ -113,10 +113,12 @@ fn name(bytes: &[u8], at: usize, first: usize, names: &mut Names) -> Option<usiz
     }
     let end = expect_quote(bytes, string_end(bytes, at + 1))?;
     let found = &bytes[at..end];
-    if names.places[first..names.count].iter().any(|(from, to)| bytes[*from..*to] == *found) {
+    let is_same =
+        |(from, to): &(u32, u32)| (to - from) as usize == found.len() && bytes[*from as usize..*to as usize] == *found;
+    if names.places[first..names.count].iter().any(is_same) {
         return None;
     }
-    *names.places.get_mut(names.count)? = (at, end);
+    *names.places.get_mut(names.count)? = (u32::try_from(at).ok()?, u32::try_from(end).ok()?);
     names.count += 1;
     (bytes.get(end) == Some(&b':')).then_some(end + 1)
 }
@@ -133,12 +135,11 @@ pub(crate) fn whole(written: &str) -> Option<Plain<'_>> {
     (space(bytes, end) == bytes.len() && memchr::memchr(b'\n', bytes).is_none()).then_some(found)
 }
 
-/// Returns the value of a column that is written so, and nothing else; `None` where it is none of the type.
-pub(crate) fn of_cell<'a>(column: &Column, written: &'a str, form: Form<'_>) -> Option<Cell<'a>> {
-    if form == Form::Text {
-        return from_plain(column, Plain::Text(written));
-    }
-    from_plain(column, whole(written)?)
+/// Returns the value of a column that is written so, and nothing else; the inner `None` where it is none of the type. `None` where
+/// another reader is to look at it.
+pub(crate) fn of_cell<'a>(column: &Column, written: &'a str, form: Form<'_>) -> Option<Option<Cell<'a>>> {
+    let found = if form == Form::Text { Plain::Text(written) } else { whole(written)? };
+    Some(from_plain(column, found))
 }
 
 /// Returns the value of a column, as [`from_json`] does; `None` where it is none of the type.

@@ -10,13 +10,16 @@ use crate::grid::{Grid, Limit, end_of_cell};
 use crate::rows::Column;
 use crate::scan::string_end;
 
+/// Cells more than the header has that a row is told with by prepared names: a delimiter too many is the usual mistake.
+const EXTRA_KEYS: usize = 4;
+
 /// The form of a file's rows.
 #[derive(Debug)]
 pub(crate) struct Records {
     grid: Grid,
     /// The text that means NULL.
     null: String,
-    /// The names of the cells, and each as JSON with its colon, where no two are the same.
+    /// The names of the cells, and each as JSON with its colon, where no two are the same; some for more cells behind them.
     names: Vec<String>,
     keys: Option<Vec<String>>,
     keys_bytes: usize,
@@ -30,8 +33,10 @@ impl Records {
     /// Takes the names of a file's cells, and the cell of each column.
     pub(crate) fn new(delimiter: u8, null: String, names: Vec<String>, cells: Vec<Option<usize>>) -> Self {
         let distinct: HashSet<&String> = names.iter().collect();
-        let key = |name: &String| format!("{}:", Value::from(name.as_str()));
-        let keys: Option<Vec<String>> = (distinct.len() == names.len()).then(|| names.iter().map(key).collect());
+        let key = |name: &str| format!("{}:", Value::from(name));
+        let extra: Vec<String> = (0..EXTRA_KEYS).map(|n| extra_name(names.len() + n)).collect();
+        let is_distinct = distinct.len() == names.len() && !extra.iter().any(|name| distinct.contains(name));
+        let keys: Option<Vec<String>> = is_distinct.then(|| names.iter().chain(&extra).map(|name| key(name)).collect());
         let keys_bytes = keys.iter().flatten().map(String::len).sum();
         Self { grid: Grid::new(delimiter, names.len()), null, keys, keys_bytes, names, cells, odd: Vec::new() }
     }
@@ -67,7 +72,7 @@ impl Records {
             raw.push('}');
             return raw;
         }
-        let name = |n: usize| self.names.get(n).cloned().unwrap_or_else(|| format!("_{}", n + 1));
+        let name = |n: usize| self.names.get(n).cloned().unwrap_or_else(|| extra_name(n));
         let members = cells.iter().enumerate().map(|(n, text)| (name(n), Value::from(text.as_ref())));
         Value::Object(Map::from_iter(members)).to_string()
     }
@@ -103,6 +108,11 @@ impl Records {
     }
 }
 
+/// Returns the name of a cell that the header has none for.
+fn extra_name(cell: usize) -> String {
+    format!("_{}", cell + 1)
+}
+
 /// Rows that were read.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -115,7 +125,7 @@ pub(crate) struct Found {
 }
 
 /// Writes a text as JSON.
-fn push_json_text(raw: &mut String, text: &str) {
+pub(crate) fn push_json_text(raw: &mut String, text: &str) {
     if string_end(text.as_bytes(), 0) < text.len() {
         raw.push_str(&Value::from(text).to_string());
         return;

@@ -5,7 +5,7 @@ use crate::grid::Limit;
 use crate::marks::{self, WINDOW_BYTES};
 use crate::members::Members;
 use crate::rows::Column;
-use crate::shape::Shape;
+use crate::shape::{Run, Shape};
 
 /// Lines of one shape behind one another that are worth the look for them.
 const RUN_LINES_MIN: usize = 4;
@@ -28,7 +28,7 @@ pub(crate) struct Lines {
     /// Lines to be read by themselves, now and after the next look in vain.
     pause: usize,
     next_pause: usize,
-    /// Lines to be read together at most: twice as many as the last time, for where one does not fit, the columns before the one
+    /// Lines to be read together at most: twice as many as the last time, for where one is not plain, the columns before the one
     /// it is told by were read for all in vain.
     run_lines_max: usize,
 }
@@ -54,8 +54,8 @@ impl Lines {
         self.marks.clear();
     }
 
-    /// Reads lines from `at` on into new rows of `filling`, whose columns are `columns`, as many as are of one shape; returns how
-    /// many, and where they end. `None` where the next line is to be read by itself.
+    /// Reads lines from `at` on into new rows of `filling`, whose columns are `columns`, as many as are of one shape. `None` where
+    /// the next line is to be read by itself.
     pub(crate) fn read_run(
         &mut self,
         text: &str,
@@ -63,15 +63,15 @@ impl Lines {
         limit: Limit,
         columns: &[&Column],
         filling: &mut Columns,
-    ) -> Option<(usize, usize)> {
+    ) -> Option<Run> {
         self.missed = false;
         if self.pause > 0 {
             self.pause -= 1;
             return None;
         }
         let run = self.find_run(text, at, limit, columns, filling);
-        match run {
-            Some((lines, _)) if lines >= RUN_LINES_MIN => self.next_pause = 0,
+        match &run {
+            Some(run) if run.lines >= RUN_LINES_MIN => self.next_pause = 0,
             Some(_) => {}
             None => {
                 self.missed = true;
@@ -89,7 +89,7 @@ impl Lines {
         limit: Limit,
         columns: &[&Column],
         filling: &mut Columns,
-    ) -> Option<(usize, usize)> {
+    ) -> Option<Run> {
         let shape = self.shape.as_ref()?;
         let bounds = (limit.rows.min(self.run_lines_max), at.saturating_add(limit.bytes));
         self.next += self.marks[self.next..].iter().take_while(|mark| (**mark as usize) < at).count();
@@ -98,10 +98,11 @@ impl Lines {
             marks::look(marks::Member, text.as_bytes(), at, self.looked, &mut self.marks);
             self.next = 0;
         }
-        let (lines, end) = shape.read(text, at, &self.marks[self.next..], bounds, columns, filling);
-        self.next += lines * shape.marks();
-        self.run_lines_max = (2 * lines).clamp(RUN_LINES_FIRST, WINDOW_BYTES);
-        (lines > 0).then_some((lines, end))
+        let run = shape.read(text, at, &self.marks[self.next..], bounds, columns, filling);
+        self.next += run.lines * shape.marks();
+        let most = if run.is_cut { run.lines } else { self.run_lines_max };
+        self.run_lines_max = (2 * most).clamp(RUN_LINES_FIRST, WINDOW_BYTES);
+        (run.lines > 0).then_some(run)
     }
 
     /// Reads a line by itself into a new row, as [`Members::read`] does.

@@ -38,6 +38,19 @@ struct Member {
     column: Option<usize>,
 }
 
+/// Lines that were read together.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// How many, those that do not fit among them.
+    pub(crate) lines: usize,
+    /// Where they end.
+    pub(crate) end: usize,
+    /// Those that do not fit: which of the lines, and from where to where they go.
+    pub(crate) misfits: Vec<(usize, usize, usize)>,
+    /// Whether more lines have the shape, and some value of the next one is not plain.
+    pub(crate) is_cut: bool,
+}
+
 /// Where the value of a member is.
 struct Found {
     begin: usize,
@@ -79,7 +92,7 @@ impl Shape {
     }
 
     /// Reads lines of this shape into `filling`, whose columns are `columns`: those from `at` on, whose marks these are, at most
-    /// `most`, that begin before `limit`, as far as all their values fit. Returns how many, and where they end.
+    /// `most`, that begin before `limit`, as far as all their values are plain; a line with one that does not fit is left out.
     pub(crate) fn read(
         &self,
         text: &str,
@@ -88,8 +101,9 @@ impl Shape {
         (most, limit): (usize, usize),
         columns: &[&Column],
         filling: &mut Columns,
-    ) -> (usize, usize) {
-        let mut lines = self.lines(text.as_bytes(), at, marks, (most, limit));
+    ) -> Run {
+        let shaped = self.lines(text.as_bytes(), at, marks, (most, limit));
+        let (mut lines, mut odd) = (shaped, vec![false; shaped]);
         for (n, member) in self.values.iter().enumerate() {
             if lines == 0 {
                 break;
@@ -104,13 +118,17 @@ impl Shape {
                 form: member.form,
             };
             lines = match member.column {
-                Some(place) => filling.extend_lines(place, columns[place], &cells),
+                Some(place) => filling.extend_lines(place, columns[place], &cells, &mut odd),
                 None => sound(&cells),
             };
         }
         self.absent.iter().for_each(|place| filling.extend_null(*place, lines));
-        filling.end_lines(lines);
-        (lines, lines.checked_sub(1).map_or(at, |last| marks[last * self.marks + self.marks - 1] as usize + 1))
+        odd.truncate(lines);
+        filling.end_lines(&odd);
+        let end = |line: usize| marks[line * self.marks + self.marks - 1] as usize;
+        let begin = |line: usize| line.checked_sub(1).map_or(at, |before| end(before) + 1);
+        let misfits = (0..lines).filter(|line| odd[*line]).map(|line| (line, begin(line), end(line))).collect();
+        Run { lines, end: begin(lines), misfits, is_cut: lines < shaped }
     }
 
     /// Returns how many lines have this shape, as far as it shows between their values.

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use arrow::array::ArrayRef;
 use lakehead_core::{BatchBudget, Result, column_type_name};
-use serde_json::{Map, Value};
+use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use crate::blocks::Cut;
 use crate::cell::{Cell, from_json, from_text};
@@ -13,7 +14,7 @@ use crate::feed::Feed;
 use crate::grid::{Limit, row_start};
 use crate::json::Values;
 use crate::members::misfit;
-use crate::records::{Records, cells};
+use crate::records::{Records, cells, push_json_text};
 use crate::rows::{Column, Layout};
 use crate::runs::Lines;
 
@@ -234,12 +235,16 @@ impl Batch {
             return false;
         }
         let limit = self.limit(budget);
-        let Some((count, end)) = lines.read_run(&text.text, text.at, limit, data, &mut self.columns) else {
+        let Some(run) = lines.read_run(&text.text, text.at, limit, data, &mut self.columns) else {
             return false;
         };
-        self.read += count;
-        self.bytes += end - text.at;
-        text.pass_lines(count, end);
+        for (line, begin, end) in run.misfits {
+            let number = text.lines + line as u64 + 1;
+            self.take(json_line(text.text[begin..end].trim(), data, number));
+        }
+        self.read += run.lines;
+        self.bytes += run.end - text.at;
+        text.pass_lines(run.lines, run.end);
         true
     }
 
@@ -348,19 +353,26 @@ fn json_line(text: &str, data: &[&Column], line: u64) -> Row {
     if let Some(column) = misfit(text, data) {
         return Row::Misfit { raw: text.to_owned(), reason: misfit_reason(column), line };
     }
-    match serde_json::from_str::<Value>(text) {
+    // What is no JSON at all is found out without a value being made of it.
+    let is_broken = serde_json::from_str::<IgnoredAny>(text).is_err();
+    match serde_json::from_str::<Value>(if is_broken { "" } else { text }) {
         Ok(value) => json_row(&value, data, line, || text.to_owned()),
-        Err(_) => {
-            let raw = Value::Object(Map::from_iter([("_line".to_owned(), Value::String(text.to_owned()))]));
-            Row::Misfit { raw: raw.to_string(), reason: "the line is not JSON".into(), line }
-        }
+        Err(_) => Row::Misfit { raw: line_as_json(text), reason: "the line is not JSON".into(), line },
     }
+}
+
+/// Returns a line that is no object as one.
+fn line_as_json(text: &str) -> String {
+    let mut raw = String::with_capacity(text.len() + text.len() / 4 + 16);
+    raw.push_str("{\"_line\":");
+    push_json_text(&mut raw, text);
+    raw.push('}');
+    raw
 }
 
 fn json_row(value: &Value, data: &[&Column], line: u64, raw: impl Fn() -> String) -> Row {
     let Value::Object(object) = value else {
-        let raw = Value::Object(Map::from_iter([("_line".to_owned(), Value::String(raw()))])).to_string();
-        return Row::Misfit { raw, reason: "the row is no JSON object".into(), line };
+        return Row::Misfit { raw: line_as_json(&raw()), reason: "the row is no JSON object".into(), line };
     };
     let mut values = Vec::with_capacity(data.len());
     for column in data {

@@ -18,27 +18,31 @@ fn fitting(first: usize, odd: &[bool]) -> impl Iterator<Item = Range<usize>> + '
     })
 }
 
-/// Which values are none: nothing is noted before the first of them.
+/// Which values are none: nothing is noted before the first of them, nor once there are none any more.
 #[derive(Default)]
-struct Missing(Option<BooleanBufferBuilder>);
+struct Missing {
+    valid: Option<BooleanBufferBuilder>,
+    count: usize,
+}
 
 impl Missing {
     #[inline]
     fn present(&mut self) {
-        if let Some(valid) = &mut self.0 {
+        if let Some(valid) = &mut self.valid {
             valid.append(true);
         }
     }
 
     fn present_all(&mut self, count: usize) {
-        if let Some(valid) = &mut self.0 {
+        if let Some(valid) = &mut self.valid {
             valid.append_n(count, true);
         }
     }
 
     /// Notes a value that is none, behind `before` others.
     fn absent(&mut self, before: usize) {
-        let valid = self.0.get_or_insert_with(|| {
+        self.count += 1;
+        let valid = self.valid.get_or_insert_with(|| {
             let mut valid = BooleanBufferBuilder::new(before + 1);
             valid.append_n(before, true);
             valid
@@ -47,25 +51,37 @@ impl Missing {
     }
 
     fn truncate(&mut self, rows: usize) {
-        if let Some(valid) = &mut self.0 {
-            valid.truncate(rows);
+        let Some(valid) = &mut self.valid else { return };
+        self.count -= (rows..valid.len()).filter(|row| !valid.get_bit(*row)).count();
+        valid.truncate(rows);
+        self.forget_none();
+    }
+
+    fn forget_none(&mut self) {
+        if self.count == 0 {
+            self.valid = None;
         }
     }
 
     /// Takes out the rows from `first` on that are `odd`.
     fn drop_odd(&mut self, first: usize, odd: &[bool]) {
-        let Some(valid) = &mut self.0 else { return };
-        let mut kept = first;
-        for (row, _) in (first..).zip(odd).filter(|(_, odd)| !**odd) {
-            let value = valid.get_bit(row);
-            valid.set_bit(kept, value);
-            kept += 1;
+        let Some(valid) = &mut self.valid else { return };
+        // Mostly none but these are none.
+        self.count -= (first..).zip(odd).filter(|(row, odd)| **odd && !valid.get_bit(*row)).count();
+        if self.count > 0 {
+            let mut kept = first;
+            for (row, _) in (first..).zip(odd).filter(|(_, odd)| !**odd) {
+                let value = valid.get_bit(row);
+                valid.set_bit(kept, value);
+                kept += 1;
+            }
+            valid.truncate(kept);
         }
-        valid.truncate(kept);
+        self.forget_none();
     }
 
     fn finish(self) -> Option<NullBuffer> {
-        self.0.map(|mut valid| NullBuffer::new(valid.finish())).filter(|nulls| nulls.null_count() > 0)
+        self.valid.map(|mut valid| NullBuffer::new(valid.finish())).filter(|nulls| nulls.null_count() > 0)
     }
 }
 
@@ -156,7 +172,9 @@ impl<T: Copy + Default> Values<T> {
         let mut kept = first;
         for rows in fitting(first, odd) {
             let count = rows.len();
-            self.list.copy_within(rows, kept);
+            if rows.start > kept {
+                self.list.copy_within(rows, kept);
+            }
             kept += count;
         }
         self.list.truncate(kept);
@@ -246,12 +264,13 @@ impl Texts {
         let (mut kept, mut length) = (first, place(self.ends[first]));
         for rows in fitting(first, odd) {
             let bytes = place(self.ends[rows.start])..place(self.ends[rows.end]);
-            let by = self.ends[rows.start] - self.ends[kept];
-            for row in rows {
-                self.ends[kept + 1] = self.ends[row + 1] - by;
-                kept += 1;
+            let (by, count) = (self.ends[rows.start] - self.ends[kept], rows.len());
+            if rows.start > kept {
+                self.ends.copy_within(rows.start + 1..rows.end + 1, kept + 1);
+                self.ends[kept + 1..=kept + count].iter_mut().for_each(|end| *end -= by);
+                self.bytes.copy_within(bytes.clone(), length);
             }
-            self.bytes.copy_within(bytes.clone(), length);
+            kept += count;
             length += bytes.len();
         }
         self.missing.drop_odd(first, odd);

@@ -534,16 +534,20 @@ impl<'a> Run<'a> {
     }
 
     fn set_aside(&mut self, rejected: Vec<Rejected>) -> Result<()> {
-        if rejected.is_empty() {
-            return Ok(());
-        }
-        self.begin();
-        self.summary.rows_rejected += rejected.len() as u64;
-        self.tell(Event::Rejected { rows: rejected.len() as u64 });
+        self.note_rejected(rejected.len());
         if self.flow.plan().dead_letter.is_some() {
-            self.rejected.extend(rejected);
+            rejected.iter().for_each(|letter| self.rejected.push(letter));
         }
         Ok(())
+    }
+
+    /// Counts rows that are set aside.
+    fn note_rejected(&mut self, rows: usize) {
+        if rows > 0 {
+            self.begin();
+            self.summary.rows_rejected += rows as u64;
+            self.tell(Event::Rejected { rows: rows as u64 });
+        }
     }
 
     /// Looks after the tables, between two rounds.

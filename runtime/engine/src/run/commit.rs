@@ -11,7 +11,6 @@ use super::Run;
 use super::held::Held;
 use crate::chain::Progress;
 use crate::event::Event;
-use crate::reject::to_batch;
 
 impl Run<'_> {
     /// Ends the open round. `last` writes the position down even where no row came; `whole` evaluates what was
@@ -69,12 +68,7 @@ impl Run<'_> {
     }
 
     async fn stage_dead_letters(&mut self) -> Result<()> {
-        let rejected = self.rejected.take();
-        if rejected.is_empty() {
-            return Ok(());
-        }
-        let name = self.flow.plan().name.clone();
-        let rows = to_batch(&rejected, &name, self.engine.clock.now())?;
+        let Some(rows) = self.rejected.take(&self.flow.plan().name, self.engine.clock.now())? else { return Ok(()) };
         let part = self.sinks.iter_mut().find(|part| part.node.is_none());
         let part = part.ok_or_else(|| Error::bug("the dead letters' sink was not built"))?;
         part.sink.stage(rows).await

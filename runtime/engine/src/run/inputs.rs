@@ -5,7 +5,7 @@ use lakehead_plan::{NodeKind, OnMisfit, Plan};
 
 use super::{Run, SourcePart, Summary, sink_plans};
 use crate::event::Event;
-use crate::reject::Rejected;
+use crate::reject::{MISFIT, Rejected};
 
 impl Run<'_> {
     /// The run is complete, and perhaps died before its sources heard of it: what becomes of its inputs is theirs.
@@ -64,8 +64,13 @@ impl Run<'_> {
                 // What does not fit has no key that could be read.
                 let deletes = sink_plans(self.flow.plan()).any(|sink| sink.deletes_rejected);
                 let more = if deletes { "; its key is not known: no row is deleted" } else { "" };
-                let letter = |(raw, reason, origin)| misfit(&node, raw, format!("{reason}{more}"), Some(origin));
-                self.set_aside(rows.into_iter().map(letter).collect())
+                self.note_rejected(rows.len());
+                if self.flow.plan().dead_letter.is_some() {
+                    for (raw, reason, origin) in &rows {
+                        self.rejected.push_misfit(&node, raw, [reason, more], origin);
+                    }
+                }
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -75,7 +80,7 @@ impl Run<'_> {
 fn misfit(node: &str, raw: String, reason: String, source: Option<String>) -> Rejected {
     Rejected {
         node: node.to_owned(),
-        reason: "misfit",
+        reason: MISFIT,
         expectation: None,
         error: Some(reason),
         source,
