@@ -1,7 +1,9 @@
 //! Batches to finished lake files: where a table lies, how a Parquet or ORC file is written and read back, its statistics,
 //! and the records beside the tables. Shared by every lake sink.
 
+mod body;
 mod carry;
+mod chunk;
 mod durable;
 mod encoding;
 mod gather;

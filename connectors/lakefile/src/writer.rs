@@ -6,13 +6,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use lakehead_core::{Error, Result, Settings};
 use object_store::buffered::BufWriter;
-use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
+use crate::body::ParquetBody;
 use crate::encoding::{incompressible, without_dictionary};
 use crate::orc::OrcBody;
 use crate::{FileStatistics, Location, parquet_error};
@@ -170,7 +170,7 @@ pub struct FileWriter {
 enum Body {
     /// Before the first rows: they say how the columns are encoded.
     Begun(Box<(BufWriter, WriterPropertiesBuilder)>),
-    Parquet(Box<AsyncArrowWriter<BufWriter>>),
+    Parquet(Box<ParquetBody>),
     Orc(Box<OrcBody>),
     /// Between two of the others.
     None,
@@ -240,7 +240,7 @@ impl FileWriter {
                 for column in without {
                     properties = properties.set_column_dictionary_enabled(column, false);
                 }
-                let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(&self.schema), Some(properties.build()));
+                let writer = ParquetBody::begin(buffer, Arc::clone(&self.schema), properties.build());
                 Body::Parquet(Box::new(writer.map_err(|error| parquet_error(error, &self.location.place(&self.name)))?))
             }
             body => body,
@@ -256,7 +256,7 @@ impl FileWriter {
     /// Returns about how many bytes the file has so far, encoded.
     pub fn bytes(&self) -> u64 {
         match &self.body {
-            Body::Parquet(writer) => (writer.bytes_written() + writer.in_progress_size()) as u64,
+            Body::Parquet(writer) => writer.bytes() as u64,
             Body::Orc(writer) => writer.bytes(),
             Body::Begun(_) | Body::None => 0,
         }
@@ -265,7 +265,7 @@ impl FileWriter {
     /// Returns about how many bytes of memory the unfinished row group or stripe takes.
     pub fn memory(&self) -> usize {
         match &self.body {
-            Body::Parquet(writer) => writer.memory_size(),
+            Body::Parquet(writer) => writer.memory(),
             Body::Orc(writer) => writer.memory(),
             Body::Begun(_) | Body::None => 0,
         }
@@ -286,10 +286,10 @@ impl FileWriter {
     pub async fn finish(mut self) -> Result<WrittenFile> {
         self.choose_encodings(&RecordBatch::new_empty(Arc::clone(&self.schema)))?;
         let (written, statistics) = match self.body {
-            Body::Parquet(mut writer) => {
-                let metadata =
+            Body::Parquet(writer) => {
+                let (metadata, written) =
                     writer.finish().await.map_err(|error| parquet_error(error, &self.location.place(&self.name)))?;
-                (writer.bytes_written() as u64, FileStatistics::of(&metadata, &self.schema))
+                (written, FileStatistics::of(&metadata, &self.schema))
             }
             Body::Orc(writer) => writer.finish().await?,
             Body::Begun(_) | Body::None => return Err(Error::bug("a file is closed that was not begun")),
