@@ -26,7 +26,6 @@ pub(crate) struct ParquetBody {
     factory: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
     group: Option<Group>,
-    packer: Packer,
 }
 
 /// The row group under way.
@@ -84,7 +83,7 @@ impl ParquetBody {
     pub(crate) fn begin(object: BufWriter, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
         let writer = ArrowWriter::try_new(Pieces::default(), schema.clone(), Some(properties))?;
         let (file, factory) = writer.into_serialized_writer()?;
-        Ok(Self { object, file, factory, schema, group: None, packer: Packer::new() })
+        Ok(Self { object, file, factory, schema, group: None })
     }
 
     /// Adds rows.
@@ -127,9 +126,10 @@ impl ParquetBody {
             Some(group) => group,
             none => none.insert(Group { columns: columns(&self.file, &self.factory, &self.schema)?, rows: 0 }),
         };
-        for ((column, field), array) in group.columns.iter_mut().zip(self.schema.fields()).zip(rows.columns()) {
-            column.write(field, array, &mut self.packer)?;
-        }
+        let columns = group.columns.iter_mut().zip(self.schema.fields()).zip(rows.columns());
+        Packer::of_thread(|packer| {
+            columns.into_iter().try_for_each(|((column, field), array)| column.write(field, array, packer))
+        })?;
         group.rows += rows.num_rows();
         Ok(())
     }
@@ -150,9 +150,7 @@ impl ParquetBody {
         let bytes: usize = group.columns.iter().map(Column::bytes).sum();
         self.file.inner_mut().last.reserve(bytes.min(PIECE_BYTES));
         let mut writer = self.file.next_row_group()?;
-        for column in group.columns {
-            column.close(&mut writer, &mut self.packer)?;
-        }
+        Packer::of_thread(|packer| group.columns.into_iter().try_for_each(|column| column.close(&mut writer, packer)))?;
         writer.close()?;
         self.hand_on().await
     }

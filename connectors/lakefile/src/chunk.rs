@@ -3,6 +3,8 @@
 //! The `parquet` crate does this for columns of any kind, value by value. Most columns are plain: no lists, numbers or texts. Those are
 //! written here, many values at a time, into the same pages that the crate would write. Whatever else there is stays the crate's.
 
+use std::cell::RefCell;
+
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, StringArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
@@ -82,7 +84,7 @@ impl Kind {
     }
 }
 
-/// Packs pages, all of a file's with the same memory.
+/// Packs pages, all of a thread's with the same memory: many files may be open at once, and a page is packed in one go.
 pub(crate) struct Packer {
     zstd: Option<(i32, zstd::bulk::Compressor<'static>)>,
     packed: Vec<u8>,
@@ -91,8 +93,16 @@ pub(crate) struct Packer {
 }
 
 impl Packer {
-    pub(crate) fn new() -> Self {
+    const fn new() -> Self {
         Self { zstd: None, packed: Vec::new(), laid: Vec::new() }
+    }
+
+    /// Has something done with that of this thread.
+    pub(crate) fn of_thread<T>(work: impl FnOnce(&mut Self) -> T) -> T {
+        thread_local! {
+            static PACKER: RefCell<Packer> = const { RefCell::new(Packer::new()) };
+        }
+        PACKER.with_borrow_mut(work)
     }
 
     /// Returns the bytes of the chunk that was ended last.
