@@ -213,22 +213,30 @@ fn columns(
     schema: &SchemaRef,
 ) -> Result<Vec<Column>> {
     let (descriptors, properties) = (file.schema_descr(), file.properties());
-    let mut writers =
-        factory.create_column_writers(file.flushed_row_groups().len())?.into_iter().enumerate().peekable();
+    let mut leaves = (0..descriptors.num_columns()).peekable();
     let mut columns = Vec::with_capacity(schema.fields().len());
+    // The crate begins the writers of all columns at once, and each of them with memory of its own to pack with.
+    let mut others: Option<Vec<Option<ArrowColumnWriter>>> = None;
     for (place, field) in schema.fields().iter().enumerate() {
-        let mut leaves = Vec::new();
-        while let Some((leaf, writer)) = writers.next_if(|(leaf, _)| descriptors.get_column_root_idx(*leaf) == place) {
-            leaves.push((leaf, writer));
+        let mut own = Vec::new();
+        while let Some(leaf) = leaves.next_if(|leaf| descriptors.get_column_root_idx(*leaf) == place) {
+            own.push(leaf);
         }
-        let plain = match &leaves[..] {
-            [(leaf, _)] => ChunkWriter::of(field.data_type(), &descriptors.column(*leaf), properties),
+        let plain = match &own[..] {
+            [leaf] => ChunkWriter::of(field.data_type(), &descriptors.column(*leaf), properties),
             _ => None,
         };
-        columns.push(match plain {
-            Some(writer) => Column::Plain(Box::new(writer)),
-            None => Column::Other(leaves.into_iter().map(|(_, writer)| writer).collect()),
-        });
+        if let Some(writer) = plain {
+            columns.push(Column::Plain(Box::new(writer)));
+            continue;
+        }
+        let others = match &mut others {
+            Some(others) => others,
+            none => none.insert(
+                factory.create_column_writers(file.flushed_row_groups().len())?.into_iter().map(Some).collect(),
+            ),
+        };
+        columns.push(Column::Other(own.into_iter().filter_map(|leaf| others.get_mut(leaf)?.take()).collect()));
     }
     Ok(columns)
 }

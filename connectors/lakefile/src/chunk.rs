@@ -36,6 +36,9 @@ const PAGE_ROWS: usize = 20_000;
 const PAGE_BYTES: usize = 1 << 20;
 /// Bytes before the values of a page, for its levels, where they are few: those of rows that all have a value.
 const LEVEL_BYTES: usize = 16;
+/// Bytes of a chunk that is left unpacked, whatever its file is packed with: to pack and unpack it takes a writer and its readers more
+/// than so few bytes are worth (a reader of zstd begins with memory of its own for each column).
+const UNPACKED_BYTES: usize = 1 << 10;
 /// Bytes of a dictionary; where there is more, values are written as they are from then on.
 const WORDS_BYTES: usize = 1 << 20;
 
@@ -87,6 +90,7 @@ impl Kind {
 /// Packs pages, all of a thread's with the same memory: many files may be open at once, and a page is packed in one go.
 pub(crate) struct Packer {
     zstd: Option<(i32, zstd::bulk::Compressor<'static>)>,
+    snappy: Option<Box<snap::raw::Encoder>>,
     packed: Vec<u8>,
     /// The chunk that was ended last.
     laid: Vec<u8>,
@@ -94,7 +98,7 @@ pub(crate) struct Packer {
 
 impl Packer {
     const fn new() -> Self {
-        Self { zstd: None, packed: Vec::new(), laid: Vec::new() }
+        Self { zstd: None, snappy: None, packed: Vec::new(), laid: Vec::new() }
     }
 
     /// Has something done with that of this thread.
@@ -111,8 +115,14 @@ impl Packer {
     }
 
     fn pack(&mut self, page: &[u8], compression: Compression) -> Result<Bytes> {
-        let Compression::ZSTD(level) = compression else { return Ok(Bytes::copy_from_slice(page)) };
-        let level = level.compression_level();
+        match compression {
+            Compression::ZSTD(level) => self.pack_zstd(page, level.compression_level()),
+            Compression::SNAPPY => self.pack_snappy(page),
+            _ => Ok(Bytes::copy_from_slice(page)),
+        }
+    }
+
+    fn pack_zstd(&mut self, page: &[u8], level: i32) -> Result<Bytes> {
         let zstd = match &mut self.zstd {
             Some((known, zstd)) if *known == level => zstd,
             other => &mut other.insert((level, zstd::bulk::Compressor::new(level)?)).1,
@@ -121,6 +131,17 @@ impl Packer {
         self.packed.reserve(zstd::zstd_safe::compress_bound(page.len()));
         zstd.compress_to_buffer(page, &mut self.packed)?;
         Ok(Bytes::copy_from_slice(&self.packed))
+    }
+
+    fn pack_snappy(&mut self, page: &[u8]) -> Result<Bytes> {
+        let most = snap::raw::max_compress_len(page.len());
+        if self.packed.len() < most {
+            self.packed.resize(most, 0);
+        }
+        let snappy = self.snappy.get_or_insert_with(|| Box::new(snap::raw::Encoder::new()));
+        let length =
+            snappy.compress(page, &mut self.packed).map_err(|error| ParquetError::External(Box::new(error)))?;
+        Ok(Bytes::copy_from_slice(&self.packed[..length]))
     }
 }
 
@@ -176,7 +197,7 @@ impl ChunkWriter {
         let compression = properties.compression(path);
         let is_plain = descriptor.max_rep_level() == 0
             && descriptor.max_def_level() <= 1
-            && matches!(compression, Compression::UNCOMPRESSED | Compression::ZSTD(_))
+            && matches!(compression, Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_))
             && properties.bloom_filter_properties(path).is_none()
             && properties.encoding(path).is_none()
             && properties.statistics_enabled(path) != EnabledStatistics::None

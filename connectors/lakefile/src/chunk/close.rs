@@ -1,7 +1,7 @@
 //! The pages of a column chunk that are packed, and what its head and the page index say of them.
 
 use bytes::Bytes;
-use parquet::basic::{BoundaryOrder, Encoding, SortOrder};
+use parquet::basic::{BoundaryOrder, Compression, Encoding, SortOrder};
 use parquet::column::page::{CompressedPage, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::{ParquetError, Result};
@@ -13,7 +13,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 
 use super::bounds::{Bounds, index_bytes, statistics, widen};
-use super::{ChunkWriter, Packer};
+use super::{ChunkWriter, Packer, UNPACKED_BYTES};
 
 /// Bytes that the head of a page takes at most, about.
 const HEAD_BYTES: usize = 64;
@@ -116,6 +116,10 @@ struct Places {
 impl ChunkWriter {
     /// Ends the chunk; the packer holds its bytes then. Returns what the file's head says of it.
     pub(crate) fn close(mut self, packer: &mut Packer) -> Result<ColumnCloseResult> {
+        let levels = if self.page.nulls > 0 { self.page.rows.div_ceil(8) } else { 0 };
+        if self.written.pages() == 0 && self.bytes() + levels <= UNPACKED_BYTES {
+            self.compression = Compression::UNCOMPRESSED;
+        }
         self.end_page(packer)?;
         self.end_words(packer)?;
         let encodings = self.written.encodings();
