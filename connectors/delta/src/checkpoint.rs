@@ -1,25 +1,33 @@
 //! Checkpoints: a table's log up to one version, in one file.
 //!
 //! A checkpoint is carried on from the one before it: its rows stay in the form of Arrow and only those go that entries
-//! since have overtaken, or whose time to be kept is over. It so costs what it holds and no replay of a table, and no more
-//! memory than the entries since (Delta protocol, "Checkpoints" and "Action Reconciliation").
+//! since have overtaken, or whose time to be kept is over; what is left of files that were taken out long ago is copied as it
+//! is. It so costs the files that a table has and no replay of it, and no more memory than the entries since (Delta protocol,
+//! "Checkpoints" and "Action Reconciliation").
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::Array;
 use bytes::Bytes;
 use deltalake::logstore::LogStoreRef;
 use futures::{StreamExt, TryStreamExt};
-use lakehead_core::{Error, Result, Settings, failpoint};
-use lakehead_lakefile::{FileFormat, FileWriter, Location, read_batches, storage_error};
+use lakehead_core::{Error, Result, failpoint};
+use lakehead_lakefile::{Location, RowGroups, storage_error};
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+mod file;
 mod form;
 mod newest;
 
+#[cfg(test)]
+mod carried;
+
+use file::File;
 use newest::Newest;
+
+pub(crate) use file::Written;
 
 /// Entries that are read at once.
 const ENTRIES_AT_ONCE: usize = 8;
@@ -27,8 +35,6 @@ const ENTRIES_AT_ONCE: usize = 8;
 const TEXT_AT_ONCE: usize = 1 << 20;
 /// Rows that are held at once, in the form of Arrow: a row of every kind of action takes some two kilobytes while it passes.
 const ROWS_AT_ONCE: usize = 4096;
-/// Rows of one row group.
-const GROUP_ROWS: u64 = 32 * 1024;
 
 /// What `_last_checkpoint` says.
 #[derive(Clone, Debug, Deserialize)]
@@ -87,39 +93,28 @@ impl Checkpoint {
             Some(hint) => Some(hint.version),
         };
         let Some(newest) = self.entries(base).await? else { return Ok(None) };
-        let schema = form::schema();
-        let format = FileFormat::from_settings(&Settings::default());
-        let mut writer = FileWriter::create(&self.into, &name(self.version), &schema, format)?;
-        let (mut files, mut grouped) = (0, 0);
-        let mut put = async |rows: &RecordBatch| -> Result<()> {
-            files += rows.column_by_name("add").map_or(0, |added| added.len() - added.null_count());
-            writer.write(rows).await?;
-            if writer.rows() - grouped < GROUP_ROWS {
-                return Ok(());
-            }
-            grouped = writer.rows();
-            writer.flush().await
-        };
+        let mut file = File::begin(&self.into, self.version)?;
         for text in newest.texts(TEXT_AT_ONCE) {
             for rows in form::decode(&text)? {
-                put(&rows).await?;
+                file.put(&rows).await?;
             }
         }
         if let Some(base) = base {
-            let mut batches = Box::pin(read_batches(&self.location, &name(base), None, ROWS_AT_ONCE).await?);
+            let base = RowGroups::open(&self.location, &name(base)).await?;
+            let kept = file.kept(&base, self.since, newest.may_bring_back());
+            let mut batches = base.read(kept.others, ROWS_AT_ONCE)?;
             while let Some(batch) = batches.try_next().await? {
                 if batch.column_by_name("sidecar").is_some_and(|column| column.null_count() < column.len()) {
                     return Ok(None);
                 }
                 for rows in form::conform(&newest.without_overtaken(&batch, self.since)?)? {
-                    put(&rows).await?;
+                    file.put(&rows).await?;
                 }
             }
+            file.copy(&base, &kept.tombstones).await?;
         }
-        let rows = writer.rows();
         failpoint::hit("delta.checkpoint").await?;
-        let written = writer.finish().await?;
-        Ok(Some(Written { rows, files, bytes: written.size }))
+        Ok(Some(file.finish().await?))
     }
 
     /// Reads the entries behind the checkpoint `base`; `None` where one of them is gone.
@@ -156,13 +151,6 @@ impl Checkpoint {
         let put = self.into.store().put(&path, PutPayload::from(hint.to_string())).await;
         put.map(drop).map_err(|error| storage_error(error, path.as_ref()))
     }
-}
-
-/// What a checkpoint's file holds.
-pub(crate) struct Written {
-    rows: u64,
-    files: usize,
-    bytes: u64,
 }
 
 /// Where the newest checkpoint is named.

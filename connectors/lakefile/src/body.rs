@@ -15,6 +15,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use tokio::io::AsyncWriteExt;
 
 use crate::chunk::{ChunkWriter, Packer};
+use crate::splice::{Window, append};
 
 /// Bytes of a piece on its way to the store.
 const PIECE_BYTES: usize = 1 << 20;
@@ -152,6 +153,13 @@ impl ParquetBody {
         let mut writer = self.file.next_row_group()?;
         Packer::of_thread(|packer| group.columns.into_iter().try_for_each(|column| column.close(&mut writer, packer)))?;
         writer.close()?;
+        self.hand_on().await
+    }
+
+    /// Ends the row group and puts one of another file behind it, as it is.
+    pub(crate) async fn copy(&mut self, from: &ParquetMetaData, group: usize, bytes: &Window) -> Result<()> {
+        self.flush().await?;
+        append(&mut self.file, from, group, bytes)?;
         self.hand_on().await
     }
 

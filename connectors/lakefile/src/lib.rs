@@ -7,6 +7,7 @@ mod chunk;
 mod durable;
 mod encoding;
 mod gather;
+mod groups;
 mod head;
 mod keys;
 mod location;
@@ -28,6 +29,7 @@ mod writer;
 
 pub use carry::{Carried, Carrier};
 pub use gather::read_gathered;
+pub use groups::RowGroups;
 pub use head::{FileHead, FileOrder, read_head};
 pub use keys::{KeyEncoder, KeySet};
 pub use location::Location;

@@ -114,8 +114,9 @@ fn fit(heads: &[ParquetMetaData]) -> bool {
     same && rows >= GROUP_ROWS_MIN.saturating_mul(i64::try_from(groups).unwrap_or(i64::MAX))
 }
 
-fn append(
-    writer: &mut SerializedFileWriter<Buffer>,
+/// Puts a row group of another file behind those that a file has.
+pub(crate) fn append<W: std::io::Write + Send>(
+    writer: &mut SerializedFileWriter<W>,
     head: &ParquetMetaData,
     number: usize,
     window: &Window,
@@ -138,13 +139,13 @@ fn append(
 }
 
 /// The bytes of one row group, at their places in the file.
-struct Window {
+pub(crate) struct Window {
     start: u64,
     bytes: Bytes,
 }
 
 impl Window {
-    async fn read(location: &Location, name: &str, group: &RowGroupMetaData) -> Result<Self> {
+    pub(crate) async fn read(location: &Location, name: &str, group: &RowGroupMetaData) -> Result<Self> {
         let ranges: Vec<(u64, u64)> = group.columns().iter().map(|column| column.byte_range()).collect();
         let start = ranges.iter().map(|(start, _)| *start).min().unwrap_or(0);
         let end = ranges.iter().map(|(start, length)| start + length).max().unwrap_or(0);

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use lakehead_core::{Error, Result, Settings};
 use object_store::buffered::BufWriter;
+use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::body::ParquetBody;
 use crate::encoding::{incompressible, without_dictionary};
+use crate::groups::RowGroups;
 use crate::orc::OrcBody;
 use crate::{FileStatistics, Location, parquet_error};
 
@@ -280,6 +282,29 @@ impl FileWriter {
             Body::Orc(writer) => writer.flush().await,
             Body::Begun(_) | Body::None => Ok(()),
         }
+    }
+
+    /// Returns whether the row groups of another file can be copied into this one: both are Parquet, and have the same columns in the
+    /// same form.
+    pub fn can_copy(&self, from: &RowGroups) -> bool {
+        let is_parquet = matches!(self.body, Body::Begun(_) | Body::Parquet(_));
+        // A file tells of all its pages where they are, or of none.
+        let found = from.head().offset_index().map(|_| from.head().file_metadata().schema_descr());
+        let own = ArrowSchemaConverter::new().convert(&self.schema).ok();
+        is_parquet && own.zip(found).is_some_and(|(own, found)| own.root_schema() == found.root_schema())
+    }
+
+    /// Copies a row group of another file, as it is, behind what was written, whose row group ends.
+    pub async fn copy(&mut self, from: &RowGroups, group: usize) -> Result<()> {
+        self.choose_encodings(&RecordBatch::new_empty(Arc::clone(&self.schema)))?;
+        let Body::Parquet(writer) = &mut self.body else {
+            return Err(Error::bug("a row group is copied into a file that cannot take it"));
+        };
+        let bytes = from.window(group).await?;
+        let copied = writer.copy(from.head(), group, &bytes).await;
+        copied.map_err(|error| parquet_error(error, &self.location.place(&self.name)))?;
+        self.rows += from.rows(group);
+        Ok(())
     }
 
     /// Closes the file and reads its size back: a store that says yes to half an object is not believed.

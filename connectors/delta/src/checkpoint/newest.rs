@@ -9,6 +9,9 @@ use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use lakehead_core::{Error, Result};
 use serde_json::Value;
 
+/// How the `engineInfo` of our entries begins.
+const WRITER: &str = "lakehead/";
+
 /// Properties of a table that ask for checkpoints of another form than ours.
 const OTHER_FORMS: [(&str, &str); 3] = [
     ("delta.checkpointPolicy", "v2"),
@@ -23,24 +26,29 @@ pub(super) struct Newest {
     /// By key: the action as a line, or none where nothing of it stays.
     lines: HashMap<String, Option<String>>,
     other_form: bool,
+    /// Whether somebody else wrote an entry of them.
+    foreign: bool,
 }
 
 impl Newest {
     pub(super) fn new(since: i64) -> Self {
-        Self { since, lines: HashMap::new(), other_form: false }
+        Self { since, lines: HashMap::new(), other_form: false, foreign: false }
     }
 
     /// Takes an entry over that is newer than all before it.
     pub(super) fn take(&mut self, entry: &[u8]) -> Result<()> {
+        let mut ours = false;
         for line in entry.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
             let action: Value = serde_json::from_slice(line).map_err(|error| {
                 Error::incident("R0218", "an entry of the table's log cannot be read").caused_by(error)
             })?;
             let Value::Object(action) = action else { continue };
             if let Some((kind, body)) = action.into_iter().next() {
+                ours |= kind == "commitInfo" && body["engineInfo"].as_str().is_some_and(|by| by.starts_with(WRITER));
                 self.take_action(&kind, body);
             }
         }
+        self.foreign |= !ours;
         Ok(())
     }
 
@@ -68,6 +76,12 @@ impl Newest {
             _ => {}
         }
         self.lines.insert(key, stays.then(|| format!("{{\"{kind}\":{body}}}")));
+    }
+
+    /// Returns whether files that were taken out may be in the table again: we give each file and each vector a name of its own, but
+    /// others restore older versions.
+    pub(super) fn may_bring_back(&self) -> bool {
+        self.foreign
     }
 
     /// Returns whether the table asks for checkpoints that are not ours to write.
