@@ -281,8 +281,7 @@ impl Origin {
         let (kind, reader): (_, Box<dyn Read + Send>) = match self.packing {
             Packing::None => ("", Box::new(packed)),
             Packing::Gzip => {
-                let packed = io::BufReader::with_capacity(1 << 16, packed);
-                let unpacked = flate2::bufread::MultiGzDecoder::new(packed);
+                let unpacked = Gzip::Packed(Some(io::BufReader::with_capacity(1 << 16, packed)));
                 ("gzip", Box::new(Bounded { inner: unpacked, left: bytes_max }))
             }
             Packing::Zstd => {
@@ -371,6 +370,26 @@ pub(crate) fn unreadable(path: &str) -> Error {
     Error::user("R0429", "the object cannot be read")
         .with("object", path)
         .help("names end with .parquet, .orc, .csv, .tsv, .json, .ndjson, the texts with .gz or .zst too")
+}
+
+/// A gzip archive. Its decoder reads the head as soon as it is made, which may mean waiting for a store: it is made by whoever reads.
+enum Gzip<R> {
+    Packed(Option<io::BufReader<R>>),
+    Begun(Box<flate2::bufread::MultiGzDecoder<io::BufReader<R>>>),
+}
+
+impl<R: Read> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Self::Packed(packed) = self
+            && let Some(packed) = packed.take()
+        {
+            *self = Self::Begun(Box::new(flate2::bufread::MultiGzDecoder::new(packed)));
+        }
+        match self {
+            Self::Begun(decoder) => decoder.read(buffer),
+            Self::Packed(_) => Ok(0),
+        }
+    }
 }
 
 /// The bytes of an object; as many as were listed.
@@ -481,6 +500,20 @@ mod tests {
                 Err(Fault::File(reason)) => return Err(reason),
                 Err(Fault::Store(error)) => panic!("{error}"),
             }
+        }
+    }
+
+    /// Whoever opens a file may not wait for a store as a reader does.
+    #[test]
+    fn nothing_of_an_archive_is_read_before_its_first_block() {
+        struct Untouched;
+        impl Read for Untouched {
+            fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+                panic!("it is read");
+            }
+        }
+        for packing in [Packing::None, Packing::Gzip, Packing::Zstd] {
+            assert!(origin(packing).unpacked(Untouched, 1).is_ok(), "{packing:?}");
         }
     }
 

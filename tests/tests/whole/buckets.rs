@@ -64,6 +64,15 @@ impl Bucket {
     pub(crate) fn put(&self, name: &str, body: &str) {
         self.curl(&["-X", "PUT", "-H", "Content-Type: text/csv"], &format!("lake/{name}"), Some(body));
     }
+
+    /// Puts a text packed by gzip.
+    pub(crate) fn put_packed(&self, name: &str, text: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("text");
+        std::fs::write(&file, text).unwrap();
+        assert!(Command::new("gzip").arg(&file).status().unwrap().success());
+        self.put(name, &format!("@{}.gz", file.display()));
+    }
 }
 
 const PIPELINE: &str = r#"

@@ -43,7 +43,7 @@ for row in duckdb.sql(f"select _reason, _source from read_parquet('{sys.argv[1]}
     print(*row)
 "#;
 
-fn python(script: &str, folder: &Path) -> Option<String> {
+pub(crate) fn python(script: &str, folder: &Path) -> Option<String> {
     let output = Command::new(std::env::var_os("LAKEHEAD_READERS")?).args(["-c", script]).arg(folder).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     Some(text(&output.stdout).trim().to_owned())
@@ -209,12 +209,12 @@ fn the_same_in_a_bucket() {
         text(&output.stdout)
     };
     let fill = ["backfill", "log_compactor", "--from", "2026-05-01T10:00:00Z", "--to", "2026-05-01T10:10:00Z"];
-    bucket.put("in/logs/2026/05/01/1000/a.json", "{\"id\":1}\n{\"id\":2}\n");
-    bucket.put("in/logs/2026/05/01/1004/b.json", "{\"id\":3}\n");
-    bucket.put("in/logs/2026/05/01/1005/c.json", "{\"id\":4}\n");
+    bucket.put_packed("in/logs/2026/05/01/1000/a.json.gz", "{\"id\":1}\n{\"id\":2}\n");
+    bucket.put_packed("in/logs/2026/05/01/1004/b.json.gz", "{\"id\":3}\n");
+    bucket.put_packed("in/logs/2026/05/01/1005/c.json.gz", "{\"id\":4}\n");
     let said = lakehead(&fill);
     assert!(said.contains("10:00:00Z  3 rows") && said.contains("10:05:00Z  1 rows"), "{said}");
-    bucket.put("in/logs/2026/05/01/1001/late.json", "{\"id\":5}\n");
+    bucket.put_packed("in/logs/2026/05/01/1001/late.json.gz", "{\"id\":5}\n");
     let said = lakehead(&fill);
     assert!(said.contains("1 to do, 1 already done") && said.contains("10:00:00Z  4 rows"), "{said}");
 }
