@@ -11,8 +11,9 @@ use crate::load::{Contents, Format};
 
 /// Fraction digits up to which numbers are taken for exact amounts.
 const SCALE_MAX: usize = 6;
-/// Digits of an inferred decimal.
+/// Digits of an inferred decimal, and of one that needs more: as a floating point number it would be rounded.
 const PRECISION: usize = 18;
+const PRECISION_MAX: usize = 38;
 
 /// What is known of one column.
 #[derive(Clone, Debug)]
@@ -164,7 +165,8 @@ impl Guess {
         let digits = text.trim_start_matches(['+', '-']);
         let (before, after) = digits.split_once('.').unwrap_or((digits, ""));
         // `007` is a name, not a number: its zeros mean something.
-        let plain = !(before.len() > 1 && before.starts_with('0')) && decimal(text, 38, 18).is_some();
+        let plain = !(before.len() > 1 && before.starts_with('0'))
+            && decimal(text, 38, u8::try_from(after.len().min(18)).unwrap_or(0)).is_some();
         self.whole &= plain && after.is_empty() && text.parse::<i64>().is_ok();
         self.exact &= plain && !text.contains(['e', 'E']);
         self.number &= !(before.len() > 1 && before.starts_with('0'))
@@ -183,6 +185,8 @@ impl Guess {
             DataType::Int64
         } else if self.exact && after <= SCALE_MAX && before + after <= PRECISION {
             DataType::Decimal128(18, i8::try_from(after).unwrap_or(0))
+        } else if self.exact && after <= SCALE_MAX && before + after <= PRECISION_MAX {
+            DataType::Decimal128(38, i8::try_from(after).unwrap_or(0))
         } else if self.number {
             DataType::Float64
         } else if self.date {
@@ -237,6 +241,11 @@ mod tests {
             Format::Lines,
             "{\"id\": 1, \"n\": \"7\"}\n{\"id\": 1.1234567, \"tags\": [1], \"n\": null}\nbroken\n",
             &[("id", "double"), ("n", "varchar"), ("tags", "varchar")],
+        );
+        check(
+            Format::Csv,
+            "id,due,far\n9223372036854775808,12345678901234567.89,1e30\n99999999999999999999,1,2\n",
+            &[("id", "decimal(38, 0)"), ("due", "decimal(38, 2)"), ("far", "double")],
         );
         check(Format::Json, "[{\"ok\": true}, {\"ok\": 1}]", &[("ok", "varchar")]);
     }
