@@ -100,7 +100,7 @@ static SINK: [OptionSpec; 9] = [
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
     OptionSpec::new(
         "compression",
-        OptionKind::Word(&["zstd", "snappy", "gzip", "none"]),
+        OptionKind::Word(&["zstd", "snappy", "gzip", "lz4", "none"]),
         "how pages are packed; where nothing is said, those of an upsert's small rounds by snappy until they are merged",
     )
     .default("zstd"),

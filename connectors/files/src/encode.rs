@@ -55,8 +55,8 @@ impl Encoding {
         let packing = match settings.text("compression") {
             Some("gzip") => Packing::Gzip,
             Some("zstd") => Packing::Zstd,
-            Some("snappy") if form != Form::Parquet => {
-                return Err(Error::user("R0613", "text files are not packed with snappy")
+            Some(word @ ("snappy" | "lz4")) if form != Form::Parquet => {
+                return Err(Error::user("R0613", format!("text files are not packed with {word}"))
                     .help("`compression` is gzip, zstd or none"));
             }
             _ => Packing::None,

@@ -110,8 +110,8 @@ static SINK: [OptionSpec; 3] = [
     .default("json"),
     OptionSpec::new(
         "compression",
-        OptionKind::Word(&["none", "gzip", "zstd", "snappy"]),
-        "how files are packed; snappy for parquet alone",
+        OptionKind::Word(&["none", "gzip", "zstd", "snappy", "lz4"]),
+        "how files are packed; snappy and lz4 for parquet alone",
     )
     .default("none"),
 ];

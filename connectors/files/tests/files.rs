@@ -292,6 +292,7 @@ async fn what_the_sink_writes_the_source_reads_back_exactly() {
         ("json", "none", "*.json"),
         ("csv", "zstd", "*.csv.zst"),
         ("parquet", "snappy", "*.parquet"),
+        ("parquet", "lz4", "*.parquet"),
     ] {
         let landing = Landing::new().await;
         let settings = [("format", Value::Name(format.into())), ("compression", Value::Name(compression.into()))];

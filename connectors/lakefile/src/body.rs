@@ -26,6 +26,7 @@ pub(crate) struct ParquetBody {
     file: SerializedFileWriter<Pieces>,
     factory: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
+    unpacked_bytes: usize,
     group: Option<Group>,
 }
 
@@ -80,11 +81,16 @@ impl Column {
 }
 
 impl ParquetBody {
-    /// Begins a file.
-    pub(crate) fn begin(object: BufWriter, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
+    /// Begins a file; chunks of less than `unpacked_bytes` need not be packed.
+    pub(crate) fn begin(
+        object: BufWriter,
+        schema: SchemaRef,
+        properties: WriterProperties,
+        unpacked_bytes: usize,
+    ) -> Result<Self> {
         let writer = ArrowWriter::try_new(Pieces::default(), schema.clone(), Some(properties))?;
         let (file, factory) = writer.into_serialized_writer()?;
-        Ok(Self { object, file, factory, schema, group: None })
+        Ok(Self { object, file, factory, schema, unpacked_bytes, group: None })
     }
 
     /// Adds rows.
@@ -123,16 +129,51 @@ impl ParquetBody {
     }
 
     fn put(&mut self, rows: &RecordBatch) -> Result<()> {
-        let group = match &mut self.group {
+        let mut group = match self.group.take() {
             Some(group) => group,
-            none => none.insert(Group { columns: columns(&self.file, &self.factory, &self.schema)?, rows: 0 }),
+            None => Group { columns: self.columns()?, rows: 0 },
         };
         let columns = group.columns.iter_mut().zip(self.schema.fields()).zip(rows.columns());
         Packer::of_thread(|packer| {
             columns.into_iter().try_for_each(|((column, field), array)| column.write(field, array, packer))
         })?;
         group.rows += rows.num_rows();
+        self.group = Some(group);
         Ok(())
+    }
+
+    /// Begins the columns of a row group.
+    fn columns(&self) -> Result<Vec<Column>> {
+        let Self { file, factory, schema, .. } = self;
+        let (descriptors, properties) = (file.schema_descr(), file.properties());
+        let mut leaves = (0..descriptors.num_columns()).peekable();
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        // The crate begins the writers of all columns at once, and each of them with memory of its own to pack with.
+        let mut others: Option<Vec<Option<ArrowColumnWriter>>> = None;
+        for (place, field) in schema.fields().iter().enumerate() {
+            let mut own = Vec::new();
+            while let Some(leaf) = leaves.next_if(|leaf| descriptors.get_column_root_idx(*leaf) == place) {
+                own.push(leaf);
+            }
+            let plain = match &own[..] {
+                [leaf] => {
+                    ChunkWriter::of(field.data_type(), &descriptors.column(*leaf), properties, self.unpacked_bytes)
+                }
+                _ => None,
+            };
+            if let Some(writer) = plain {
+                columns.push(Column::Plain(Box::new(writer)));
+                continue;
+            }
+            let others = match &mut others {
+                Some(others) => others,
+                none => none.insert(
+                    factory.create_column_writers(file.flushed_row_groups().len())?.into_iter().map(Some).collect(),
+                ),
+            };
+            columns.push(Column::Other(own.into_iter().filter_map(|leaf| others.get_mut(leaf)?.take()).collect()));
+        }
+        Ok(columns)
     }
 
     /// Returns about how many bytes the file has so far.
@@ -212,39 +253,4 @@ impl Write for Pieces {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-/// Begins the columns of a row group.
-fn columns(
-    file: &SerializedFileWriter<Pieces>,
-    factory: &ArrowRowGroupWriterFactory,
-    schema: &SchemaRef,
-) -> Result<Vec<Column>> {
-    let (descriptors, properties) = (file.schema_descr(), file.properties());
-    let mut leaves = (0..descriptors.num_columns()).peekable();
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    // The crate begins the writers of all columns at once, and each of them with memory of its own to pack with.
-    let mut others: Option<Vec<Option<ArrowColumnWriter>>> = None;
-    for (place, field) in schema.fields().iter().enumerate() {
-        let mut own = Vec::new();
-        while let Some(leaf) = leaves.next_if(|leaf| descriptors.get_column_root_idx(*leaf) == place) {
-            own.push(leaf);
-        }
-        let plain = match &own[..] {
-            [leaf] => ChunkWriter::of(field.data_type(), &descriptors.column(*leaf), properties),
-            _ => None,
-        };
-        if let Some(writer) = plain {
-            columns.push(Column::Plain(Box::new(writer)));
-            continue;
-        }
-        let others = match &mut others {
-            Some(others) => others,
-            none => none.insert(
-                factory.create_column_writers(file.flushed_row_groups().len())?.into_iter().map(Some).collect(),
-            ),
-        };
-        columns.push(Column::Other(own.into_iter().filter_map(|leaf| others.get_mut(leaf)?.take()).collect()));
-    }
-    Ok(columns)
 }

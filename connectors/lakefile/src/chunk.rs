@@ -36,9 +36,9 @@ const PAGE_ROWS: usize = 20_000;
 const PAGE_BYTES: usize = 1 << 20;
 /// Bytes before the values of a page, for its levels, where they are few: those of rows that all have a value.
 const LEVEL_BYTES: usize = 16;
-/// Bytes of a chunk that is left unpacked, whatever its file is packed with: to pack and unpack it takes a writer and its readers more
-/// than so few bytes are worth (a reader of zstd begins with memory of its own for each column).
-const UNPACKED_BYTES: usize = 1 << 10;
+/// Bytes of a chunk that may be left unpacked, whatever its file is packed with: to pack and unpack it takes a writer and its readers
+/// more than so few bytes are worth (a reader of zstd begins with memory of its own for each column).
+pub(crate) const UNPACKED_BYTES: usize = 1 << 10;
 /// Bytes of a dictionary; where there is more, values are written as they are from then on.
 const WORDS_BYTES: usize = 1 << 20;
 
@@ -150,6 +150,8 @@ pub(crate) struct ChunkWriter {
     descriptor: ColumnDescPtr,
     kind: Kind,
     compression: Compression,
+    /// Bytes of a chunk below which it is not packed.
+    unpacked_bytes: usize,
     /// Whether the bounds of every page are told.
     is_indexed: bool,
     /// Bytes of a bound of the column, and of one of a page.
@@ -191,7 +193,12 @@ struct TextBounds {
 
 impl ChunkWriter {
     /// Begins a chunk of a column that is written here; `None` where it is the crate's.
-    pub(crate) fn of(data_type: &DataType, descriptor: &ColumnDescPtr, properties: &WriterProperties) -> Option<Self> {
+    pub(crate) fn of(
+        data_type: &DataType,
+        descriptor: &ColumnDescPtr,
+        properties: &WriterProperties,
+        unpacked_bytes: usize,
+    ) -> Option<Self> {
         let kind = Kind::of(data_type).filter(|kind| kind.physical() == descriptor.physical_type())?;
         let path = descriptor.path();
         let compression = properties.compression(path);
@@ -212,6 +219,7 @@ impl ChunkWriter {
             descriptor: descriptor.clone(),
             kind,
             compression,
+            unpacked_bytes,
             is_indexed,
             bound_bytes: (properties.statistics_truncate_length(), properties.column_index_truncate_length()),
             words: has_words.then(Words::new),

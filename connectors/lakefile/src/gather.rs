@@ -192,7 +192,7 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, ListArray, StringArray};
     use arrow::datatypes::Int64Type;
     use futures::TryStreamExt;
-    use lakehead_core::Settings;
+    use lakehead_core::{Settings, Value};
 
     use super::*;
     use crate::{FileFormat, FileWriter, read_file};
@@ -215,7 +215,8 @@ mod tests {
     }
 
     async fn write(location: &Location, name: &str, rows: &RecordBatch) -> String {
-        let format = FileFormat::from_settings(&Settings::default());
+        // Said, so that files of few rows are packed as the others are.
+        let format = FileFormat::from_settings(&Settings::new([("compression".into(), Value::Name("zstd".into()))]));
         let mut writer = FileWriter::create(location, name, &rows.schema(), format).unwrap();
         if rows.num_rows() > 0 {
             writer.write(rows).await.unwrap();

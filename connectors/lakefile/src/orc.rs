@@ -65,6 +65,7 @@ impl OrcBody {
             Compression::UNCOMPRESSED => Orc::None,
             Compression::SNAPPY => Orc::Snappy,
             Compression::GZIP(_) => Orc::Zlib,
+            Compression::LZ4_RAW => Orc::Lz4,
             _ => Orc::Zstd,
         };
         let bloom_columns = indexes.filtered(schema).cloned().collect();

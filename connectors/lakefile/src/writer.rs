@@ -14,6 +14,7 @@ use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
 use crate::body::ParquetBody;
+use crate::chunk::UNPACKED_BYTES;
 use crate::encoding::{incompressible, without_dictionary};
 use crate::groups::RowGroups;
 use crate::orc::OrcBody;
@@ -67,6 +68,7 @@ impl FileFormat {
             Some("none") => Compression::UNCOMPRESSED,
             Some("snappy") => Compression::SNAPPY,
             Some("gzip") => Compression::GZIP(Default::default()),
+            Some("lz4") => Compression::LZ4_RAW,
             _ => Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()),
         };
         Self { kind: FileKind::Parquet, compression, told: settings.text("compression").is_some() }
@@ -165,8 +167,7 @@ pub struct FileWriter {
     schema: SchemaRef,
     body: Body,
     rows: u64,
-    /// Whether pages are packed with zstd.
-    packs_tight: bool,
+    format: FileFormat,
 }
 
 enum Body {
@@ -210,9 +211,8 @@ impl FileWriter {
             }
             FileKind::Parquet => Body::Begun(Box::new((buffer, properties))),
         };
-        let packs_tight = matches!(format.compression, Compression::ZSTD(_));
         let (location, name, schema) = (location.clone(), name.to_owned(), Arc::clone(schema));
-        Ok(Self { location, name, schema, body, rows: 0, packs_tight })
+        Ok(Self { location, name, schema, body, rows: 0, format })
     }
 
     /// Adds rows; the batch has the file's schema.
@@ -234,7 +234,7 @@ impl FileWriter {
             Body::Begun(begun) => {
                 let (buffer, mut properties) = *begun;
                 let without = without_dictionary(rows)?;
-                if self.packs_tight {
+                if matches!(self.format.compression, Compression::ZSTD(_)) {
                     for column in incompressible(rows, &without) {
                         properties = properties.set_column_compression(column, Compression::UNCOMPRESSED);
                     }
@@ -242,7 +242,9 @@ impl FileWriter {
                 for column in without {
                     properties = properties.set_column_dictionary_enabled(column, false);
                 }
-                let writer = ParquetBody::begin(buffer, Arc::clone(&self.schema), properties.build());
+                // What the author asks for is what readers see.
+                let unpacked_bytes = if self.format.told { 0 } else { UNPACKED_BYTES };
+                let writer = ParquetBody::begin(buffer, Arc::clone(&self.schema), properties.build(), unpacked_bytes);
                 Body::Parquet(Box::new(writer.map_err(|error| parquet_error(error, &self.location.place(&self.name)))?))
             }
             body => body,

@@ -20,12 +20,14 @@ pub enum Compression {
     Zlib,
     /// Fast and loose.
     Snappy,
+    /// Fast to unpack.
+    Lz4,
     /// Small and fast; readers of ORC 1.6 (2019) and later.
     #[default]
     Zstd,
 }
 
-/// What a file says it is compressed with; a reader knows one more than the writer offers.
+/// What a file says it is compressed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Plain,
@@ -54,6 +56,7 @@ pub(crate) enum Codec {
     None,
     Zlib(Compress),
     Snappy(Box<snap::raw::Encoder>),
+    Lz4,
     Zstd(Box<zstd::bulk::Compressor<'static>>),
 }
 
@@ -67,6 +70,7 @@ impl Codec {
                 Self::Zlib(Compress::new(flate2::Compression::new(level), false))
             }
             Compression::Snappy => Self::Snappy(Box::new(snap::raw::Encoder::new())),
+            Compression::Lz4 => Self::Lz4,
             Compression::Zstd => {
                 let level = level.unwrap_or(1);
                 if !(1..=22).contains(&level) {
@@ -83,6 +87,7 @@ impl Codec {
             Self::None => 0,
             Self::Zlib(_) => 1,
             Self::Snappy(_) => 2,
+            Self::Lz4 => 4,
             Self::Zstd(_) => 5,
         }
     }
@@ -100,6 +105,7 @@ impl Codec {
             }
             Self::Zlib(compress) => deflate(compress, plain)?,
             Self::Snappy(encoder) => encoder.compress_vec(plain).map_err(failed)?,
+            Self::Lz4 => lz4_flex::block::compress(plain),
             Self::Zstd(compressor) => compressor.compress(plain).map_err(failed)?,
         };
         let (body, original) = if packed.len() < plain.len() { (packed.as_slice(), 0) } else { (plain, 1) };
@@ -169,8 +175,12 @@ mod tests {
         let mut dice = Dice::new(3);
         let dull = vec![7u8; CHUNK_BYTES];
         let wild: Vec<u8> = (0..5000).map(|_| dice.next() as u8).collect();
-        let kinds =
-            [(Compression::Zlib, Kind::Zlib), (Compression::Snappy, Kind::Snappy), (Compression::Zstd, Kind::Zstd)];
+        let kinds = [
+            (Compression::Zlib, Kind::Zlib),
+            (Compression::Snappy, Kind::Snappy),
+            (Compression::Lz4, Kind::Lz4),
+            (Compression::Zstd, Kind::Zstd),
+        ];
         for (compression, kind) in kinds {
             let mut codec = Codec::new(compression, None).unwrap();
             for plain in [&dull, &wild, &dull] {

@@ -133,8 +133,12 @@ static COMPACT: [OptionSpec; 3] = [
 static SINK: [OptionSpec; 10] = [
     OptionSpec::new("catalog", OptionKind::References, "catalogs that list the table, instead of the connection's"),
     OptionSpec::new("table", OptionKind::Text, "table to write, `schema.name`; `${table}` is the source's").required(),
-    OptionSpec::new("compression", OptionKind::Word(&["zstd", "snappy", "gzip", "none"]), "how pages are packed")
-        .default("zstd"),
+    OptionSpec::new(
+        "compression",
+        OptionKind::Word(&["zstd", "snappy", "gzip", "lz4", "none"]),
+        "how pages are packed",
+    )
+    .default("zstd"),
     OptionSpec::new("file_size", OptionKind::Size, "size at which a file is closed").default("128MB"),
     OptionSpec::new("bucket_by", OptionKind::Columns, "columns whose hash says in which bucket's file a row lies"),
     OptionSpec::new("bucket_count", OptionKind::Int, "number of buckets, 1 to 100000"),

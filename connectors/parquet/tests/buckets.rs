@@ -220,7 +220,7 @@ fn metadata(file: &Path) -> ParquetMetaData {
 async fn files_tell_readers_where_to_look() {
     let _turn = TURN.lock().await;
     let folder = tempfile::tempdir().unwrap();
-    for (fence, compression) in [(1, "zstd"), (2, "snappy"), (3, "gzip")] {
+    for (fence, compression) in [(1, "zstd"), (2, "snappy"), (3, "gzip"), (4, "lz4")] {
         let mut spec = spec(folder.path(), BucketHash::Hive2, &["id"], &["name", "id"]);
         spec.settings.set("compression", Value::Name(compression.into()));
         let mut sink = sink(spec);

@@ -39,7 +39,7 @@ static SINK: [OptionSpec; 27] = [
     ),
     OptionSpec::new("key", K::Columns, "columns that say which rows are the same"),
     OptionSpec::new("format", K::Word(&["parquet", "orc", "json", "csv", "delta"]), "form of the files"),
-    OptionSpec::new("compression", K::Word(&["zstd", "snappy", "gzip", "none"]), "how data is packed"),
+    OptionSpec::new("compression", K::Word(&["zstd", "snappy", "gzip", "lz4", "none"]), "how data is packed"),
     OptionSpec::new(
         "partition_by",
         K::Layout,

@@ -13,7 +13,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 
 use super::bounds::{Bounds, index_bytes, statistics, widen};
-use super::{ChunkWriter, Packer, UNPACKED_BYTES};
+use super::{ChunkWriter, Packer};
 
 /// Bytes that the head of a page takes at most, about.
 const HEAD_BYTES: usize = 64;
@@ -117,7 +117,7 @@ impl ChunkWriter {
     /// Ends the chunk; the packer holds its bytes then. Returns what the file's head says of it.
     pub(crate) fn close(mut self, packer: &mut Packer) -> Result<ColumnCloseResult> {
         let levels = if self.page.nulls > 0 { self.page.rows.div_ceil(8) } else { 0 };
-        if self.written.pages() == 0 && self.bytes() + levels <= UNPACKED_BYTES {
+        if self.written.pages() == 0 && self.bytes() + levels < self.unpacked_bytes {
             self.compression = Compression::UNCOMPRESSED;
         }
         self.end_page(packer)?;

@@ -128,7 +128,7 @@ fn properties(dice: &mut Dice) -> WriterProperties {
 
 /// Writes batches here; returns the file.
 async fn written(location: &Location, schema: &Arc<Schema>, batches: &[RecordBatch], told: WriterProperties) -> Bytes {
-    let mut body = ParquetBody::begin(location.begin("a"), Arc::clone(schema), told).unwrap();
+    let mut body = ParquetBody::begin(location.begin("a"), Arc::clone(schema), told, UNPACKED_BYTES).unwrap();
     for batch in batches {
         body.write(batch).await.unwrap();
         assert!(body.bytes() > 0);
@@ -361,7 +361,7 @@ async fn a_batch_of_other_types_than_its_file_is_refused() {
         let field = Arc::new(schema.field(place).clone().with_data_type(other.data_type().clone()));
         let other = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![other]).unwrap();
         let one = Arc::new(schema.project(&[place]).unwrap());
-        let mut body = ParquetBody::begin(location.begin("a"), one, WriterProperties::default()).unwrap();
+        let mut body = ParquetBody::begin(location.begin("a"), one, WriterProperties::default(), 0).unwrap();
         // A date is a number of days.
         let same = matches!(schema.field(place).data_type(), DataType::Date32);
         assert_eq!(body.write(&other).await.is_ok(), same, "{name}");

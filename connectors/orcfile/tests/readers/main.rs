@@ -52,7 +52,7 @@ fn pyarrow_and_chdb_read_every_type_from_every_compression() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let every = data::every_type(25_000, 1);
-    let compressions = [Compression::None, Compression::Zlib, Compression::Snappy, Compression::Zstd];
+    let compressions = [Compression::None, Compression::Zlib, Compression::Snappy, Compression::Lz4, Compression::Zstd];
     for compression in compressions {
         let name = format!("{compression:?}").to_lowercase();
         let options = OrcOptions {

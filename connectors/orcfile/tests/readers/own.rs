@@ -34,7 +34,8 @@ pub(crate) fn assert_same(got: &RecordBatch, want: &RecordBatch) {
 
 #[test]
 fn every_type_comes_back() {
-    for compression in [Compression::None, Compression::Zlib, Compression::Snappy, Compression::Zstd] {
+    for compression in [Compression::None, Compression::Zlib, Compression::Snappy, Compression::Lz4, Compression::Zstd]
+    {
         let batch = data::every_type(25_000, 6);
         let options = OrcOptions { compression, stripe_bytes: 2_000_000, ..OrcOptions::default() };
         assert_same(&read(written(&batch, options), &OrcReadOptions::default()), &batch);
@@ -242,7 +243,8 @@ fn a_full_disk_is_an_error() {
 fn damaged_files_are_errors_and_never_panics() {
     let dice = &mut Dice(77);
     let options = OrcReadOptions { batch_rows: 100, ..OrcReadOptions::default() };
-    for compression in [Compression::None, Compression::Zlib, Compression::Snappy, Compression::Zstd] {
+    for compression in [Compression::None, Compression::Zlib, Compression::Snappy, Compression::Lz4, Compression::Zstd]
+    {
         let whole = written(&data::every_type(250, 5), OrcOptions { compression, ..OrcOptions::default() });
         let mut refused = 0;
         for round in 0..700 {
@@ -361,7 +363,9 @@ pub(crate) fn assert_extremes(bytes: Vec<u8>, whole: &RecordBatch) -> usize {
 #[test]
 fn rows_are_found_wherever_they_begin() {
     for (seed, compression) in
-        [Compression::None, Compression::Zlib, Compression::Snappy, Compression::Zstd].into_iter().enumerate()
+        [Compression::None, Compression::Zlib, Compression::Snappy, Compression::Lz4, Compression::Zstd]
+            .into_iter()
+            .enumerate()
     {
         let batch = data::every_type(25_000, 40 + seed as u64);
         let options =
