@@ -21,7 +21,7 @@ pub(crate) fn check_settings(
 ) {
     let has = |name: &str| role.options.iter().any(|option| option.name == name);
     if !has("bucket_by") {
-        refuse(lowering, written, kind, has("sort_by"));
+        refuse(lowering, written, kind, &settings.texts("bucket_by"), has("sort_by"));
         return;
     }
     let name = |setting: &str| written.get(setting).map(|found| found.name.span);
@@ -48,14 +48,18 @@ pub(crate) fn check_settings(
 }
 
 /// Where nothing has buckets, they would be accepted and ignored.
-fn refuse(lowering: &mut Lowering<'_>, written: &ast::Settings, kind: &str, sorts: bool) {
+fn refuse(lowering: &mut Lowering<'_>, written: &ast::Settings, kind: &str, key: &[String], sorts: bool) {
     let found = ["bucket_by", "bucket_count"].iter().find_map(|name| written.get(name));
     let Some(span) = found.map(|setting| setting.name.span) else { return };
     let label = "no reader would find them";
-    lowering.error("E0517", format!("`{kind}` tables have no buckets"), span, label).help_last(
-        "derive { id % 16 as bucket }   before the sink, and   partition_by = [bucket]   here: a reader that asks for \
-         `bucket` opens the files of that bucket only",
-    );
+    let column = key.first().map_or("id", String::as_str);
+    lowering.error("E0517", format!("`{kind}` tables have no buckets"), span, label).help_last(format!(
+        "derive {{ abs({column} % 16) as bucket }}   before the sink, and   partition_by = [bucket]   here, where `{column}` is a \
+         whole number: a reader that asks for `bucket` opens the files of that bucket only"
+    ));
+    lowering.help_last(format!(
+        "or   partition_by = [truncate({column}, 2)]   where it is a text: the files of its first letters"
+    ));
     let sinks = lowering.input.connectors.iter().filter(|connector| {
         connector.sink.is_some_and(|sink| sink.options.iter().any(|option| option.name == "bucket_by"))
     });

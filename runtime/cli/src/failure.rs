@@ -29,10 +29,20 @@ pub(crate) fn render(error: &Error) -> String {
     lines.join("\n")
 }
 
-/// A decoder that fails over the bytes of a file fails that file, with an error of its own: no more is said.
+/// What the standard library panics with where whoever reads our output has gone.
+const READER_GONE: &str = "failed printing to std";
+/// The code of a process that ends so, as its shell knows it: that of SIGPIPE.
+const READER_GONE_CODE: i32 = 141;
+
+/// A decoder that fails over the bytes of a file fails that file, with an error of its own: no more is said. Where nobody reads on
+/// (`| head`), the process ends without a word, as others do.
 pub(crate) fn say_panics_of_ours_alone() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with(READER_GONE) && text.ends_with("(os error 32)") {
+            std::process::exit(READER_GONE_CODE);
+        }
         if !lakehead_lakefile::is_calm() {
             usual(panic);
         }

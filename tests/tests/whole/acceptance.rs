@@ -1,6 +1,7 @@
 //! The language's acceptance files through the binary.
 
-use super::lakehead::{fail, root, run, succeed, text};
+use super::compactor::python;
+use super::lakehead::{command, fail, root, run, succeed, text};
 
 fn acceptance() -> std::path::PathBuf {
     root().join("dsl/syntax/tests/acceptance")
@@ -268,4 +269,48 @@ pipeline p {
     assert!(said.contains("note: t: rows go by deletion vectors") && said.contains("`deletes = rewrite`"), "{said}");
     let said = pipeline(", deletes = rewrite");
     assert!(said.contains("ok, 1 warning") && !said.contains("deletion vectors"), "{said}");
+}
+
+/// Prints rows, and whether each customer's stand in files of one bucket.
+const SALES: &str = r#"
+import sys, duckdb, collections
+rows = duckdb.sql(f"""select id, customer_id, country, amount, day, filename
+    from read_parquet('{sys.argv[1]}/**/[!_]*.parquet', hive_partitioning=true, filename=true) order by id""").fetchall()
+buckets = collections.defaultdict(set)
+for row in rows:
+    buckets[row[1]].add(row[5].rsplit("/", 1)[1].split("_")[0])
+assert all(len(found) == 1 for found in buckets.values()), buckets
+print("\n".join(" ".join(str(value) for value in row[:5]) for row in rows))
+"#;
+
+#[test]
+fn the_bucketed_example_gives_what_it_says_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = root().join("examples/bucketed");
+    let copied = std::process::Command::new("cp").arg("-r").arg(example.join(".")).arg(folder.path()).status().unwrap();
+    assert!(copied.success());
+    succeed(folder.path(), &["test"]);
+    succeed(folder.path(), &["run", "sales"]);
+    let expected = std::fs::read_to_string(example.join("expected.txt")).unwrap();
+    let table = folder.path().join("lake/shop/sales");
+    assert!(python(SALES, &table).is_none_or(|found| found == expected.trim()));
+    let more = "id,customer_id,country,placed,amount,state\n6,7,de,2026-05-03T10:00:00Z,1.50,paid\n";
+    std::fs::write(folder.path().join("landing/orders-2.csv"), more).unwrap();
+    succeed(folder.path(), &["run", "sales"]);
+    let expected = format!("{}\n6 7 DE 1.50 2026-05-03", expected.trim());
+    assert!(python(SALES, &table).is_none_or(|found| found == expected));
+}
+
+/// Who reads our output may stop reading: that is no failure of ours to explain.
+#[test]
+fn a_reader_that_goes_away_ends_the_command_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: String = (0..50_000).map(|n| format!("{n}\n")).collect();
+    std::fs::write(folder.path().join("a.csv"), format!("id\n{rows}")).unwrap();
+    let mut peek = command(folder.path());
+    let peek = peek.args(["peek", "a.csv", "--limit", "50000"]);
+    let mut child = peek.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(141), String::new()));
 }
