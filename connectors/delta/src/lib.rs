@@ -63,6 +63,7 @@ pub static CONNECTOR: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec))),
+        data_files: Some(|spec| Box::pin(data_files(spec))),
         past_age: Some(|spec| Box::pin(past_age(spec))),
         replicate: Some(|spec| Ok(Box::new(replicate::DeltaCopy::new(spec)?))),
         holds_copies: false,
@@ -152,6 +153,17 @@ async fn describe(spec: &SinkSpec) -> Result<Option<Listing>> {
     let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
     let found = log::TableLog::new(&table, Arc::clone(&spec.clock)).refresh().await?;
     Ok(found.map(|state| listing(&state.schema, &state.partition_by)))
+}
+
+async fn data_files(spec: &SinkSpec) -> Result<Option<Vec<(String, u64)>>> {
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let mut log = log::TableLog::new(&table, Arc::clone(&spec.clock));
+    if log.refresh().await?.is_none() {
+        return Ok(None);
+    }
+    let files = log.live()?.files.values().map(|file| (file.name.clone(), u64::try_from(file.size).unwrap_or(0)));
+    Ok(Some(files.collect()))
 }
 
 async fn past_age(spec: &SinkSpec) -> Result<Option<Expired>> {

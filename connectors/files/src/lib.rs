@@ -64,6 +64,7 @@ pub static CONNECTOR: Connector = Connector {
         records,
         exists: None,
         describe: None,
+        data_files: None,
         past_age: None,
         replicate: None,
         holds_copies: true,

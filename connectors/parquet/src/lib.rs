@@ -61,6 +61,7 @@ pub static CONNECTOR: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Parquet))),
+        data_files: Some(|spec| Box::pin(data_files(spec))),
         past_age: Some(|spec| Box::pin(past_age(spec))),
         replicate: Some(replicate::copy),
         holds_copies: false,
@@ -88,6 +89,7 @@ pub static ORC: Connector = Connector {
         records,
         exists: Some(|spec| Box::pin(exists(spec))),
         describe: Some(|spec| Box::pin(describe(spec, FileKind::Orc))),
+        data_files: Some(|spec| Box::pin(data_files(spec))),
         past_age: Some(|spec| Box::pin(past_age(spec))),
         replicate: Some(replicate::copy),
         holds_copies: false,
@@ -173,6 +175,13 @@ async fn describe(spec: &SinkSpec, kind: FileKind) -> Result<Option<Listing>> {
         Some(_) => Ok(None),
         None => source::describe_folder(&table, kind).await,
     }
+}
+
+async fn data_files(spec: &SinkSpec) -> Result<Option<Vec<(String, u64)>>> {
+    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
+    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let found = manifest::ManifestLog::new(&table).refresh().await?;
+    Ok(found.map(|found| found.files.iter().map(|file| (file.name.clone(), file.size)).collect()))
 }
 
 async fn past_age(spec: &SinkSpec) -> Result<Option<Expired>> {

@@ -261,6 +261,10 @@ pub type Describe = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<Option<Listing>
 /// not there. Writes nothing.
 pub type PastAge = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<Option<Expired>>>;
 
+/// Names the data files that a table's newest version consists of, with their bytes; `None` where the table does not say which
+/// files it consists of. Writes nothing.
+pub type DataFiles = for<'a> fn(&'a SinkSpec) -> Boxed<'a, Result<Option<Vec<(String, u64)>>>>;
+
 /// Builds what keeps a copy of a table in another connection of the same kind; does no input or output.
 pub type Replicate = fn(CopySpec) -> Result<Box<dyn TableCopy>>;
 
@@ -305,6 +309,8 @@ pub struct SinkRole {
     pub exists: Option<Exists>,
     /// Reads what a catalog must know of a table; `None` where no catalog lists it.
     pub describe: Option<Describe>,
+    /// Lists what a table consists of; `None` where that is all that lies in its folder, or nothing is kept.
+    pub data_files: Option<DataFiles>,
     /// Looks for rows that expire; `None` where the writer carries out neither `expire` nor `vacuum` of a lifecycle.
     pub past_age: Option<PastAge>,
     /// Keeps copies of a table; `None` where nothing does.

@@ -152,6 +152,7 @@ fn old_partitions_expire_by_a_run_that_may_die_over_it() {
             assert_eq!(live(folder.path()), (5, 4), "{dying}");
             let said = succeed(folder.path(), &["plan", "p"]);
             assert!(said.contains("expires now: 2 partitions, 2 files, 3 rows"), "{said}");
+            assert!(said.contains("measured: 4 files"), "{said}");
             // What the lake still holds and what it does not are no differences, and are told.
             let said = succeed(folder.path(), &["verify", "p"]);
             assert!(said.contains("older than 730 days: 3 rows of the source, 3 of the lake"), "{said}");
@@ -163,6 +164,8 @@ fn old_partitions_expire_by_a_run_that_may_die_over_it() {
         assert_eq!(live(folder.path()).0, 3, "{dying}");
         let said = succeed(folder.path(), &["plan", "p"]);
         assert!(said.contains("expires now: nothing"), "{said}");
+        let (_, files) = live(folder.path());
+        assert!(said.contains(&format!("measured: {files} files")), "what has expired lies in the folder still: {said}");
         let said = succeed(folder.path(), &["verify", "p"]);
         assert!(!said.contains("DIFFERS"), "{said}");
         let said = succeed(folder.path(), &["verify", "p", "--format", "json"]);

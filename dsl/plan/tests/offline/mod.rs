@@ -21,6 +21,7 @@ const fn sink(options: &'static [OptionSpec]) -> Option<SinkRole> {
         records,
         exists: None,
         describe: None,
+        data_files: None,
         past_age: None,
         replicate: None,
         holds_copies: false,

@@ -1,30 +1,27 @@
 //! What the lifecycle of a table saves or costs, from its files as they lie there now.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use lakehead_core::{Lifecycle, Micros, Result, StorageClass};
+use lakehead_core::{Lifecycle, Micros, StorageClass};
 use lakehead_lifecycle::{Held, OBJECT_BYTES_OVER, PRICES_OF, class_name, cost};
 use lakehead_plan::SinkPlan;
 
-use super::propose::{FILES_MAX, data_files};
+use super::propose::FILES_MAX;
 use crate::show::{counted, grouped, size};
 
 /// Returns a line for each step of a sink's lifecycle: days, class, bytes, and in S3 the saving or the loss. None where
 /// nothing moves.
-pub(crate) async fn cost_lines(sink: &SinkPlan, root: &Path, now: Micros) -> Result<Vec<String>> {
+pub(crate) fn cost_lines(sink: &SinkPlan, files: &[(String, u64)], now: Micros) -> Vec<String> {
     let retention = sink.retention();
     let Some(lifecycle) = sink.lifecycle.as_deref().filter(|_| !retention.moves.is_empty()) else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
-    let (mut held, mut seen): (BTreeMap<StorageClass, Held>, u64) = (BTreeMap::new(), 0);
-    data_files(sink, root, |name, bytes| {
+    let mut held: BTreeMap<StorageClass, Held> = BTreeMap::new();
+    for (name, bytes) in files {
         let folders = partition_of(name);
         let class = retention.class_of(|column| folders.get(column).map(String::as_str), now);
-        class.into_iter().for_each(|class| held.entry(class).or_default().add(bytes));
-        seen += 1;
-    })
-    .await?;
+        class.into_iter().for_each(|class| held.entry(class).or_default().add(*bytes));
+    }
     let in_s3 = sink.connection.text("path").is_some_and(|path| path.starts_with("s3://"));
     let mut lines: Vec<String> = Vec::new();
     for (place, step) in lifecycle.transitions.iter().enumerate() {
@@ -42,10 +39,10 @@ pub(crate) async fn cost_lines(sink: &SinkPlan, root: &Path, now: Micros) -> Res
     if in_s3 && held.values().any(|held| held.files > 0) {
         lines.push(format!("by {PRICES_OF}; reading, requests and discounts are not in it"));
     }
-    if seen >= FILES_MAX {
-        lines.push(format!("of the first {} files; there are more", grouped(FILES_MAX)));
+    if files.len() == FILES_MAX {
+        lines.push(format!("of the first {} files; there are more", grouped(FILES_MAX as u64)));
     }
-    Ok(lines)
+    lines
 }
 
 fn line(lifecycle: &Lifecycle, place: usize, held: Held, in_s3: bool) -> String {

@@ -11,7 +11,7 @@ use lakehead_sql::Sql;
 
 use super::catalog::listing_of;
 use super::cost::cost_lines;
-use super::propose::{Measured, layout_lines};
+use super::propose::{Measured, files_in_folder, layout_lines};
 use super::run::table_location;
 use super::{Ended, find_plan};
 use crate::args::{Common, Format, PlanArguments};
@@ -76,6 +76,20 @@ impl Look<'_> {
         let run = RunContext::default();
         let building = Building { plan: self.filled, root: self.root, state: self.state, run: &run, clock: self.clock };
         Some(exists(&building.sink_spec(sink)).await)
+    }
+
+    /// Lists what a sink's table consists of: a folder also holds what merges and expiry have left for readers under way.
+    async fn data_files(&self, sink: &SinkPlan) -> Result<Vec<(String, u64)>> {
+        let role = lakehead_registry::connector(&sink.connector).and_then(|connector| connector.sink);
+        if let Some(data_files) = role.and_then(|role| role.data_files) {
+            let run = RunContext::default();
+            let building =
+                Building { plan: self.filled, root: self.root, state: self.state, run: &run, clock: self.clock };
+            if let Some(found) = data_files(&building.sink_spec(sink)).await? {
+                return Ok(found);
+            }
+        }
+        files_in_folder(sink, self.root).await
     }
 
     /// Shows what the next run would take out for its age.
@@ -207,10 +221,10 @@ async fn show_sink(pipeline: &str, sink: &SinkPlan, look: &Look<'_>, seen: &mut 
     let options = role.map_or(&[][..], |role| role.options);
     layout_lines(sink, options, pipeline).iter().for_each(|line| println!("      {line}"));
     if matches!(there, Some(Ok(true))) {
-        show_measured(sink, options, look).await;
-        // A table that cannot be listed is passed over, as above.
-        let costs = cost_lines(sink, look.root, look.clock.now()).await.unwrap_or_default();
-        costs.iter().for_each(|line| println!("      {line}"));
+        // A table that cannot be listed is passed over: `plan` has said that it is there.
+        let files = look.data_files(sink).await.unwrap_or_default();
+        show_measured(sink, options, &files);
+        cost_lines(sink, &files, look.clock.now()).iter().for_each(|line| println!("      {line}"));
         look.show_expired(sink).await;
     } else {
         for field in sink.schema.fields() {
@@ -219,10 +233,9 @@ async fn show_sink(pipeline: &str, sink: &SinkPlan, look: &Look<'_>, seen: &mut 
     }
 }
 
-/// Says what the table measures, and what its layout might be instead. A table that cannot be listed is passed over: `plan`
-/// has said that it is there.
-async fn show_measured(sink: &SinkPlan, options: &[OptionSpec], look: &Look<'_>) {
-    let Ok(measured) = Measured::of(sink, look.root).await else { return };
+/// Says what the table measures, and what its layout might be instead.
+fn show_measured(sink: &SinkPlan, options: &[OptionSpec], files: &[(String, u64)]) {
+    let measured = Measured::of(files);
     if measured.files == 0 {
         return;
     }

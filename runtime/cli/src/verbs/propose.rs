@@ -13,7 +13,7 @@ use crate::show::{counted, grouped, size};
 /// Bytes of a file that is neither many requests nor more than a reader needs at once, where the sink says nothing.
 const FILE_BYTES: u64 = 128 << 20;
 /// Files that are measured at most: the share of a larger table tells as much.
-pub(crate) const FILES_MAX: u64 = 100_000;
+pub(crate) const FILES_MAX: usize = 100_000;
 /// Files of one table above which larger ones serve its readers better.
 const FILES_GOOD_MAX: u64 = 10_000;
 /// The largest `file_size` that is proposed.
@@ -25,7 +25,7 @@ const SORTED_BYTES_MIN: u64 = 16 << 20;
 /// How far off a bucket count may be before it is worth a word.
 const OFF_MIN: u64 = 4;
 
-/// What lies in a table's folder.
+/// What a table consists of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Measured {
     pub(crate) files: u64,
@@ -50,41 +50,35 @@ struct Said {
     key: Vec<String>,
 }
 
-/// Lists the data files of a sink's table, names and bytes, [`FILES_MAX`] at most.
-pub(crate) async fn data_files(sink: &SinkPlan, root: &Path, mut each: impl FnMut(&str, u64)) -> Result<()> {
+/// Lists what lies in the folder of a sink's table, names and bytes, [`FILES_MAX`] at most: all of such a table, where it does not say
+/// itself what it consists of.
+pub(crate) async fn files_in_folder(sink: &SinkPlan, root: &Path) -> Result<Vec<(String, u64)>> {
     let lake = Location::open(sink.connection.required_text("path")?, root, &sink.connection)?;
     let table = lake.table(sink.connection.text("prefix").unwrap_or(""), &sink.table)?;
     let mut listed = table.store().list(Some(table.prefix()));
     let failed = |error| Error::external("R0404", "the object store failed").caused_by(error);
-    let mut files = 0;
+    let mut files = Vec::new();
     while let Some(meta) = listed.try_next().await.map_err(failed)? {
         let Some(name) = table.name_of(&meta.location) else { continue };
         let hidden = name.split('/').any(|part| part.starts_with(['_', '.']));
         if hidden || !(name.ends_with(".parquet") || name.ends_with(".orc")) {
             continue;
         }
-        each(&name, meta.size);
-        files += 1;
-        if files == FILES_MAX {
+        files.push((name, meta.size));
+        if files.len() == FILES_MAX {
             break;
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 impl Measured {
-    /// Lists the table of a sink.
-    pub(crate) async fn of(sink: &SinkPlan, root: &Path) -> Result<Self> {
-        let mut measured = Self::default();
-        let mut folders = HashSet::new();
-        data_files(sink, root, |name, bytes| {
-            measured.files += 1;
-            measured.bytes += bytes;
-            folders.insert(name.rsplit_once('/').map_or_else(String::new, |(folder, _)| folder.to_owned()));
-        })
-        .await?;
-        measured.partitions = folders.len() as u64;
-        Ok(measured)
+    /// Measures the files of a table.
+    pub(crate) fn of(files: &[(String, u64)]) -> Self {
+        let folder = |name: &'_ str| name.rsplit_once('/').map_or_else(String::new, |(folder, _)| folder.to_owned());
+        let folders: HashSet<String> = files.iter().map(|(name, _)| folder(name)).collect();
+        let bytes = files.iter().map(|(_, bytes)| bytes).sum();
+        Self { files: files.len() as u64, bytes, partitions: folders.len() as u64 }
     }
 
     /// Says what was measured.
