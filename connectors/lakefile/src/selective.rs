@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -134,14 +134,24 @@ impl ParquetParts {
         if let Some((groups, selection)) = kept {
             builder = builder.with_row_groups(groups).with_row_selection(selection);
         }
+        // The library makes a text of it.
+        let failure = Arc::new(Mutex::new(None));
         if let Some(mut condition) = condition {
+            let failure = Arc::clone(&failure);
             let wanted = ArrowPredicateFn::new(mask(&condition.columns), move |rows: RecordBatch| {
-                (condition.holds)(&rows).map_err(|error| arrow::error::ArrowError::ExternalError(Box::new(error)))
+                (condition.holds)(&rows).map_err(|error| {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    arrow::error::ArrowError::ComputeError("a condition cannot be computed".into())
+                })
             });
             builder = builder.with_row_filter(RowFilter::new(vec![Box::new(wanted)]));
         }
         let stream = calmly(|| builder.build()).and_then(|built| built).map_err(failed)?;
-        Ok(calm_stream(stream).map_err(move |error| parquet_error(error, &name)).boxed())
+        let failed = move |error| {
+            let own = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+            own.unwrap_or_else(|| parquet_error(error, &name))
+        };
+        Ok(calm_stream(stream).map_err(failed).boxed())
     }
 
     /// Returns the row groups that may hold wanted rows, and of these the rows whose pages may.
@@ -243,7 +253,7 @@ mod tests {
     use arrow::array::{AsArray, Int64Array, StringArray};
     use arrow::compute::kernels::cmp;
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-    use lakehead_core::Settings;
+    use lakehead_core::{Error, Settings};
 
     use super::*;
     use crate::{FileFormat, FileIndexes, FileWriter};
@@ -286,5 +296,13 @@ mod tests {
         assert_eq!((rows, found[0].column(0).as_primitive::<Int64Type>().value(0)), (1, wanted));
         let read = bytes.load(Ordering::Relaxed);
         assert!(read * 8 < size, "{read} of {size} bytes");
+        let wrong = Condition {
+            columns: vec!["id".into()],
+            keeps: Box::new(|parts, _| vec![true; parts]),
+            holds: Box::new(|_| Err(Error::user("R0101", "an expression failed"))),
+        };
+        let file = SelectiveFile::open(&location, "a.parquet").await.unwrap();
+        let found: Result<Vec<RecordBatch>> = file.read(&columns, Some(wrong), 20).unwrap().try_collect().await;
+        assert_eq!(found.unwrap_err().code(), "R0101", "the file is sound");
     }
 }

@@ -27,9 +27,9 @@ pub use checkpoint::{Checkpoint, PartitionName, Position};
 pub use clock::{Clock, ManualClock, Micros, SystemClock, format_micros, parse_micros};
 pub use column_type::{BUCKETS_MAX, column_type_name, has_bucket_hash, parse_column, parse_column_type};
 pub use connector::{
-    Alert, Arrivals, Arrived, Boxed, Connector, DataFiles, Describe, Discover, Discovery, Exists, LateInterval, OptionKind,
-    OptionSpec, PastAge, RECORDED, Records, Replicate, RunContext, SinkRole, SinkSpec, SourceRole, SourceSpec,
-    TableSpec, WriteMode,
+    Alert, Arrivals, Arrived, Boxed, Connector, DataFiles, Describe, Discover, Discovery, Exists, LateInterval,
+    OptionKind, OptionSpec, PastAge, RECORDED, Records, Replicate, RunContext, SinkRole, SinkSpec, SourceRole,
+    SourceSpec, TableSpec, WriteMode,
 };
 pub use disk::{DiskFault, chain_text, state_disk_error};
 pub use error::{Blame, Error, Result, Retry};

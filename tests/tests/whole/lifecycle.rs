@@ -165,7 +165,10 @@ fn old_partitions_expire_by_a_run_that_may_die_over_it() {
         let said = succeed(folder.path(), &["plan", "p"]);
         assert!(said.contains("expires now: nothing"), "{said}");
         let (_, files) = live(folder.path());
-        assert!(said.contains(&format!("measured: {files} files")), "what has expired lies in the folder still: {said}");
+        assert!(
+            said.contains(&format!("measured: {files} files")),
+            "what has expired lies in the folder still: {said}"
+        );
         let said = succeed(folder.path(), &["verify", "p"]);
         assert!(!said.contains("DIFFERS"), "{said}");
         let said = succeed(folder.path(), &["verify", "p", "--format", "json"]);
