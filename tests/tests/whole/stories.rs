@@ -276,6 +276,25 @@ fn a_cut_names_versions_that_belong_together() {
     assert_eq!(rows_of_cut(), 12);
 }
 
+/// A table that is written anew by each file that comes keeps its rows until the next one is there.
+#[test]
+fn a_table_is_replaced_by_the_next_file_and_not_by_none() {
+    let folder = project(
+        "connection drops files { path = \"in\" }\nconnection lake delta { path = \"lake\" }\n\npipeline p {\n  \
+         source rows = drops { path = \"*.csv\", columns = { id = bigint } }\n  \
+         sink lake { table = \"t\", mode = overwrite }\n}\n",
+    );
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    let table = folder.path().join("lake/t");
+    for (name, rows, live) in [("1", "id\n1\n2\n3\n", 3), ("2", "id\n4\n5\n", 2), ("3", "id\n", 0)] {
+        std::fs::write(folder.path().join(format!("in/{name}.csv")), rows).unwrap();
+        for run in ["the file is there", "no other has come"] {
+            succeed(folder.path(), &["run", "p"]);
+            assert_eq!(live_rows(&table), live, "{name}: {run}");
+        }
+    }
+}
+
 /// Counts the live rows that the newest entries of a log speak of: rows of live files less those that are gone.
 pub(crate) fn live_rows(table: &std::path::Path) -> i64 {
     live_files(table).values().sum()

@@ -7,8 +7,8 @@ use arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices
 use lakehead_core::{Error, Mark, Outcome, Patience, Prepared, Result, failpoint};
 use lakehead_plan::NodeKind;
 
-use super::Run;
 use super::held::Held;
+use super::{Reading, Run, sink_plans};
 use crate::chain::Progress;
 use crate::event::Event;
 
@@ -16,6 +16,9 @@ impl Run<'_> {
     /// Ends the open round. `last` writes the position down even where no row came; `whole` evaluates what was
     /// collected.
     pub(super) async fn cut(&mut self, last: bool, whole: bool) -> Result<()> {
+        if whole && self.nothing_came() {
+            return self.idle(last).await;
+        }
         if self.collect && whole {
             let collected = std::mem::take(&mut self.collected);
             self.begin();
@@ -40,6 +43,19 @@ impl Run<'_> {
         (self.rows, self.bytes, self.began, self.snapshot) = (0, 0, None, false);
         self.held = Held::default();
         Ok(())
+    }
+
+    /// Returns whether all inputs are read once, and no new one is there: a table is not emptied because nobody has brought its next
+    /// contents. An interval without inputs is one without rows, and replaces its own rows alone.
+    fn nothing_came(&self) -> bool {
+        let is_read_before = |reading: &Reading| {
+            let from = self.progress.sources.get(&reading.node);
+            reading.plan.arrives && from.is_some_and(|from| !from.is_empty())
+        };
+        self.summary.rows_read == 0
+            && self.pending == self.progress.sources
+            && self.readings.iter().all(is_read_before)
+            && !sink_plans(self.flow.plan()).any(|sink| sink.settings.get("overwrite_by").is_some())
     }
 
     /// Rows of a sink with `sequence_by` are put in that order, so that the newest of a key comes last.
