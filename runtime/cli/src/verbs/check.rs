@@ -34,6 +34,11 @@ pub(crate) fn check(arguments: &Check, common: &Common) -> Result<Ended> {
         );
         let verdict = if errors == 0 { "ok".to_owned() } else { counted(errors as u64, "error") };
         eprintln!("{verdict}, {}", counted(warnings as u64, "warning"));
+        for plan in &loaded.planned.plans {
+            for (setting, place) in &plan.not_yet {
+                eprintln!("note: {}: this version does not carry out {setting} ({place}): `run` refuses", plan.name);
+            }
+        }
         for (said, tables) in for_readers(&loaded) {
             eprintln!("note: {}: {said}", some_of(&tables));
         }
