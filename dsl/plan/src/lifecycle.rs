@@ -254,7 +254,8 @@ fn place_of(connection: &Connection) -> [Option<&str>; 3] {
 }
 
 impl SinkPlan {
-    /// Returns what its connector does for its lifecycle.
+    /// Returns what its connector does for its lifecycle. A table that is only compacted says itself which of its partition
+    /// columns is a time, unless the file does.
     pub fn retention(&self) -> Retention {
         let Some(lifecycle) = &self.lifecycle else { return Retention::default() };
         let column = |part: &Layout| {
@@ -263,7 +264,8 @@ impl SinkPlan {
         };
         let by: Vec<TimeColumn> = self.layout.iter().filter_map(column).collect();
         let aged = |after| Expiry { after, by: by.clone() };
-        let moves = lifecycle.transitions.iter().filter(|_| !by.is_empty());
+        let goes_by_age = !by.is_empty() || self.mode == WriteMode::Compact;
+        let moves = lifecycle.transitions.iter().filter(|_| goes_by_age);
         let moves = moves.map(|step| Move { class: step.class, age: aged(step.after) }).collect();
         let expiry = lifecycle.expire_after.filter(|_| !by.is_empty()).map(aged);
         Retention { moves, expiry, vacuum_after: lifecycle.vacuum_after }

@@ -41,6 +41,14 @@ impl PartitionTime {
         }
     }
 
+    /// Returns whether a value is such a time.
+    pub(crate) fn reads(self, value: &str) -> bool {
+        match self {
+            Self::Hour => value.parse::<u32>().is_ok_and(|hour| hour < 24),
+            _ => self.end_of(value).is_some(),
+        }
+    }
+
     /// Returns the first moment behind a value; `None` where it is not one.
     fn end_of(self, value: &str) -> Option<NaiveDateTime> {
         match self {

@@ -3,29 +3,42 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lakehead_core::{Lifecycle, Micros, Result, StorageClass};
+use lakehead_core::{Lifecycle, Micros, MovedBy, Result, StorageClass, WriteMode};
 use lakehead_lifecycle::{Held, OBJECT_BYTES_OVER, PRICES_OF, class_name, cost};
 use lakehead_plan::SinkPlan;
 
 use super::propose::{FILES_MAX, data_files};
 use crate::show::{counted, grouped, size};
 
+/// What is said of a table in a bucket whose partitions tell no time.
+const NO_AGE: &str = "no partition tells an age: the bucket's rules move what is merged, by the day it was written";
+
 /// Returns a line for each step of a sink's lifecycle: days, class, bytes, and in S3 the saving or the loss. None where
 /// nothing moves.
 pub(crate) async fn cost_lines(sink: &SinkPlan, root: &Path, now: Micros) -> Result<Vec<String>> {
-    let retention = sink.retention();
+    let mut retention = sink.retention();
     let Some(lifecycle) = sink.lifecycle.as_deref().filter(|_| !retention.moves.is_empty()) else {
         return Ok(Vec::new());
     };
-    let (mut held, mut seen): (BTreeMap<StorageClass, Held>, u64) = (BTreeMap::new(), 0);
-    data_files(sink, root, |name, bytes| {
-        let folders = partition_of(name);
-        let class = retention.class_of(|column| folders.get(column).map(String::as_str), now);
-        class.into_iter().for_each(|class| held.entry(class).or_default().add(bytes));
-        seen += 1;
-    })
-    .await?;
+    let mut files: Vec<(BTreeMap<String, String>, u64)> = Vec::new();
+    data_files(sink, root, |name, bytes| files.push((partition_of(name), bytes))).await?;
     let in_s3 = sink.connection.text("path").is_some_and(|path| path.starts_with("s3://"));
+    if sink.mode == WriteMode::Compact {
+        let by = if in_s3 { MovedBy::Bucket } else { MovedBy::Writer };
+        let partitions = files.iter().flat_map(|(partition, _)| partition);
+        let partitions = partitions.map(|(column, value)| (column.as_str(), Some(value.as_str())));
+        // What is wrong with it was told as such.
+        let Ok(told) = retention.of_table(&sink.schema, partitions, by) else { return Ok(Vec::new()) };
+        retention = told;
+        if in_s3 && !retention.tells_age() {
+            return Ok(vec![NO_AGE.to_owned()]);
+        }
+    }
+    let mut held: BTreeMap<StorageClass, Held> = BTreeMap::new();
+    for (partition, bytes) in &files {
+        let class = retention.class_of(|column| partition.get(column).map(String::as_str), now);
+        class.into_iter().for_each(|class| held.entry(class).or_default().add(*bytes));
+    }
     let mut lines: Vec<String> = Vec::new();
     for (place, step) in lifecycle.transitions.iter().enumerate() {
         let held = held.get(&step.class).copied().unwrap_or_default();
@@ -42,7 +55,7 @@ pub(crate) async fn cost_lines(sink: &SinkPlan, root: &Path, now: Micros) -> Res
     if in_s3 && held.values().any(|held| held.files > 0) {
         lines.push(format!("by {PRICES_OF}; reading, requests and discounts are not in it"));
     }
-    if seen >= FILES_MAX {
+    if files.len() as u64 >= FILES_MAX {
         lines.push(format!("of the first {} files; there are more", grouped(FILES_MAX)));
     }
     Ok(lines)
