@@ -301,9 +301,10 @@ pub(crate) fn note_not_yet(
     let keeps = role.past_age.is_some();
     // A table of one run alone is another one with the next run.
     let copies = role.replicate.is_some() && !names_run(table);
-    // A table that is only compacted says its layout itself, and not which time its columns were made from.
+    // A table that is only compacted says its layout itself: what tells an age in it is good enough to move files by, and is
+    // told when it is opened (R0656); no row is deleted by it.
     let tells_age = layout.iter().any(|part| tells_age(part, layout));
-    let has_cold = connection.settings.text("cold").is_some() && tells_age;
+    let has_cold = connection.settings.text("cold").is_some() && (tells_age || mode == WriteMode::Compact);
     let moves = path.starts_with("s3://") || (is_local && (stays || has_cold));
     // A version that stands would go because it is old.
     let expires = keeps && tells_age && mode != WriteMode::Scd2;

@@ -77,6 +77,28 @@ fn old_partitions_of_a_local_lake_lie_in_the_cold_root_and_every_reader_follows(
         assert!(newest.len() == 1 && newest[0].1, "{newest:?}");
         let said = succeed(folder.path(), &["run", "p", "-v"]);
         assert!(!said.contains("moved to a colder place"), "nothing moves twice: {said}");
+        // A pipeline that only compacts tells the age by the table's own partitions.
+        let written = std::fs::read_to_string(folder.path().join("p.lake")).unwrap();
+        drop_rows(folder.path(), "3", "5,2020-01-04 10:00:00\n6,2999-01-02 10:00:00\n");
+        std::fs::write(folder.path().join("p.lake"), written.replace(", lifecycle = colder", "")).unwrap();
+        succeed(folder.path(), &["run", "p"]);
+        assert!(files(&table, "2020-01-04").iter().all(|(_, is_link)| !is_link), "{kind}");
+        let (head, _) = written.split_once("pipeline p").unwrap();
+        let upkeep = "pipeline q {\n  source rows = lake { table = \"shop.t\" }\n  sink lake { table = \"shop.t\", mode = \
+                      compact, lifecycle = colder }\n}\n";
+        std::fs::write(folder.path().join("p.lake"), format!("{head}{upkeep}")).unwrap();
+        succeed(folder.path(), &["lock"]);
+        let said = succeed(folder.path(), &["plan", "q"]);
+        assert!(said.contains("archive_instant after 90 days: "), "{kind} {said}");
+        succeed(folder.path(), &["run", "q"]);
+        for (day, is_cold) in [("2020-01-01", true), ("2020-01-04", true), ("2999-01-02", false)] {
+            let found = files(&table, day);
+            assert!(
+                !found.is_empty() && found.iter().all(|(_, is_link)| *is_link == is_cold),
+                "{kind} {day} {found:?}"
+            );
+        }
+        assert!(read(&table).is_none_or(|rows| rows == [6, 6]), "{kind}");
     }
 }
 
