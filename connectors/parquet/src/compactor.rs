@@ -12,6 +12,7 @@ use lakehead_lakefile::{FileKind, FileOrder, Location, ObjectRecords, read_head}
 use crate::compact::Policy;
 use crate::foreign::Folder;
 use crate::manifest::{Manifest, ManifestLog};
+use crate::replicate::unnamed;
 use crate::schema::parse_columns;
 use crate::sink::ParquetSink;
 
@@ -109,6 +110,9 @@ impl Sink for Compactor {
             return Err(Error::user("R0216", "there is no Parquet or ORC table at this place")
                 .with("table", self.location.url())
                 .help("correct `table`, or wait until somebody has written it"));
+        }
+        if Retention::told(&self.spec.settings).copied {
+            return Err(unnamed(&self.location));
         }
         self.table = Some(Table::Foreign(Box::new(self.foreign(fence).await?)));
         Ok(SinkPosition { identity: String::new(), version: 0, mark: Mark::default() })

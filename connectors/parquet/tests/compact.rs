@@ -424,3 +424,25 @@ async fn what_would_never_move_is_refused_and_not_passed_over() {
         assert_eq!(opened.err().map(|error| error.code()), (!moves).then_some("R0656"), "{name}");
     }
 }
+
+/// A folder that others write is not copied, and a table with a manifest is.
+#[tokio::test]
+async fn a_copy_of_what_no_manifest_names_is_refused_before_a_file_is_touched() {
+    let _turn = TURN.lock().await;
+    for own in [false, true] {
+        let mut lake = Lake::new(&CONNECTOR, vec![]);
+        for from in [0, 10] {
+            if own {
+                let mut sink = lake.open().await;
+                lake.round(&mut sink, placed(from, "x")).await;
+            } else {
+                foreign(&lake, &format!("{from}.parquet"), &placed(from, "x")).await;
+            }
+        }
+        lake.mode = WriteMode::Compact;
+        lake.settings.push(told(&Retention { copied: true, ..Retention::default() }));
+        let opened = lake.sink().open(9).await;
+        assert_eq!(opened.err().map(|error| error.code()), (!own).then_some("R0572"));
+        assert_eq!(lake.listed().len(), 2);
+    }
+}

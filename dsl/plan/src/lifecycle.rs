@@ -268,7 +268,7 @@ impl SinkPlan {
         let moves = lifecycle.transitions.iter().filter(|_| goes_by_age);
         let moves = moves.map(|step| Move { class: step.class, age: aged(step.after) }).collect();
         let expiry = lifecycle.expire_after.filter(|_| !by.is_empty()).map(aged);
-        Retention { moves, expiry, vacuum_after: lifecycle.vacuum_after }
+        Retention { moves, expiry, vacuum_after: lifecycle.vacuum_after, copied: !self.copies.is_empty() }
     }
 }
 
