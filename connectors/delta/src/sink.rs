@@ -322,6 +322,7 @@ impl Sink for DeltaSink {
             if self.spec.mode == WriteMode::Compact {
                 self.spec.partition_by.clone_from(&state.partition_by);
                 self.schema = Arc::clone(&state.schema);
+                self.know_ages()?;
             }
             self.log.check_protocol()?;
             self.check_partitions(&state)?;

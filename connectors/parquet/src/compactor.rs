@@ -4,13 +4,15 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use lakehead_core::{
-    Error, Mark, Outcome, Patience, Prepared, Result, Sink, SinkPosition, SinkSpec, TableFigures, Value, WriteMode,
+    Error, LIFECYCLE_TAG, Mark, MovedBy, Outcome, Patience, Prepared, Result, Retention, Sink, SinkPosition, SinkSpec,
+    TableFigures, Value, WriteMode,
 };
 use lakehead_lakefile::{FileKind, FileOrder, Location, ObjectRecords, read_head};
 
 use crate::compact::Policy;
 use crate::foreign::Folder;
 use crate::manifest::{Manifest, ManifestLog};
+use crate::replicate::unnamed;
 use crate::schema::parse_columns;
 use crate::sink::ParquetSink;
 
@@ -58,14 +60,29 @@ impl Compactor {
         {
             spec.settings.set("sort_by", Value::List(columns.into_iter().map(Value::Name).collect()));
         }
+        let partitions = manifest.files.iter().flat_map(|file| &file.partition);
+        let partitions = partitions.map(|(column, value)| (column.as_str(), value.as_deref()));
+        // A table without files has its columns, too.
+        let partitions = manifest.partition_by.iter().map(|column| (column.as_str(), None)).chain(partitions);
+        Retention::told(&spec.settings).of_table(&spec.schema, partitions, self.moved_by())?.tell(&mut spec.settings);
         ParquetSink::new(spec, self.kind)
     }
 
-    fn foreign(&self, fence: u64) -> Result<Folder> {
+    fn moved_by(&self) -> MovedBy {
+        if self.location.url().scheme().starts_with("s3") { MovedBy::Bucket } else { MovedBy::Writer }
+    }
+
+    async fn foreign(&mut self, fence: u64) -> Result<Folder> {
         let lake = Location::open(self.spec.connection.required_text("path")?, &self.spec.root, &self.spec.connection)?;
         let prefix = self.spec.connection.text("prefix").unwrap_or("");
-        Ok(Folder {
-            staging: lake.child(&format!("_staging/{}", self.spec.pipeline))?.table(prefix, &self.spec.table)?,
+        let mut staging = lake.child(&format!("_staging/{}", self.spec.pipeline))?.table(prefix, &self.spec.table)?;
+        if let Some(lifecycle) = self.spec.settings.text("lifecycle") {
+            // A copy carries the tags of what it is copied from.
+            staging = staging.tagged(LIFECYCLE_TAG, lifecycle);
+        }
+        let mut folder = Folder {
+            staging,
+            retention: Retention::told(&self.spec.settings),
             records: ObjectRecords::new(lake.child(&format!("_lakehead/{}", self.spec.pipeline))?),
             policy: Policy::from_settings(&self.spec.settings)?,
             // A bloom filter is for the keys of a pipeline that writes; nothing is known of keys here.
@@ -73,7 +90,9 @@ impl Compactor {
             kind: self.kind,
             location: self.location.clone(),
             fence,
-        })
+        };
+        folder.know_ages(self.moved_by()).await?;
+        Ok(folder)
     }
 }
 
@@ -92,7 +111,10 @@ impl Sink for Compactor {
                 .with("table", self.location.url())
                 .help("correct `table`, or wait until somebody has written it"));
         }
-        self.table = Some(Table::Foreign(Box::new(self.foreign(fence)?)));
+        if Retention::told(&self.spec.settings).copied {
+            return Err(unnamed(&self.location));
+        }
+        self.table = Some(Table::Foreign(Box::new(self.foreign(fence).await?)));
         Ok(SinkPosition { identity: String::new(), version: 0, mark: Mark::default() })
     }
 
@@ -110,8 +132,8 @@ impl Sink for Compactor {
 
     async fn prepare(&mut self) -> Result<Option<Prepared>> {
         match &mut self.table {
-            Some(Table::Own(sink)) => sink.merge_all().await?,
-            Some(Table::Foreign(folder)) => folder.merge_all().await?,
+            Some(Table::Own(sink)) => sink.tend_all().await?,
+            Some(Table::Foreign(folder)) => folder.tend().await?,
             None => return Err(Error::bug("a table was compacted before it was opened")),
         }
         Ok(None)

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use lakehead_core::{Created, Error, RecordStore, Result, SinkSpec, failpoint};
+use lakehead_core::{Created, Error, RecordStore, Result, Retention, SinkSpec, failpoint};
 use lakehead_lakefile::{
     FileHead, FileKind, FileOrder, Location, ObjectRecords, file_schema, read_head, storage_error,
 };
@@ -24,6 +24,8 @@ use crate::layout::TableLayout;
 use crate::manifest::{ManifestFile, is_data_file};
 use crate::publish::own_name;
 use crate::stage::discard;
+
+mod colder;
 
 /// Merges of one run: a folder with more goes on with the next one.
 pub(crate) const STEPS_MAX: usize = 10_000;
@@ -46,6 +48,8 @@ pub(crate) struct Folder {
     pub(crate) records: ObjectRecords,
     pub(crate) fence: u64,
     pub(crate) policy: Policy,
+    /// What the folder's lifecycle asks for.
+    pub(crate) retention: Retention,
 }
 
 /// A listed file and what it was then.
@@ -55,16 +59,21 @@ struct Listed {
 }
 
 impl Folder {
-    /// Finishes what an earlier process began, and merges what is small.
-    pub(crate) async fn merge_all(&self) -> Result<()> {
+    /// Finishes what an earlier process began, merges what is small, and moves what is old.
+    pub(crate) async fn tend(&self) -> Result<()> {
         self.finish().await?;
+        self.merge_all().await?;
+        self.move_old().await
+    }
+
+    async fn merge_all(&self) -> Result<()> {
         let mut left_alone: HashSet<String> = HashSet::new();
         for _ in 0..STEPS_MAX {
             let listed = self.list().await?;
             let small: Vec<ManifestFile> = listed
                 .iter()
                 .map(|listed| &listed.file)
-                .filter(|file| !left_alone.contains(&file.name))
+                .filter(|file| !left_alone.contains(&file.name) && !self.is_archived(&file.name))
                 .cloned()
                 .collect();
             let chosen = choose(&small, self.policy.file_bytes, 2);
@@ -128,7 +137,11 @@ impl Folder {
         let mut first: Option<FileHead> = None;
         let mut alike = Vec::with_capacity(chosen.len());
         for file in chosen {
-            let head = read_head(&self.location, &file.name).await?;
+            let head = match read_head(&self.location, &file.name).await {
+                // A bucket's rules archive by the day a file was written: such a file is left alone.
+                Err(error) if error.code() == "R0566" => continue,
+                head => head?,
+            };
             let rows = head.rows;
             match &first {
                 None if head.order == FileOrder::Other => return Ok(None),

@@ -52,7 +52,7 @@ impl ParquetCopy {
         let mut done = Copied::default();
         for _ in 0..ATTEMPTS_MAX {
             let Some(newest) = self.here.refresh().await? else {
-                return if self.here.holds_files().await? { Err(self.unnamed()) } else { Ok(None) };
+                return if self.here.holds_files().await? { Err(unnamed(&self.from)) } else { Ok(None) };
             };
             self.check(known, &newest).await?;
             done.version = newest.version;
@@ -113,12 +113,6 @@ impl ParquetCopy {
             }
         }
         Ok(())
-    }
-
-    fn unnamed(&self) -> Error {
-        Error::user("R0572", "the folder has no manifest: nothing says which of its files are the table")
-            .with("table", self.from.url())
-            .help("leave `replicate` out: a folder that others write is copied with the tools of its store")
     }
 
     fn conflict(&self, why: &'static str) -> Error {
@@ -184,6 +178,13 @@ impl ParquetCopy {
         }
         Ok(())
     }
+}
+
+/// A folder that others write is not copied: what is on its way cannot be told from what is the table.
+pub(crate) fn unnamed(folder: &Location) -> Error {
+    Error::user("R0572", "the folder has no manifest: nothing says which of its files are the table")
+        .with("table", folder.url())
+        .help("leave `replicate` out: a folder that others write is copied with the tools of its store")
 }
 
 #[async_trait]

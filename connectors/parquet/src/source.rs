@@ -174,7 +174,7 @@ pub(crate) async fn describe_folder(location: &Location, kind: FileKind) -> Resu
 }
 
 /// Reads `column=value` folders.
-fn hive_partition(name: &str) -> PartitionValues {
+pub(crate) fn hive_partition(name: &str) -> PartitionValues {
     let folders = name.rsplit_once('/').map_or("", |(folders, _)| folders);
     let pairs = folders.split('/').filter_map(|folder| folder.split_once('='));
     pairs.map(|(column, value)| (unescape(column), (value != HIVE_NULL).then(|| unescape(value)))).collect()

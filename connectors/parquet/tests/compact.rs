@@ -9,8 +9,8 @@ use std::time::Duration;
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use lakehead_core::{
-    BatchBudget, Checkpoint, Connector, ManualClock, Mark, Outcome, Patience, RunContext, Settings, Sink, SinkSpec,
-    SourceEvent, SourceSpec, Value, WriteMode, failpoint,
+    BatchBudget, Checkpoint, Connector, Expiry, ManualClock, Mark, Move, Outcome, Patience, Retention, RunContext,
+    Settings, Sink, SinkSpec, SourceEvent, SourceSpec, StorageClass, Value, WriteMode, failpoint,
 };
 use lakehead_lakefile::{FileFormat, FileWriter, Location};
 use lakehead_parquet::{CONNECTOR, ORC};
@@ -22,6 +22,7 @@ struct Lake {
     connector: &'static Connector,
     folder: tempfile::TempDir,
     settings: Vec<(&'static str, Value)>,
+    connection: Vec<(&'static str, Value)>,
     run: RunContext,
     mode: WriteMode,
     seq: u64,
@@ -52,7 +53,8 @@ impl Lake {
     fn new(connector: &'static Connector, settings: Vec<(&'static str, Value)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let run = RunContext { id: "r".into(), start: 1, end: 2 };
-        Self { connector, folder, settings, run, mode: WriteMode::Append, seq: 0, fence: 0 }
+        let connection = vec![("path", Value::Text("lake".into()))];
+        Self { connector, folder, settings, connection, run, mode: WriteMode::Append, seq: 0, fence: 0 }
     }
 
     fn sink(&self) -> Box<dyn Sink> {
@@ -65,7 +67,7 @@ impl Lake {
             key: vec![],
             mode: self.mode,
             partition_by: vec!["place".into()],
-            connection: Settings::new([("path".into(), Value::Text("lake".into()))]),
+            connection: Settings::new(self.connection.iter().map(names)),
             settings: Settings::new(self.settings.iter().map(names)),
             root: self.folder.path().into(),
             cache: self.folder.path().join("cache"),
@@ -354,5 +356,93 @@ async fn a_table_that_a_log_describes_is_no_folder_of_files() {
         let mut sink = lake.open().await;
         assert_eq!(sink.prepare().await.unwrap_err().code(), "R0216", "{log:?}");
         assert!(lake.listed().iter().filter(|name| name.ends_with(".parquet")).count() == 2, "nothing was touched");
+    }
+}
+
+/// What a plan tells a sink for its lifecycle.
+fn told(retention: &Retention) -> (&'static str, Value) {
+    let mut settings = Settings::default();
+    retention.tell(&mut settings);
+    ("retention", settings.get("retention").unwrap().clone())
+}
+
+/// `transition to archive_instant after 90d` of a table whose layout no file says.
+fn moving() -> Retention {
+    let age = Expiry { after: Duration::from_secs(90 * 86_400), by: vec![] };
+    Retention { moves: vec![Move { class: StorageClass::ArchiveInstant, age }], ..Retention::default() }
+}
+
+/// Rows of one place.
+fn placed(from: i64, place: &str) -> RecordBatch {
+    let rows = rows(from, 10);
+    let places = StringArray::from_iter_values((0..10).map(|_| place));
+    RecordBatch::try_new(schema(), vec![rows.column(0).clone(), rows.column(1).clone(), Arc::new(places)]).unwrap()
+}
+
+/// The time of these tests is 1970-01-01.
+#[tokio::test]
+async fn what_is_only_compacted_is_moved_by_the_age_that_its_partitions_tell() {
+    let _turn = TURN.lock().await;
+    let rows = [(0, "1969-01-01"), (10, "1969-01-01"), (20, "1969-12-31"), (30, "1969-12-31")];
+    for (connector, own) in [(&CONNECTOR, false), (&CONNECTOR, true), (&ORC, true)] {
+        let mut lake = Lake::new(connector, vec![]);
+        lake.connection.push(("cold", Value::Text("cold".into())));
+        let mut writer = if own { Some(lake.open().await) } else { None };
+        for (from, place) in rows {
+            match &mut writer {
+                Some(writer) => lake.round(writer, placed(from, place)).await,
+                None => {
+                    let rows = placed(from, place).project(&[0, 1]).unwrap();
+                    foreign(&lake, &format!("place={place}/{from}.parquet"), &rows).await;
+                }
+            }
+        }
+        lake.mode = WriteMode::Compact;
+        lake.settings.push(told(&moving()));
+        for _ in 0..2 {
+            let mut sink = lake.open().await;
+            assert!(sink.prepare().await.unwrap().is_none());
+            let listed = lake.listed();
+            assert_eq!(listed.len(), 2, "own: {own}: {listed:?}");
+            for name in &listed {
+                assert_eq!(Path::new(name).is_symlink(), name.contains("1969-01-01"), "own: {own}: {name}");
+            }
+            lake.holds(40).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_would_never_move_is_refused_and_not_passed_over() {
+    let _turn = TURN.lock().await;
+    for (name, moves) in [("a.parquet", false), ("place=x/a.parquet", false), ("place=1969-01-01/a.parquet", true)] {
+        let mut lake = Lake::new(&CONNECTOR, vec![told(&moving())]);
+        lake.connection.push(("cold", Value::Text("cold".into())));
+        lake.mode = WriteMode::Compact;
+        foreign(&lake, name, &rows(0, 10).project(&[0, 1]).unwrap()).await;
+        let opened = lake.sink().open(1).await;
+        assert_eq!(opened.err().map(|error| error.code()), (!moves).then_some("R0656"), "{name}");
+    }
+}
+
+/// A folder that others write is not copied, and a table with a manifest is.
+#[tokio::test]
+async fn a_copy_of_what_no_manifest_names_is_refused_before_a_file_is_touched() {
+    let _turn = TURN.lock().await;
+    for own in [false, true] {
+        let mut lake = Lake::new(&CONNECTOR, vec![]);
+        for from in [0, 10] {
+            if own {
+                let mut sink = lake.open().await;
+                lake.round(&mut sink, placed(from, "x")).await;
+            } else {
+                foreign(&lake, &format!("{from}.parquet"), &placed(from, "x")).await;
+            }
+        }
+        lake.mode = WriteMode::Compact;
+        lake.settings.push(told(&Retention { copied: true, ..Retention::default() }));
+        let opened = lake.sink().open(9).await;
+        assert_eq!(opened.err().map(|error| error.code()), (!own).then_some("R0572"));
+        assert_eq!(lake.listed().len(), 2);
     }
 }

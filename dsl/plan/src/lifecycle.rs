@@ -254,7 +254,8 @@ fn place_of(connection: &Connection) -> [Option<&str>; 3] {
 }
 
 impl SinkPlan {
-    /// Returns what its connector does for its lifecycle.
+    /// Returns what its connector does for its lifecycle. A table that is only compacted says itself which of its partition
+    /// columns is a time, unless the file does.
     pub fn retention(&self) -> Retention {
         let Some(lifecycle) = &self.lifecycle else { return Retention::default() };
         let column = |part: &Layout| {
@@ -263,10 +264,11 @@ impl SinkPlan {
         };
         let by: Vec<TimeColumn> = self.layout.iter().filter_map(column).collect();
         let aged = |after| Expiry { after, by: by.clone() };
-        let moves = lifecycle.transitions.iter().filter(|_| !by.is_empty());
+        let goes_by_age = !by.is_empty() || self.mode == WriteMode::Compact;
+        let moves = lifecycle.transitions.iter().filter(|_| goes_by_age);
         let moves = moves.map(|step| Move { class: step.class, age: aged(step.after) }).collect();
         let expiry = lifecycle.expire_after.filter(|_| !by.is_empty()).map(aged);
-        Retention { moves, expiry, vacuum_after: lifecycle.vacuum_after }
+        Retention { moves, expiry, vacuum_after: lifecycle.vacuum_after, copied: !self.copies.is_empty() }
     }
 }
 
@@ -299,9 +301,10 @@ pub(crate) fn note_not_yet(
     let keeps = role.past_age.is_some();
     // A table of one run alone is another one with the next run.
     let copies = role.replicate.is_some() && !names_run(table);
-    // A table that is only compacted says its layout itself, and not which time its columns were made from.
+    // A table that is only compacted says its layout itself: what tells an age in it is good enough to move files by, and is
+    // told when it is opened (R0656); no row is deleted by it.
     let tells_age = layout.iter().any(|part| tells_age(part, layout));
-    let has_cold = connection.settings.text("cold").is_some() && tells_age;
+    let has_cold = connection.settings.text("cold").is_some() && (tells_age || mode == WriteMode::Compact);
     let moves = path.starts_with("s3://") || (is_local && (stays || has_cold));
     // A version that stands would go because it is old.
     let expires = keeps && tells_age && mode != WriteMode::Scd2;

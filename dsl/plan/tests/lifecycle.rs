@@ -197,6 +197,25 @@ fn what_is_carried_out_is_not_refused() {
     assert_eq!(sink_of(&planned).retention(), expected);
 }
 
+/// A table that is only compacted is laid out as it is: its partitions tell their age when it is opened.
+#[test]
+fn what_is_only_compacted_moves_by_the_partitions_that_it_has() {
+    let refused = "transition outside s3:// and without `cold` of lifecycle kept";
+    for (cold, expected) in [(", cold = \"slow\"", vec![]), ("", vec![refused])] {
+        let text = format!(
+            "connection lake tables {{ path = \"lake\"{cold} }}\n\nlifecycle kept {{ transition to archive_instant after 90d \
+             }}\n\npipeline p {{\n  source a = lake {{ table = \"t\", columns = {{ id = bigint, day = varchar }} }}\n  sink \
+             lake {{ table = \"t\", mode = compact, lifecycle = kept }}\n}}\n"
+        );
+        let planned = offline::planned(&text, &[&KEEPING]);
+        assert!(!planned.diagnostics.iter().any(Diagnostic::is_error), "{:#?}", planned.diagnostics);
+        let rules = planned.plans[0].not_yet.iter().map(|(rule, _)| rule.as_str());
+        assert_eq!(rules.filter(|rule| rule.contains("lifecycle kept")).collect::<Vec<_>>(), expected, "{cold}");
+        let retention = sink_of(&planned).retention();
+        assert!(retention.moves.len() == 1 && !retention.tells_age(), "{retention:?}");
+    }
+}
+
 #[test]
 fn files_are_kept_a_day_at_least_and_that_is_told() {
     for (rule, told) in [("vacuum after 23h", 1), ("vacuum after 1d", 0), ("vacuum after 36h", 0)] {

@@ -1,6 +1,7 @@
 //! The contracts every other crate is built on: what a source delivers, what a sink promises, what a connector
 //! declares, and the words they share. Deliberately absent: any input or output, any connector, any plan.
 
+mod ages;
 mod catalog;
 mod change;
 mod checkpoint;
@@ -18,6 +19,7 @@ mod source;
 mod table_copy;
 mod value;
 
+pub use ages::MovedBy;
 pub use catalog::{CatalogKind, ListedBuckets, ListedPartition, Listing};
 pub use change::{
     COMMITTED_AT, FILE, IS_CURRENT, IS_DELETED, OP, Op, POSITION, RESERVED, TABLE, UNCHANGED, VALID_FROM, VALID_TO,

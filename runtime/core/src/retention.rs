@@ -41,6 +41,14 @@ impl PartitionTime {
         }
     }
 
+    /// Returns whether a value is such a time.
+    pub(crate) fn reads(self, value: &str) -> bool {
+        match self {
+            Self::Hour => value.parse::<u32>().is_ok_and(|hour| hour < 24),
+            _ => self.end_of(value).is_some(),
+        }
+    }
+
     /// Returns the first moment behind a value; `None` where it is not one.
     fn end_of(self, value: &str) -> Option<NaiveDateTime> {
         match self {
@@ -146,6 +154,8 @@ pub struct Retention {
     pub expiry: Option<Expiry>,
     /// How long files that no version of the table needs are kept; `None` where the table says so itself.
     pub vacuum_after: Option<Duration>,
+    /// Whether the table is copied elsewhere: beside the sink, and only where a table says which files are its own.
+    pub copied: bool,
 }
 
 impl Retention {
@@ -168,6 +178,7 @@ impl Retention {
         }
         said.extend(self.expiry.iter().map(|expiry| ("after".to_owned(), Value::Duration(expiry.after))));
         said.extend(self.vacuum_after.map(|after| ("vacuum".to_owned(), Value::Duration(after))));
+        said.extend(self.copied.then(|| ("copied".to_owned(), Value::Bool(true))));
         if !said.is_empty() {
             settings.set(RETENTION, Value::Map(said));
         }
@@ -187,7 +198,7 @@ impl Retention {
             _ => Vec::new(),
         };
         let expiry = said.duration("after").map(|after| Expiry { after, by: columns });
-        Self { moves, expiry, vacuum_after: said.duration("vacuum") }
+        Self { moves, expiry, vacuum_after: said.duration("vacuum"), copied: said.bool_or("copied", false) }
     }
 
     /// Returns the class in which the files of a partition are to be by `now`; `None` where it is too young to move.
@@ -317,11 +328,11 @@ mod tests {
             Move { class: StorageClass::Infrequent, age: by(&columns, 1) },
             Move { class: StorageClass::Archive, age: by(&columns, 2) },
         ];
-        let retention =
-            Retention { moves, expiry: Some(by(&columns, 3)), vacuum_after: Some(Duration::from_secs(DAY)) };
+        let vacuum_after = Some(Duration::from_secs(DAY));
+        let retention = Retention { moves, expiry: Some(by(&columns, 3)), vacuum_after, copied: true };
         retention.tell(&mut settings);
         assert_eq!(Retention::told(&settings), retention);
-        let moving = Retention { expiry: None, vacuum_after: None, ..retention };
+        let moving = Retention { expiry: None, vacuum_after: None, copied: false, ..retention };
         let mut settings = Settings::default();
         moving.tell(&mut settings);
         assert_eq!(Retention::told(&settings), moving);

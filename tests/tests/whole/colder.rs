@@ -77,6 +77,28 @@ fn old_partitions_of_a_local_lake_lie_in_the_cold_root_and_every_reader_follows(
         assert!(newest.len() == 1 && newest[0].1, "{newest:?}");
         let said = succeed(folder.path(), &["run", "p", "-v"]);
         assert!(!said.contains("moved to a colder place"), "nothing moves twice: {said}");
+        // A pipeline that only compacts tells the age by the table's own partitions.
+        let written = std::fs::read_to_string(folder.path().join("p.lake")).unwrap();
+        drop_rows(folder.path(), "3", "5,2020-01-04 10:00:00\n6,2999-01-02 10:00:00\n");
+        std::fs::write(folder.path().join("p.lake"), written.replace(", lifecycle = colder", "")).unwrap();
+        succeed(folder.path(), &["run", "p"]);
+        assert!(files(&table, "2020-01-04").iter().all(|(_, is_link)| !is_link), "{kind}");
+        let (head, _) = written.split_once("pipeline p").unwrap();
+        let upkeep = "pipeline q {\n  source rows = lake { table = \"shop.t\" }\n  sink lake { table = \"shop.t\", mode = \
+                      compact, lifecycle = colder }\n}\n";
+        std::fs::write(folder.path().join("p.lake"), format!("{head}{upkeep}")).unwrap();
+        succeed(folder.path(), &["lock"]);
+        let said = succeed(folder.path(), &["plan", "q"]);
+        assert!(said.contains("archive_instant after 90 days: "), "{kind} {said}");
+        succeed(folder.path(), &["run", "q"]);
+        for (day, is_cold) in [("2020-01-01", true), ("2020-01-04", true), ("2999-01-02", false)] {
+            let found = files(&table, day);
+            assert!(
+                !found.is_empty() && found.iter().all(|(_, is_link)| *is_link == is_cold),
+                "{kind} {day} {found:?}"
+            );
+        }
+        assert!(read(&table).is_none_or(|rows| rows == [6, 6]), "{kind}");
     }
 }
 
@@ -160,6 +182,61 @@ fn a_bucket_s_files_of_old_partitions_change_their_class_and_logs_and_small_file
         }
         assert!(moved > 0, "{said}");
     }
+}
+
+/// Writes a folder as others do, in a bucket: keys that do not pack, three files a day.
+const FOREIGN: &str = r#"
+import sys, io, os, boto3, pyarrow as a, pyarrow.parquet as p
+s3 = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{sys.argv[1]}", region_name="us-east-1",
+                  aws_access_key_id="k", aws_secret_access_key="k")
+for day in ("2020-01-01", "2999-01-01"):
+    for n in range(3):
+        file = io.BytesIO()
+        p.write_table(a.table({"id": a.array([os.urandom(12).hex() for _ in range(8000)])}), file)
+        s3.put_object(Bucket="lake", Key=f"plain/t/day={day}/{n}.parquet", Body=file.getvalue())
+"#;
+
+const COMPACTING: &str = r#"secret key = env("BUCKET_KEY")
+
+connection lake parquet {
+  path = "s3://lake/plain", endpoint = "http://127.0.0.1:PORT", region = "us-east-1"
+  access_key_id = secret.key, secret_access_key = secret.key
+}
+
+lifecycle colder { transition to archive_instant after 90d }
+
+pipeline p {
+  source rows = lake { table = "t" }
+  sink lake { table = "t", mode = compact, lifecycle = colder }
+}
+"#;
+
+/// Nobody says the layout of such a folder but its own names; what is merged is under the rules that `lifecycle emit` prints.
+#[test]
+fn what_is_merged_in_a_folder_of_others_carries_the_tag_and_its_old_partitions_move() {
+    let Some(bucket) = Bucket::start() else {
+        println!("skipped: an S3 server is absent");
+        return;
+    };
+    let port = bucket.port.to_string();
+    let python = |script: &str| {
+        let python = std::env::var_os("LAKEHEAD_READERS").unwrap();
+        let output = Command::new(python).args(["-c", script, &port]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    python(FOREIGN);
+    let folder = project(&COMPACTING.replace("PORT", &port));
+    for arguments in [&["lock"][..], &["run", "p"], &["run", "p"]] {
+        let run = command(folder.path()).args(arguments).env("BUCKET_KEY", "k").output().unwrap();
+        assert!(run.status.success(), "{}", text(&run.stderr));
+        assert!(!text(&run.stderr).contains("could not be"), "{}", text(&run.stderr));
+    }
+    let said = python(CLASSES);
+    let files: Vec<_> = said.lines().filter(|line| line.starts_with("plain/t/")).collect();
+    assert_eq!(files.len(), 2, "{said}");
+    assert!(files[0].contains("/day=2020-01-01/part-") && files[0].contains(" GLACIER_IR 1 "), "{said}");
+    assert!(files[1].contains("/day=2999-01-01/part-") && files[1].contains(" STANDARD 1 "), "{said}");
 }
 
 const ARCHIVING: &str = r#"secret key = env("BUCKET_KEY")

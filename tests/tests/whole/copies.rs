@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::buckets::Bucket;
-use super::lakehead::{command, project, succeed, text};
+use super::lakehead::{command, fail, project, succeed, text};
 
 const DELTA: &str = r#"connection drops files { path = "in" }
 connection lake delta { path = "lake" }
@@ -193,6 +193,37 @@ fn a_plain_table_is_copied_with_its_manifest_last_and_loses_files_only_where_ask
                 assert!(copy[3] > table[3], "what was replaced stays: {copy:?}");
             }
         }
+    }
+}
+
+/// Nothing says which files of a folder that others write are the table: a copy of it is refused before anything is done, and what
+/// would never move is, too.
+#[test]
+fn what_cannot_be_kept_of_a_folder_of_others_is_refused_by_plan_and_run() {
+    for (rule, code, cure) in [
+        ("replicate to dr", "R0572", "leave `replicate` out"),
+        ("transition to archive_instant after 90d", "R0656", "lay files out by a date"),
+    ] {
+        let folder = project(&format!(
+            "connection lake parquet {{ path = \"lake\", cold = \"cold\" }}\nconnection dr files {{ path = \"dr\" \
+             }}\n\nlifecycle kept {{ {rule} }}\n\npipeline p {{\n  source rows = lake {{ table = \"t\", columns = {{ id = \
+             bigint }} }}\n  sink lake {{ table = \"t\", mode = compact, lifecycle = kept }}\n}}\n"
+        ));
+        let python = std::env::var_os("LAKEHEAD_READERS");
+        let Some(python) = python else { return };
+        let script = "import sys, os, pyarrow as a, pyarrow.parquet as p\nos.makedirs('lake/t')\nfor n in range(2): \
+                      p.write_table(a.table({'id': [n]}), f'lake/t/{n}.parquet')";
+        let written = Command::new(python).current_dir(folder.path()).args(["-c", script]).status().unwrap();
+        assert!(written.success());
+        succeed(folder.path(), &["check"]);
+        let said = fail(folder.path(), &["plan", "p"], 1);
+        assert!(
+            said.contains(&format!("error[{code}]")) && said.contains("p.lake:8:") && said.contains(cure),
+            "{said}"
+        );
+        let said = fail(folder.path(), &["run", "p"], 1);
+        assert!(said.contains(code) && said.contains(cure), "{said}");
+        assert_eq!(names(&folder.path().join("lake/t"), ".parquet"), ["0.parquet", "1.parquet"]);
     }
 }
 

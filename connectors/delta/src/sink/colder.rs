@@ -1,12 +1,23 @@
 //! Files of old partitions, moved to a colder class or to the cold root beside the rounds.
 
-use lakehead_core::{Micros, Patience, StorageClass};
+use lakehead_core::{Micros, MovedBy, Patience, Result, Retention, StorageClass};
 use lakehead_lakefile::{Aged, take_over};
 
 use super::DeltaSink;
 use crate::live::LiveFile;
 
 impl DeltaSink {
+    /// Has a table that is only compacted tell which of its partition columns is a time.
+    pub(super) fn know_ages(&mut self) -> Result<()> {
+        let by = if self.location.url().scheme().starts_with("s3") { MovedBy::Bucket } else { MovedBy::Writer };
+        let partitions = self.log.live()?.files.values().flat_map(|file| &file.partition);
+        let partitions = partitions.map(|(column, value)| (column.as_str(), value.as_deref()));
+        // A table without files has its columns, too.
+        let partitions = self.spec.partition_by.iter().map(|column| (column.as_str(), None)).chain(partitions);
+        self.retention = Retention::told(&self.spec.settings).of_table(&self.schema, partitions, by)?;
+        Ok(())
+    }
+
     /// Returns whether a file may be in a class that is not read at once: by its partition's age, whoever moved it.
     pub(super) fn is_archived(&self, file: &LiveFile, now: Micros) -> bool {
         let value = |name: &str| file.partition.iter().find(|(column, _)| column == name)?.1.as_deref();

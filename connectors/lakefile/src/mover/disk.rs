@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use lakehead_core::{Error, Micros, Result, StorageClass, failpoint};
 
@@ -29,6 +31,25 @@ pub(super) struct Chilled {
     pub(super) bytes: u64,
     hot: PathBuf,
     cold: PathBuf,
+    /// What was copied.
+    was: Identity,
+}
+
+/// Tells a file from what others may put in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    number: u64,
+    bytes: u64,
+    modified: SystemTime,
+}
+
+impl Identity {
+    /// Returns that of a file; `None` of what is none: a link already, or gone.
+    fn of(file: &Path) -> std::io::Result<Option<Self>> {
+        let Ok(found) = std::fs::symlink_metadata(file) else { return Ok(None) };
+        let identity = Self { number: found.ino(), bytes: found.len(), modified: found.modified()? };
+        Ok(found.is_file().then_some(identity))
+    }
 }
 
 impl DiskMover {
@@ -48,15 +69,9 @@ impl DiskMover {
             if moved.chilled.len() >= most {
                 break;
             }
-            let chilled = Chilled {
-                hot: self.hot.join(&file.name),
-                cold: self.cold.join(&file.name),
-                bytes: file.size,
-                name: file.name,
-            };
+            let (hot, cold) = (self.hot.join(&file.name), self.cold.join(&file.name));
             failpoint::hit("mover.file").await?;
-            let copied =
-                tokio::task::spawn_blocking(move || chilled.copy().map(|whole| whole.then_some(chilled))).await;
+            let copied = tokio::task::spawn_blocking(move || Chilled::copy(file, hot, cold)).await;
             let copied = copied.map_err(|error| Error::bug("a file's copy ended early").caused_by(error))?;
             moved.chilled.extend(copied.map_err(|error| self.failed(error))?);
         }
@@ -102,32 +117,30 @@ impl DiskMover {
 }
 
 impl Chilled {
-    /// Makes the cold copy; false where there is nothing to move: a link already, gone, or another size than the table says.
-    fn copy(&self) -> std::io::Result<bool> {
-        let Ok(found) = std::fs::symlink_metadata(&self.hot) else { return Ok(false) };
-        if !found.is_file() || found.len() != self.bytes {
-            return Ok(false);
-        }
-        let folder = self.cold.parent().unwrap_or(&self.cold);
+    /// Makes the cold copy; `None` where there is nothing to move: a link already, gone, or another size than the table says.
+    fn copy(file: Aged, hot: PathBuf, cold: PathBuf) -> std::io::Result<Option<Self>> {
+        let Some(was) = Identity::of(&hot)?.filter(|was| was.bytes == file.size) else { return Ok(None) };
+        let folder = cold.parent().unwrap_or(&cold);
         make_folder(folder)?;
-        let unfinished = beside(&self.cold, "cold");
+        let unfinished = beside(&cold, "cold");
         let mut target = File::create(&unfinished)?;
-        let sum = summed(&self.hot, |piece| target.write_all(piece))?;
+        let sum = summed(&hot, |piece| target.write_all(piece))?;
         target.sync_all()?;
         // What the disk gives back is what counts.
-        if summed(&unfinished, |_| Ok(()))? != sum || std::fs::metadata(&unfinished)?.len() != self.bytes {
+        if summed(&unfinished, |_| Ok(()))? != sum || std::fs::metadata(&unfinished)?.len() != file.size {
             std::fs::remove_file(&unfinished)?;
             return Err(std::io::Error::other("the copy reads back otherwise"));
         }
-        std::fs::rename(&unfinished, &self.cold)?;
-        sync_folder(&self.cold)?;
-        Ok(true)
+        std::fs::rename(&unfinished, &cold)?;
+        sync_folder(&cold)?;
+        Ok(Some(Self { name: file.name, bytes: file.size, hot, cold, was }))
     }
 
-    /// Puts a link in the place of the file, in one step; who has it open reads on.
+    /// Puts a link in the place of the file, in one step; who has it open reads on. What others have put there since the copy
+    /// stays.
     pub(super) fn link(&self) -> Result<bool> {
         let linked = || -> std::io::Result<bool> {
-            if !std::fs::symlink_metadata(&self.hot).is_ok_and(|found| found.is_file() && found.len() == self.bytes) {
+            if Identity::of(&self.hot)? != Some(self.was) {
                 return Ok(false);
             }
             let unfinished = beside(&self.hot, "link");
@@ -210,6 +223,14 @@ mod tests {
         assert_eq!(moved.settle(|_| true).unwrap().files, 1);
         assert_eq!(std::fs::read_link(hot.join("day=1/a.parquet")).unwrap(), cold.join("day=1/a.parquet"));
         assert_eq!(std::fs::read_to_string(hot.join("day=1/a.parquet")).unwrap(), "rows");
+        // What others write under the name of a file while it is copied stays what they wrote.
+        std::fs::write(hot.join("day=1/b.parquet"), "rows").unwrap();
+        let file = vec![Aged { name: "day=1/b.parquet".into(), size: 4, class: StorageClass::ArchiveInstant }];
+        let moved = mover.work(file, now()).await.unwrap();
+        std::fs::write(hot.join("b"), "ROWS").unwrap();
+        std::fs::rename(hot.join("b"), hot.join("day=1/b.parquet")).unwrap();
+        assert_eq!(moved.settle(|_| true).unwrap().files, 0);
+        assert_eq!(std::fs::read_to_string(hot.join("day=1/b.parquet")).unwrap(), "ROWS");
         let again = mover.work(aged(4, StorageClass::ArchiveInstant), now() + 2 * YOUNG).await.unwrap();
         assert!(again.chilled.is_empty() && cold.join("day=1/a.parquet").exists(), "what is linked stays");
         std::fs::remove_file(hot.join("day=1/a.parquet")).unwrap();

@@ -132,9 +132,17 @@ impl ParquetSink {
         }
     }
 
-    /// Merges whatever is small until nothing is, and fails where it cannot: a person has asked for it.
-    pub(crate) async fn merge_all(&mut self) -> Result<()> {
+    /// Merges whatever is small until nothing is, and fails where it cannot: a person has asked for it. What is old is moved
+    /// behind that, so that nothing is moved that is merged.
+    pub(crate) async fn tend_all(&mut self) -> Result<()> {
         self.expire_due(Patience::ToEnd).await?;
+        self.merge_all().await?;
+        self.begin_move(Patience::ToEnd);
+        self.take_moved(Patience::ToEnd).await;
+        Ok(())
+    }
+
+    async fn merge_all(&mut self) -> Result<()> {
         for _ in 0..STEPS_MAX {
             let newest = self.newest().await?;
             let chosen = choose(&self.readable(&newest.files), self.upkeep.policy.file_bytes, 2);

@@ -30,7 +30,12 @@ const fn sink(options: &'static [OptionSpec]) -> Option<SinkRole> {
     })
 }
 
-static CONNECTION: [OptionSpec; 1] = [OptionSpec::new("path", OptionKind::Text, "where")];
+static CONNECTION: [OptionSpec; 2] = [
+    OptionSpec::new("path", OptionKind::Text, "where"),
+    OptionSpec::new("cold", OptionKind::Text, "where what is old goes"),
+];
+
+static TABLE: [OptionSpec; 1] = [OptionSpec::new("table", OptionKind::Text, "which")];
 
 /// A lake whose tables lie at `path`, where it is set.
 pub(crate) const fn lake(name: &'static str, options: &'static [OptionSpec]) -> Connector {
@@ -56,7 +61,11 @@ pub(crate) const fn keeping(name: &'static str) -> Connector {
         }
         None => None,
     };
-    Connector { sink: role, ..lake }
+    let source = match ROWS.source {
+        Some(role) => Some(SourceRole { options: &TABLE, ..role }),
+        None => None,
+    };
+    Connector { source, sink: role, ..lake }
 }
 
 static KEEPING_MODES: [WriteMode; 3] = [WriteMode::Append, WriteMode::Scd2, WriteMode::Compact];

@@ -2,27 +2,41 @@
 
 use std::collections::BTreeMap;
 
-use lakehead_core::{Lifecycle, Micros, StorageClass};
+use lakehead_core::{Lifecycle, Micros, MovedBy, StorageClass, WriteMode};
 use lakehead_lifecycle::{Held, OBJECT_BYTES_OVER, PRICES_OF, class_name, cost};
 use lakehead_plan::SinkPlan;
 
 use super::propose::FILES_MAX;
 use crate::show::{counted, grouped, size};
 
+/// What is said of a table in a bucket whose partitions tell no time.
+const NO_AGE: &str = "no partition tells an age: the bucket's rules move what is merged, by the day it was written";
+
 /// Returns a line for each step of a sink's lifecycle: days, class, bytes, and in S3 the saving or the loss. None where
 /// nothing moves.
 pub(crate) fn cost_lines(sink: &SinkPlan, files: &[(String, u64)], now: Micros) -> Vec<String> {
-    let retention = sink.retention();
+    let mut retention = sink.retention();
     let Some(lifecycle) = sink.lifecycle.as_deref().filter(|_| !retention.moves.is_empty()) else {
         return Vec::new();
     };
+    let partitioned: Vec<_> = files.iter().map(|(name, bytes)| (partition_of(name), *bytes)).collect();
+    let in_s3 = sink.connection.text("path").is_some_and(|path| path.starts_with("s3://"));
+    if sink.mode == WriteMode::Compact {
+        let by = if in_s3 { MovedBy::Bucket } else { MovedBy::Writer };
+        let partitions = partitioned.iter().flat_map(|(partition, _)| partition);
+        let partitions = partitions.map(|(column, value)| (column.as_str(), Some(value.as_str())));
+        // What is wrong with it was told as such.
+        let Ok(told) = retention.of_table(&sink.schema, partitions, by) else { return Vec::new() };
+        retention = told;
+        if in_s3 && !retention.tells_age() {
+            return vec![NO_AGE.to_owned()];
+        }
+    }
     let mut held: BTreeMap<StorageClass, Held> = BTreeMap::new();
-    for (name, bytes) in files {
-        let folders = partition_of(name);
-        let class = retention.class_of(|column| folders.get(column).map(String::as_str), now);
+    for (partition, bytes) in &partitioned {
+        let class = retention.class_of(|column| partition.get(column).map(String::as_str), now);
         class.into_iter().for_each(|class| held.entry(class).or_default().add(*bytes));
     }
-    let in_s3 = sink.connection.text("path").is_some_and(|path| path.starts_with("s3://"));
     let mut lines: Vec<String> = Vec::new();
     for (place, step) in lifecycle.transitions.iter().enumerate() {
         let held = held.get(&step.class).copied().unwrap_or_default();

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 71] = [
+static PAGES: [Page; 72] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -476,6 +476,14 @@ static PAGES: [Page; 71] = [
               (delta-rs 1.6: vacuum(full=True)) removes these files from under the newest version, which no reader can read then",
         wrong: "table.vacuum(retention_hours=0, full=True, …)",
         right: "lakehead resync PIPELINE   brings the table back; lakehead removes old files itself (docs/upkeep.md)",
+    },
+    Page {
+        code: "R0656",
+        title: "the age of partitions is not known",
+        why: "files of a table that is only compacted move by the age that its own partitions tell: a date, a time, or what \
+              `partition_by` makes of one; without it none would ever move",
+        wrong: "mode = compact, lifecycle = colder    over   t/part-1.parquet   or   t/city=Graz/part-1.parquet",
+        right: "t/day=2026-05-01/part-1.parquet    or leave the moves out of the lifecycle",
     },
     Page {
         code: "R0640",

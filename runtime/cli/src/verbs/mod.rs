@@ -3,6 +3,7 @@
 mod backfill;
 mod catalog;
 mod check;
+mod compacted;
 mod cost;
 mod cut;
 mod explain;

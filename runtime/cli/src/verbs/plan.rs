@@ -8,15 +8,17 @@ use lakehead_catalog::{Book, Catalog, Difference};
 use lakehead_core::{Clock, Expired, Listing, OptionSpec, Result, RunContext, SystemClock, column_type_name};
 use lakehead_plan::{CatalogPlan, LayoutTransform, NodeKind, Plan, SinkPlan, SourcePlan};
 use lakehead_sql::Sql;
+use lakehead_syntax::render_text;
 
 use super::catalog::listing_of;
+use super::compacted::refused;
 use super::cost::cost_lines;
 use super::propose::{Measured, files_in_folder, layout_lines};
 use super::run::table_location;
 use super::{Ended, find_plan};
 use crate::args::{Common, Format, PlanArguments};
 use crate::catalogs::entry_of;
-use crate::environment::fill_secrets;
+use crate::environment::{color, fill_secrets};
 use crate::parts::Building;
 use crate::project::load;
 use crate::show::{grouped, size};
@@ -41,13 +43,18 @@ pub(crate) async fn plan(arguments: &PlanArguments, common: &Common) -> Result<E
         return Ok(Ended::Done);
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let (mut seen, state) = (Seen::default(), loaded.state_folder());
+    let (mut seen, mut found, state) = (Seen::default(), Vec::new(), loaded.state_folder());
     for plan in &plans {
         let mut filled = plan.clone();
         // Without its secrets a location may still be one that needs none.
         let _ = fill_secrets(&mut filled, &loaded.planned.secrets);
         let look = Look { root: &loaded.root, state: &state, filled: &filled, clock: &clock };
         show(plan, &look, &mut seen).await;
+        found.extend(refused(plan, &look).await);
+    }
+    if !found.is_empty() {
+        eprintln!("{}", render_text(&found, &loaded.sources, color()));
+        return Ok(Ended::Errors);
     }
     let unknown = if seen.unknown == 0 { String::new() } else { format!(", {} that cannot be seen", seen.unknown) };
     println!("{} tables to create{unknown}; nothing was written", seen.creates);
@@ -55,11 +62,11 @@ pub(crate) async fn plan(arguments: &PlanArguments, common: &Common) -> Result<E
 }
 
 /// What the tables are looked for with.
-struct Look<'a> {
-    root: &'a Path,
-    state: &'a Path,
-    filled: &'a Plan,
-    clock: &'a Arc<dyn Clock>,
+pub(super) struct Look<'a> {
+    pub(super) root: &'a Path,
+    pub(super) state: &'a Path,
+    pub(super) filled: &'a Plan,
+    pub(super) clock: &'a Arc<dyn Clock>,
 }
 
 /// Tables that are not there, and tables of which nobody knows.
@@ -71,7 +78,7 @@ struct Seen {
 
 impl Look<'_> {
     /// Returns whether a sink's table is there; `None` where it keeps none.
-    async fn exists(&self, sink: &SinkPlan) -> Option<Result<bool>> {
+    pub(super) async fn exists(&self, sink: &SinkPlan) -> Option<Result<bool>> {
         let exists = lakehead_registry::connector(&sink.connector)?.sink?.exists?;
         let run = RunContext::default();
         let building = Building { plan: self.filled, root: self.root, state: self.state, run: &run, clock: self.clock };
