@@ -142,22 +142,25 @@ fn readers(mode: WriteMode, settings: &Settings) -> Option<&'static str> {
     )
 }
 
-async fn exists(spec: &SinkSpec) -> Result<bool> {
+/// Returns where a sink's table lies.
+fn table_of(spec: &SinkSpec) -> Result<Location> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
-    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)
+}
+
+async fn exists(spec: &SinkSpec) -> Result<bool> {
+    let table = table_of(spec)?;
     table.holds("_delta_log").await
 }
 
 async fn describe(spec: &SinkSpec) -> Result<Option<Listing>> {
-    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
-    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let table = table_of(spec)?;
     let found = log::TableLog::new(&table, Arc::clone(&spec.clock)).refresh().await?;
     Ok(found.map(|state| listing(&state.schema, &state.partition_by)))
 }
 
 async fn data_files(spec: &SinkSpec) -> Result<Option<Vec<(String, u64)>>> {
-    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
-    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let table = table_of(spec)?;
     let mut log = log::TableLog::new(&table, Arc::clone(&spec.clock));
     if log.refresh().await?.is_none() {
         return Ok(None);
@@ -168,8 +171,7 @@ async fn data_files(spec: &SinkSpec) -> Result<Option<Vec<(String, u64)>>> {
 
 async fn past_age(spec: &SinkSpec) -> Result<Option<Expired>> {
     let Some(expiry) = Retention::told(&spec.settings).expiry else { return Ok(None) };
-    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
-    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let table = table_of(spec)?;
     let mut log = log::TableLog::new(&table, Arc::clone(&spec.clock));
     if log.refresh().await?.is_none() {
         return Ok(None);

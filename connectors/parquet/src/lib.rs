@@ -158,16 +158,20 @@ fn build(spec: SinkSpec, kind: FileKind) -> Result<Box<dyn Sink>> {
     }
 }
 
-async fn exists(spec: &SinkSpec) -> Result<bool> {
+/// Returns where a sink's table lies.
+fn table_of(spec: &SinkSpec) -> Result<Location> {
     let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
-    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)
+}
+
+async fn exists(spec: &SinkSpec) -> Result<bool> {
+    let table = table_of(spec)?;
     table.holds("_manifest").await
 }
 
 /// Tables of others have no manifest: what lies in the folder is the table.
 async fn describe(spec: &SinkSpec, kind: FileKind) -> Result<Option<Listing>> {
-    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
-    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let table = table_of(spec)?;
     match manifest::ManifestLog::new(&table).refresh().await? {
         Some(manifest) if manifest.format.as_deref().unwrap_or("parquet") == kind.extension() => {
             listing::of_manifest(&manifest, &spec.settings.texts("sort_by")).map(Some)
@@ -178,16 +182,14 @@ async fn describe(spec: &SinkSpec, kind: FileKind) -> Result<Option<Listing>> {
 }
 
 async fn data_files(spec: &SinkSpec) -> Result<Option<Vec<(String, u64)>>> {
-    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
-    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let table = table_of(spec)?;
     let found = manifest::ManifestLog::new(&table).refresh().await?;
     Ok(found.map(|found| found.files.iter().map(|file| (file.name.clone(), file.size)).collect()))
 }
 
 async fn past_age(spec: &SinkSpec) -> Result<Option<Expired>> {
     let Some(expiry) = Retention::told(&spec.settings).expiry else { return Ok(None) };
-    let lake = Location::open(spec.connection.required_text("path")?, &spec.root, &spec.connection)?;
-    let table = lake.table(spec.connection.text("prefix").unwrap_or(""), &spec.table)?;
+    let table = table_of(spec)?;
     let now = spec.clock.now();
     let found = manifest::ManifestLog::new(&table).refresh().await?;
     Ok(found.map(|found| sink::expired_in(found.files.iter().filter(|file| file.has_expired(&expiry, now)))))

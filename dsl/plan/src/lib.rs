@@ -19,6 +19,7 @@ mod sinks;
 mod sources;
 mod sql;
 mod steps;
+mod storable;
 mod table_names;
 mod test_plan;
 mod triggers;

@@ -14,7 +14,7 @@ use crate::model::{Comments, Layout, Node, NodeKind, SinkPlan, StreamId, Truncat
 use crate::options::{NOT_YET_SINK, check_settings, dead_letter_schema, sink_settings};
 use crate::sources::connection;
 use crate::values::Context;
-use crate::{buckets, catalogs, layout, lifecycle, table_names, versions};
+use crate::{buckets, catalogs, layout, lifecycle, storable, table_names, versions};
 
 const HOLES: [&str; 6] = ["table", "schema", "run.start", "run.end", "run.id", "error.code"];
 
@@ -79,6 +79,7 @@ pub(crate) fn assign_sets(lowering: &mut Lowering<'_>) {
         .collect();
     for sink in kept {
         check_mode(lowering, &sink);
+        storable::check(lowering, &sink);
     }
 }
 

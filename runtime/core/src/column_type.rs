@@ -115,6 +115,17 @@ pub fn column_type_name(data_type: &DataType) -> String {
         DataType::Timestamp(_, Some(_)) => "timestamptz".into(),
         DataType::List(item) | DataType::LargeList(item) => format!("list({})", column_type_name(item.data_type())),
         DataType::Null => "null".into(),
+        DataType::Struct(fields) => {
+            let parts = fields.iter().map(|field| format!("{} {}", field.name(), column_type_name(field.data_type())));
+            format!("struct({})", parts.collect::<Vec<_>>().join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) => {
+                let parts = pair.iter().map(|field| column_type_name(field.data_type()));
+                format!("map({})", parts.collect::<Vec<_>>().join(", "))
+            }
+            other => format!("map({})", column_type_name(other)),
+        },
         other => other.to_string().to_ascii_lowercase(),
     }
 }

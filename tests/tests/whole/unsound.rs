@@ -90,3 +90,39 @@ fn what_leans_on_no_mistake_runs() {
         assert!(folder.path().join("other/free").exists());
     }
 }
+
+/// What a run could not write is told offline, with what may be written instead, and that is taken.
+#[test]
+fn columns_that_no_table_has_a_type_for_are_refused_by_check() {
+    for (step, told, cure) in [
+        (
+            "derive { map {'k': id} as c }",
+            "it is map(varchar, bigint)",
+            "derive { map_keys(c) as c_keys, map_values(c) as c_values }\n    drop { c }",
+        ),
+        ("derive { named_struct('x', id) as c }", "it is struct(x bigint)", "derive { c['x'] as c_x }\n    drop { c }"),
+        ("derive { [named_struct('x', id)] as c }", "it is list(struct(x bigint))", "drop { c }"),
+    ] {
+        for kind in ["parquet", "delta", "orc"] {
+            let file = |steps: &str| {
+                format!(
+                    "connection drops files {{ path = \"in\" }}\nconnection lake {kind} {{ path = \"lake\" }}\n\npipeline p {{\n  \
+                     source rows = drops {{ path = \"*.csv\", columns = {{ id = bigint }} }}\n  transform {{\n    {steps}\n  }}\n  \
+                     sink lake {{ table = \"t\", mode = append }}\n}}\n"
+                )
+            };
+            let folder = written(&file(step));
+            let said = fail(folder.path(), &["check"], 1);
+            let first = cure.lines().next().unwrap();
+            assert!(
+                said.contains("error[E0522]")
+                    && said.contains("p.lake:")
+                    && said.contains(told)
+                    && said.contains(first),
+                "{step}: {said}"
+            );
+            std::fs::write(folder.path().join("p.lake"), file(&format!("{step}\n    {cure}"))).unwrap();
+            succeed(folder.path(), &["run", "p"]);
+        }
+    }
+}

@@ -13,7 +13,7 @@ struct Page {
     right: &'static str,
 }
 
-static PAGES: [Page; 72] = [
+static PAGES: [Page; 73] = [
     Page {
         code: "E0105",
         title: "not a duration",
@@ -153,6 +153,13 @@ static PAGES: [Page; 72] = [
         why: "the same rows in fewer files: no step, no other source and no other sink belongs to it",
         wrong: "source a = lake { table = \"x\" }\ntransform { where { id > 5 } }\nsink lake { table = \"x\", mode = compact }",
         right: "source a = lake { table = \"x\" }\nsink lake { table = \"x\", mode = compact }",
+    },
+    Page {
+        code: "E0522",
+        title: "a column that tables have no type for",
+        why: "a map, a struct or an interval would stop the first run; its parts have types",
+        wrong: "derive { named_struct('x', id) as c }",
+        right: "derive { id as c_x }",
     },
     Page {
         code: "E0530",
